@@ -1,0 +1,125 @@
+"""Make a function resilient, and see the truth about what it did.
+
+    from opero import opero
+
+    @opero(retries=3, timeout=10.0, circuit_breaker=True)
+    def fetch(url: str) -> str: ...
+
+Everything here is imported when it is first asked for; `import opero` itself costs nothing.
+"""
+
+from __future__ import annotations
+
+__version__ = "3.0.0.dev0"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from opero import conditions, events, testing, waits
+    from opero.call import Attempt, attempts
+    from opero.decorators import opero
+    from opero.errors import (
+        AllFailedError,
+        BulkheadFullError,
+        CacheError,
+        CallTimeout,
+        CircuitOpenError,
+        ConcurrencyError,
+        ConfigurationError,
+        ExecutionError,
+        MapError,
+        OperoError,
+        RateLimitedError,
+        Rejected,
+        RetryBudgetExhausted,
+        WorkerLost,
+    )
+    from opero.events import correlation_id
+    from opero.parallel import opmap
+    from opero.primitives.arg_fallback import ArgFallback
+    from opero.primitives.bulkhead import Bulkhead
+    from opero.primitives.circuit_breaker import CircuitBreaker
+    from opero.primitives.fallback import Fallback
+    from opero.primitives.rate_limit import RateLimit
+    from opero.primitives.retry import Retry
+    from opero.primitives.timeout import Timeout
+
+_HOMES = {
+    "opero": "decorators",
+    "opmap": "parallel",
+    "Attempt": "call",
+    "attempts": "call",
+    "correlation_id": "events",
+    "ArgFallback": "primitives.arg_fallback",
+    "Bulkhead": "primitives.bulkhead",
+    "CircuitBreaker": "primitives.circuit_breaker",
+    "Fallback": "primitives.fallback",
+    "RateLimit": "primitives.rate_limit",
+    "Retry": "primitives.retry",
+    "Timeout": "primitives.timeout",
+    "AllFailedError": "errors",
+    "BulkheadFullError": "errors",
+    "CacheError": "errors",
+    "CallTimeout": "errors",
+    "CircuitOpenError": "errors",
+    "ConcurrencyError": "errors",
+    "ConfigurationError": "errors",
+    "ExecutionError": "errors",
+    "MapError": "errors",
+    "OperoError": "errors",
+    "RateLimitedError": "errors",
+    "Rejected": "errors",
+    "RetryBudgetExhausted": "errors",
+    "WorkerLost": "errors",
+}
+_MODULES = ("conditions", "errors", "events", "testing", "waits")
+
+__all__ = [
+    "AllFailedError",
+    "ArgFallback",
+    "Attempt",
+    "Bulkhead",
+    "BulkheadFullError",
+    "CacheError",
+    "CallTimeout",
+    "CircuitBreaker",
+    "CircuitOpenError",
+    "ConcurrencyError",
+    "ConfigurationError",
+    "ExecutionError",
+    "Fallback",
+    "MapError",
+    "OperoError",
+    "RateLimit",
+    "RateLimitedError",
+    "Rejected",
+    "Retry",
+    "RetryBudgetExhausted",
+    "Timeout",
+    "WorkerLost",
+    "attempts",
+    "conditions",
+    "correlation_id",
+    "errors",
+    "events",
+    "opero",
+    "opmap",
+    "testing",
+    "waits",
+]
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name in _MODULES:
+        return import_module(f"opero.{name}")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'opero' has no attribute {name!r}")
+    value = getattr(import_module(f"opero.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,7 @@
+"""`python -m opero` is `opero`."""
+
+import sys
+
+from opero.cli import main
+
+sys.exit(main())

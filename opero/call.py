@@ -1,0 +1,199 @@
+"""The state of one call, and the attempts it made. A local object: nothing here is shared between calls."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from opero.errors import AllFailedError, CallTimeout, Rejected
+from opero.signals import (
+    ATTEMPT_OUTCOME,
+    ATTEMPTS,
+    ERROR,
+    EVENTS,
+    OUTCOME,
+    REJECTIONS,
+    SECONDS,
+    Event,
+    Metric,
+    Signals,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+    from opero.pipeline import Operation
+    from opero.runtime import Runtime
+
+    Next = Callable[["Call"], Awaitable[Any]]
+    Layer = Callable[["Call", Next], Awaitable[Any]]
+
+STARTED = Event("opero.call.started", "debug", "A call began.")
+FINISHED = Event(
+    "opero.call.finished", "debug", "A call ended.", ("outcome", "duration", "attempts", "error")
+)
+REJECTED = Event("opero.call.rejected", "warning", "The function was not called.", ("primitive", "reason", "retry_after"))
+ATTEMPT_STARTED = Event("opero.attempt.started", "debug", "The function is about to be called.", ("number", "delay"))
+ATTEMPT_FINISHED = Event(
+    "opero.attempt.finished", "debug", "The function returned or raised.", ("number", "outcome", "duration", "error")
+)
+
+DURATION = Metric(
+    "opero.call.duration", "histogram", "s", "How long calls took, waits included.", attributes=(OUTCOME, ERROR), buckets=SECONDS
+)
+ACTIVE = Metric("opero.call.active", "updown", "{call}", "Calls that began and have not ended.")
+CALL_ATTEMPTS = Metric(
+    "opero.call.attempts", "histogram", "{attempt}", "How often a call called the function.", attributes=(OUTCOME,), buckets=ATTEMPTS
+)
+ATTEMPT_DURATION = Metric(
+    "opero.attempt.duration",
+    "histogram",
+    "s",
+    "How long the function itself took.",
+    attributes=(ATTEMPT_OUTCOME, ERROR),
+    buckets=SECONDS,
+    zeros=[(outcome, "") for outcome in ("ok", "fatal", "cancelled")],
+)
+SIGNALS = Signals(
+    "call",
+    (STARTED, FINISHED, REJECTED, ATTEMPT_STARTED, ATTEMPT_FINISHED),
+    (DURATION, ACTIVE, CALL_ATTEMPTS, ATTEMPT_DURATION, EVENTS, REJECTIONS),
+)
+
+SUCCESS, FAILURE, NONE = "success", "failure", "none"
+HISTORY = "_opero_attempts"
+_ids = count(1)
+
+
+class Attempt:
+    """One call of the function. `started` and `duration` in seconds, `delay` the wait before it; no error: it returned."""
+
+    __slots__ = ("delay", "duration", "error", "number", "outcome", "started")
+
+    def __init__(self, number: int, delay: float, started: float) -> None:
+        self.number = number
+        self.delay = delay
+        self.started = started
+        self.duration = 0.0
+        self.outcome = ""
+        self.error: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return f"<attempt {self.number}: {self.outcome} after {self.duration:.3g} s>"
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.number, self.delay, self.started, self.duration, self.outcome, _picklable(self.error)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.number, self.delay, self.started, self.duration, self.outcome, self.error = state
+
+
+class Deadline:
+    """A point in time, and whose it is; `hit` once it cut something short."""
+
+    __slots__ = ("at", "hit", "scope", "seconds")
+
+    def __init__(self, at: float, seconds: float, scope: str) -> None:
+        self.at = at
+        self.seconds = seconds
+        self.scope = scope
+        self.hit = False
+
+    def expire(self, operation: str) -> CallTimeout:
+        """Mark it, and return the error to raise."""
+        self.hit = True
+        text = f"{operation} did not finish within {self.seconds:g} s ({self.scope})"
+        return CallTimeout(text, operation=operation, seconds=self.seconds, scope=self.scope)
+
+
+class Record:
+    """What all branches of one call share. `permits` and `outcome_known` are what the fast path already did."""
+
+    __slots__ = ("attempts", "delay", "fell_back", "id", "judged", "permits", "replay", "started")
+
+    def __init__(self, started: float) -> None:
+        self.id = next(_ids)
+        self.started = started
+        self.attempts: list[Attempt] = []
+        self.delay = 0.0
+        self.fell_back = False
+        self.judged: tuple[BaseException, bool] | None = None
+        self.permits: dict[str, Any] = {}
+        self.replay: tuple[Exception, float, float] | None = None
+
+
+class Call:
+    """One call on its way through the layers. A layer that changes the arguments or the deadline passes on a `branch`."""
+
+    __slots__ = ("args", "deadline", "kwargs", "operation", "record", "runtime")
+
+    def __init__(
+        self,
+        operation: Operation,
+        runtime: Runtime,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        record: Record | None = None,
+        deadline: Deadline | None = None,
+    ) -> None:
+        self.operation = operation
+        self.runtime = runtime
+        self.args = args
+        self.kwargs = kwargs
+        self.record = record or Record(runtime.now())
+        self.deadline = deadline
+
+    def branch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Return the same call with other arguments."""
+        return Call(self.operation, self.runtime, args, kwargs, record=self.record, deadline=self.deadline)
+
+    def until(self, deadline: Deadline) -> Call:
+        """Return the same call with a nearer deadline."""
+        return Call(self.operation, self.runtime, self.args, self.kwargs, record=self.record, deadline=deadline)
+
+    def emit(self, event: Event, **fields: Any) -> None:
+        """Count the event, and tell whoever wants it."""
+        self.operation.emit(event, fields, self.record.id)
+
+    def reject(self, error: Rejected) -> Rejected:
+        """Count and tell a rejection, and return the error to raise."""
+        error.operation = self.operation.name
+        self.operation.book.add(REJECTIONS, (error.primitive, error.reason))
+        self.emit(REJECTED, primitive=error.primitive, reason=error.reason, retry_after=error.retry_after)
+        return error
+
+    def time_for(self, seconds: float) -> bool:
+        """Whether so long a wait ends before the deadline."""
+        return self.deadline is None or self.runtime.now() + seconds < self.deadline.at
+
+    def retryable(self, error: Exception) -> bool:
+        """Whether the operation's retry would try again after this error; judged once an error."""
+        record, retry = self.record, self.operation.retry
+        if retry is None or (self.deadline is not None and self.deadline.hit):
+            return False
+        if record.judged is None or record.judged[0] is not error:
+            errors = error.errors if isinstance(error, AllFailedError) else (error,)
+            record.judged = (error, any(retry.matches(e) for e in errors))
+        return record.judged[1]
+
+
+def attempts(error: BaseException) -> tuple[Attempt, ...]:
+    """Return the attempts of the call that ended with `error`, in order; empty when it was no decorated call."""
+    history: tuple[Attempt, ...] = error.__dict__.get(HISTORY, ())
+    if history and history[-1].error is None:
+        last = Attempt.__new__(Attempt)
+        last.__setstate__((*history[-1].__getstate__()[:-1], error))
+        return (*history[:-1], last)
+    return history
+
+
+def _picklable(error: BaseException | None) -> BaseException | None:
+    from pickle import dumps, loads
+
+    try:
+        loads(dumps(error))  # noqa: S301 - our own bytes, a line old
+    except Exception:  # noqa: BLE001 - any error of a foreign __reduce__ means the same
+        return RuntimeError(f"{type(error).__name__}, which does not pickle")
+    return error

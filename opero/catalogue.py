@@ -1,0 +1,107 @@
+"""Which operations there are, and the sums over all of them. A decorated function that is gone leaves its sums."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from _weakref import ref
+from collections import deque
+
+from opero import clock, events
+from opero.aggregates import Book
+from opero.signals import CALL, EVENTS, POLICY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from opero.pipeline import Operation
+    from opero.signals import Attributes, Metric
+
+    Samples = dict[tuple[str, ...], "float | list[float]"]
+
+_live: dict[int, tuple[ref[Operation], str, Book]] = {}
+_retired: dict[str, Book] = {}
+_gone: deque[int] = deque()  # filled by the garbage collector, which may run anywhere; emptied under the lock
+_lock = allocate_lock()
+
+
+class Family:
+    """All series of one instrument. `samples` maps (operation, *attributes) to a number, or to bucket counts + [sum]."""
+
+    __slots__ = ("attributes", "metric", "samples")
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self.attributes = (CALL, *metric.attributes)
+        self.samples: Samples = {}
+
+
+def register(operation: Operation) -> None:
+    """Keep the sums of this operation for as long as the process lives."""
+    number = id(operation)
+
+    def gone(_: object) -> None:
+        _gone.append(number)
+
+    with _lock:
+        _sweep_locked()
+        _live[number] = (ref(operation, gone), operation.name, operation.book)
+
+
+def operations() -> list[Operation]:
+    """Return every decorated function that lives."""
+    with _lock:
+        _sweep_locked()
+        return [operation for reference, _, _ in _live.values() if (operation := reference()) is not None]
+
+
+def snapshot() -> list[Family]:
+    """Return everything there is to measure, by instrument."""
+    with _lock:
+        _sweep_locked()
+        books = [(name, book) for _, name, book in _live.values()] + list(_retired.items())
+    families: dict[str, Family] = {}
+    for name, book in books:
+        sums, distributions, _ = book.read()
+        for (metric, attributes), value in (*sums.items(), *distributions.items()):
+            _add(_family(families, book.metrics.get(metric, EVENTS)), name, attributes, value)
+    for operation in operations():
+        _observe(families, operation)
+    for name, count in list(events.failures.items()):
+        _add(_family(families, EVENTS), name, (events.HANDLER_FAILED, "telemetry"), count)
+    return list(families.values())
+
+
+def _observe(families: dict[str, Family], operation: Operation) -> None:
+    now = clock.now()
+    for policy in operation.policies:
+        for metric, values, value in policy.observe(now):
+            named = (policy.name or operation.name, *values) if POLICY in metric.attributes else values
+            _family(families, metric).samples[(operation.name, *named)] = value
+
+
+def _family(families: dict[str, Family], metric: Metric) -> Family:
+    if metric.name not in families:
+        families[metric.name] = Family(metric)
+    return families[metric.name]
+
+
+def _add(family: Family, name: str, attributes: Attributes, value: float | list[float]) -> None:
+    if POLICY in family.metric.attributes and not attributes[0]:
+        attributes = (name, *attributes[1:])
+    key = (name, *attributes)
+    before = family.samples.get(key)
+    if isinstance(value, list):
+        family.samples[key] = [a + b for a, b in zip(before, value, strict=True)] if isinstance(before, list) else value
+    else:
+        family.samples[key] = value + (before if isinstance(before, int | float) else 0)
+
+
+def _sweep_locked() -> None:
+    while _gone:
+        number = _gone.popleft()
+        reference, name, book = _live.get(number, (None, "", None))
+        if reference is None or book is None or reference() is not None:
+            continue
+        del _live[number]
+        retired = _retired.setdefault(name, Book())
+        retired.metrics.update(book.metrics)
+        retired.merge(book.read())

@@ -1,0 +1,258 @@
+"""The door for one function: `@opero`, and the handle it leaves on what it decorates."""
+
+from __future__ import annotations
+
+from functools import partial, update_wrapper
+
+from opero import catalogue, clock, settings
+from opero.drivers import blocking
+from opero.errors import ConfigurationError
+from opero.pipeline import Operation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+    from opero.policy import Policy
+    from opero.primitives.circuit_breaker import CircuitBreaker
+    from opero.settings import Settings
+
+    P = ParamSpec("P")
+    R = TypeVar("R", covariant=True)
+    T = TypeVar("T")
+    Q = ParamSpec("Q")
+
+    class Decorated(Protocol[P, R]):
+        """A decorated function: its own signature, and the handle."""
+
+        @property
+        def opero(self) -> Handle[P, R]:
+            """What may be asked of it and done to it."""
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        @overload
+        def __get__(self, instance: None, owner: type) -> Decorated[P, R]: ...
+        @overload
+        def __get__(self: Decorated[Concatenate[Any, Q], R], instance: object, owner: type) -> Decorated[Q, R]: ...
+        def __get__(self, instance: object, owner: type) -> Any: ...
+
+    class Decorator(Protocol):
+        """What `@opero(...)` returns."""
+
+        @overload
+        def __call__(self, function: classmethod[T, Q, R], /) -> classmethod[T, Q, R]: ...  # type: ignore[type-var]
+        @overload
+        def __call__(self, function: Callable[P, R], /) -> Decorated[P, R]: ...
+
+else:
+
+    class _Subscriptable:
+        def __class_getitem__(cls, _: object) -> type:
+            return cls
+
+    Generic = {("P", "R"): _Subscriptable}
+    P, R = "P", "R"
+
+COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
+GENERATOR, ASYNC_GENERATOR = 0x20, 0x200
+
+
+class Handle(Generic[P, R]):
+    """What may be asked of a decorated function, and done to it: `f.opero`."""
+
+    def __init__(self, operation: Operation, settings: Mapping[str, Any]) -> None:
+        self.operation = operation
+        self._settings = settings
+
+    @property
+    def name(self) -> str:
+        """Its name in all telemetry."""
+        return self.operation.name
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Its policies, outermost first."""
+        return self.operation.policies
+
+    def stats(self) -> dict[str, float]:
+        """Return its counts and percentiles (seconds): calls, ok, errors, attempts, retries, rejected, fallbacks, p50 …"""
+        return self.operation.book.stats()
+
+    @property
+    def breaker(self) -> Breaker:
+        """Its circuit breaker; raises `ConfigurationError` when it has none."""
+        policy: Any = self.operation.places.get("circuit_breaker")
+        if policy is None:
+            raise ConfigurationError("breaker", None, f"a circuit breaker: decorate {self.name} with circuit_breaker=True")
+        return Breaker(self.operation, policy)
+
+    def with_(self, *policies: Policy, **overrides: Unpack[Settings]) -> Decorated[P, R]:
+        """Return a variant with other settings. Policies it keeps share their state with this one."""
+        merged = {**self._settings, **overrides}
+        touched = {settings.place_of(keyword) for keyword in overrides} | {policy.place for policy in policies}
+        kept = [p for p in self.policies if p.place not in touched]
+        built = settings.policies_from(policies, {k: v for k, v in merged.items() if settings.place_of(k) in touched}, retries=0)
+        return _wrap(self.operation.function, (*kept, *built), merged, name=merged.get("name") or self.name)  # type: ignore[no-any-return]
+
+    def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the bare function: nothing is retried, limited or counted."""
+        return self.operation.function(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"<opero {self.name}: {', '.join(map(repr, self.policies)) or 'no policies'}>"
+
+
+class Breaker:
+    """A circuit breaker by hand: `f.opero.breaker`."""
+
+    def __init__(self, operation: Operation, policy: CircuitBreaker) -> None:
+        self._operation = operation
+        self._policy = policy
+
+    @property
+    def state(self) -> str:
+        """One of closed, open, half_open, forced_open."""
+        return self._policy.circuit.state
+
+    def force_open(self) -> None:
+        """Refuse every call, until `force_close` or `reset`."""
+        self._force("forced_open")
+
+    def force_close(self) -> None:
+        """Let calls pass again, with an empty window."""
+        self._force("closed")
+
+    def reset(self) -> None:
+        """Close it, and forget what it counted."""
+        self._force("closed")
+
+    def _force(self, state: str) -> None:
+        change = self._policy.circuit.force(state, clock.now())
+        self._policy.say(self._emit, self._operation.book, change)
+
+    def _emit(self, event: Any, **fields: Any) -> None:
+        self._operation.emit(event, fields)
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def opero(function: classmethod[T, Q, R], /) -> classmethod[T, Q, R]: ...  # type: ignore[type-var]
+    @overload
+    def opero(function: Callable[P, R], /) -> Decorated[P, R]: ...
+    @overload
+    def opero(*policies: Policy, **settings: Unpack[Settings]) -> Decorator: ...
+
+
+def opero(*given: Any, **keywords: Any) -> Any:
+    """Make a function resilient.
+
+    Bare, it retries three times with exponential backoff and full jitter, and does nothing else. Keywords are those of
+    `Settings`; policy objects go by position, and then nothing is retried unless one of them, or a keyword, says so.
+
+    Works on functions, methods, static and class methods, coroutine functions, partials and callables. The function keeps
+    its signature, and gets a handle, `f.opero`. Raises `ConfigurationError` for a wrong setting.
+
+    Example:
+        >>> @opero(retries=2, timeout=10.0)
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> double(21)
+        42
+    """
+    if len(given) == 1 and not keywords and _is_function(given[0]):
+        return decorate(given[0], (), {})
+
+    def decorator(function: Callable[..., Any]) -> Any:
+        return decorate(function, given, keywords)
+
+    settings.policies_from(given, keywords)  # what is wrong is said here, where it is written
+    return decorator
+
+
+def decorate(function: Any, given: Sequence[Policy], keywords: Mapping[str, Any], *, retries: int = 3) -> Any:
+    """Wrap a function by what the user wrote."""
+    if isinstance(function, staticmethod | classmethod):
+        return type(function)(decorate(function.__func__, given, keywords, retries=retries))
+    name = keywords.get("name")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise ConfigurationError("name", name, "a text that is not empty")
+    policies = settings.policies_from(given, keywords, retries=retries)
+    return _wrap(function, policies, keywords, name=name or name_of(function))
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Whether calling it returns a coroutine; looks through partials, bound methods and callables."""
+    return bool(_flags(function) & COROUTINE) or _marked(function)
+
+
+def name_of(function: Any) -> str:
+    """Return `module.qualname`; of the type, for a callable object."""
+    while isinstance(function, partial):
+        function = function.func
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any], *, name: str) -> Any:
+    _refuse(function)
+    is_async = is_coroutine_function(function)
+    operation = Operation(function, policies, name=name, is_async=is_async, order=keywords.get("order"))
+    wrapper: Any = _async_wrapper(operation) if is_async else _wrapper(operation)
+    update_wrapper(wrapper, function)
+    wrapper.__wrapped__ = function
+    wrapper.opero = Handle(operation, keywords)
+    catalogue.register(operation)
+    return wrapper
+
+
+def _wrapper(operation: Operation) -> Callable[..., Any]:
+    call = blocking.call
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return call(operation, args, kwargs)
+
+    return wrapper
+
+
+def _async_wrapper(operation: Operation) -> Callable[..., Any]:
+    from opero.drivers import aio
+
+    call = aio.call
+
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return await call(operation, args, kwargs)
+
+    return wrapper
+
+
+def _refuse(function: Any) -> None:
+    """Refuse what would be wrapped without effect."""
+    if not callable(function) or isinstance(function, type):
+        raise ConfigurationError("function", function, "a function, method, coroutine function, partial or callable object")
+    if _flags(function) & (GENERATOR | ASYNC_GENERATOR):
+        raise ConfigurationError("function", function, "no generator function: it runs while it is iterated; decorate what fetches one item")
+
+
+def _flags(function: Any) -> int:
+    while True:
+        if isinstance(function, partial):
+            function = function.func
+        elif hasattr(function, "__func__"):
+            function = function.__func__
+        elif not hasattr(function, "__code__") and callable(getattr(type(function), "__call__", None)) and hasattr(type(function).__call__, "__code__"):
+            function = type(function).__call__
+        else:
+            return int(getattr(getattr(function, "__code__", None), "co_flags", 0))
+
+
+def _marked(function: Any) -> bool:
+    """Whether it was marked by `inspect.markcoroutinefunction` (Python 3.12)."""
+    return getattr(getattr(function, "_is_coroutine_mark", None), "__name__", None) is not None or hasattr(function, "_is_coroutine_mark")
+
+
+def _is_function(value: Any) -> bool:
+    from opero.policy import Policy
+
+    return isinstance(value, staticmethod | classmethod) or (callable(value) and not isinstance(value, Policy))

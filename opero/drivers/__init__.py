@@ -1,0 +1,1 @@
+"""How to wait: the only modules, with the workers, that know event loops and threads."""

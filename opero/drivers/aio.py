@@ -1,0 +1,70 @@
+"""The driver for coroutine functions on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+
+from opero.runtime import Runtime
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from opero.call import Call, Record
+    from opero.pipeline import Operation
+
+
+class Aio(Runtime):
+    """Waits by suspending the task. Cancellation passes through everything."""
+
+    async def sleep(self, seconds: float) -> None:  # noqa: D102
+        if seconds > 0:
+            await asyncio.sleep(seconds)
+
+    async def invoke(self, call: Call) -> Any:  # noqa: D102
+        function, deadline = call.operation.function, call.deadline
+        if deadline is None:
+            return await function(*call.args, **call.kwargs)
+        scope = asyncio.timeout_at(deadline.at)
+        try:
+            async with scope:
+                return await function(*call.args, **call.kwargs)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        raise deadline.expire(call.operation.name)
+
+    def waiter(self) -> _Waiter:  # noqa: D102
+        return _Waiter()
+
+    async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]  # noqa: D102
+        return await waiter.wait(until)
+
+
+class _Waiter:
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._woken: asyncio.Future[None] = self._loop.create_future()
+
+    def wake(self) -> None:
+        self._loop.call_soon_threadsafe(self._set)
+
+    def _set(self) -> None:
+        if not self._woken.done():
+            self._woken.set_result(None)
+
+    async def wait(self, until: float | None) -> bool:
+        try:
+            async with asyncio.timeout_at(until):
+                await self._woken
+        except TimeoutError:
+            return False
+        return True
+
+
+RUNTIME = Aio()
+
+
+async def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None = None) -> Any:
+    """Make one call of an operation, in this task."""
+    return await operation.execute(RUNTIME, args, kwargs, record)

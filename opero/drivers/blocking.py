@@ -1,0 +1,113 @@
+"""The driver for plain functions: every wait blocks the calling thread.
+
+A layer is a coroutine; one `send(None)` runs it to its end, because nothing on this driver suspends.
+"""
+
+from __future__ import annotations
+
+from opero import clock
+from opero.errors import BulkheadFullError
+from opero.primitives import timeout
+from opero.runtime import Runtime
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from opero.call import Call, Record
+    from opero.pipeline import Operation
+
+MAX_ABANDONED = 100  # threads that may go on behind their callers' backs
+
+
+class Blocking(Runtime):
+    """Waits by blocking the thread."""
+
+    async def sleep(self, seconds: float) -> None:  # noqa: D102
+        if seconds > 0:
+            clock.sleep(seconds)
+
+    async def invoke(self, call: Call) -> Any:  # noqa: D102
+        try:
+            if call.deadline is None:
+                return call.operation.function(*call.args, **call.kwargs)
+            return self._bounded(call)
+        except StopIteration as error:  # which a coroutine cannot raise
+            raise _Stopped(error) from None
+
+    def waiter(self) -> _Waiter:  # noqa: D102
+        return _Waiter()
+
+    async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]  # noqa: D102
+        return waiter.wait(until)
+
+    def _bounded(self, call: Call) -> Any:
+        """Run the function in another thread, and leave it behind at the deadline."""
+        from opero.workers import spare
+
+        if spare.abandoned() >= MAX_ABANDONED:
+            raise call.reject(
+                BulkheadFullError(
+                    f"{MAX_ABANDONED} threads still run after their callers' timeouts; give the function a timeout of its own",
+                    primitive="timeout",
+                    reason="queue_full",
+                )
+            )
+        deadline = call.deadline
+        assert deadline is not None  # noqa: S101 - for the type checkers; `invoke` asked
+        job = spare.start(call.operation.function, call.args, call.kwargs)
+        if not job.wait(deadline.at - clock.now()):
+            raise deadline.expire(call.operation.name)
+        return job.result()
+
+
+class _Waiter:
+    def __init__(self) -> None:
+        from threading import Event
+
+        self._woken = Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def wait(self, until: float | None) -> bool:
+        return clock.wait(self._woken, None if until is None else max(0.0, until - clock.now()))
+
+
+class _Stopped(Exception):
+    """Carries a StopIteration of the user's through our coroutines."""
+
+    def __init__(self, error: StopIteration) -> None:
+        self.error = error
+
+
+RUNTIME = Blocking()
+
+
+def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None = None) -> Any:
+    """Make one call of an operation, in this thread."""
+    try:
+        return run(operation.execute(RUNTIME, args, kwargs, record))
+    except _Stopped as stopped:
+        raise stopped.error from None
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never suspends; one that does is an error, not a hang."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise RuntimeError("a layer suspended on the blocking driver; it may only wait through the runtime port")
+
+
+def _abandoned() -> int:
+    import sys
+
+    spare = sys.modules.get("opero.workers.spare")
+    return spare.abandoned() if spare is not None else 0
+
+
+timeout.abandoned = _abandoned

@@ -1,0 +1,153 @@
+"""Every error Opero raises: what was wrong, with which value, and the way out. All of them pickle."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Self
+
+
+class OperoError(RuntimeError):
+    """Base of every error that Opero raises itself; a user's own exception passes through unchanged."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
+
+
+class ConfigurationError(OperoError, ValueError):
+    """A setting is wrong; raised while decorating wherever that is possible.
+
+    `.field` is the setting, `.value` what it was given, `.allowed` what it takes.
+    """
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        super().__init__(f"{field}={_shown(value)}: {field} takes {allowed}")
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, {**self.__dict__, "value": _shown(self.value)})
+
+
+class ExecutionError(OperoError):
+    """A call ended without an answer from the function."""
+
+
+class AllFailedError(ExecutionError, ExceptionGroup[Exception]):
+    """Every alternative of `arg_fallback` failed; `.errors` holds the failures in order."""
+
+    def __new__(cls, message: str, errors: Sequence[Exception]) -> Self:
+        return ExceptionGroup.__new__(cls, message, errors)
+
+    @property
+    def errors(self) -> tuple[Exception, ...]:
+        """One error an alternative, in the order they were tried."""
+        return self.exceptions
+
+    def derive(self, excs: Sequence[Exception]) -> AllFailedError:  # type: ignore[override]  # noqa: D102
+        return AllFailedError(self.message, excs)
+
+
+class Rejected(ExecutionError):
+    """The function was not called. `.retry_after` (seconds, or None) says when it makes sense to ask again."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        primitive: str = "",
+        operation: str = "",
+        reason: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.primitive = primitive
+        self.operation = operation
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class CircuitOpenError(Rejected):
+    """The circuit is open, or half-open with all its probes out."""
+
+
+class RateLimitedError(Rejected):
+    """The quota is used up for longer than the call may wait."""
+
+
+class BulkheadFullError(Rejected):
+    """As many calls as allowed are in flight, and the queue is full or too slow."""
+
+
+class RetryBudgetExhausted(Rejected):
+    """There was no budget for another retry."""
+
+
+class CallTimeout(ExecutionError, TimeoutError):
+    """The deadline passed; `.seconds` is the timeout, `.scope` says whose: "timeout" or "attempt_timeout"."""
+
+    def __new__(cls, *args: object, **_: object) -> Self:
+        return TimeoutError.__new__(cls, *args)
+
+    def __init__(self, message: str = "", *, operation: str = "", seconds: float = 0.0, scope: str = "timeout") -> None:
+        super().__init__(message)
+        self.operation = operation
+        self.seconds = seconds
+        self.scope = scope
+
+
+class CacheError(ExecutionError):
+    """A cache could not do what was asked of it."""
+
+
+class ConcurrencyError(OperoError):
+    """A parallel map could not give every item its result."""
+
+
+class MapError(ConcurrencyError, ExceptionGroup[Exception]):
+    """Items of a map failed: `.failures` maps their index to the exception, `.results` has None in their places."""
+
+    results: list[Any]
+    failures: Mapping[int, Exception]
+
+    def __new__(cls, message: str, failures: Mapping[int, Exception], results: Sequence[Any] = ()) -> Self:
+        self = ExceptionGroup.__new__(cls, message, list(failures.values()))
+        self.failures = dict(failures)
+        self.results = list(results)
+        return self
+
+    def __init__(self, message: str, failures: Mapping[int, Exception], results: Sequence[Any] = ()) -> None:
+        ConcurrencyError.__init__(self, message, list(failures.values()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.failures, self.results), dict(self.__dict__)
+
+    def derive(self, excs: Sequence[Exception]) -> MapError:  # type: ignore[override]  # noqa: D102
+        kept = set(map(id, excs))
+        return MapError(self.message, {i: e for i, e in self.failures.items() if id(e) in kept}, self.results)
+
+
+class WorkerLost(ConcurrencyError):
+    """A worker died with an item: `.index` is its place in the input, `.exitcode` negative for a signal."""
+
+    def __init__(self, message: str = "", *, index: int = -1, exitcode: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+        self.exitcode = exitcode
+
+
+def _shown(value: object, limit: int = 80) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a repr that fails must not hide the error we are here to tell
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _rebuild(kind: type[OperoError], args: tuple[Any, ...], state: dict[str, Any]) -> OperoError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error

@@ -1,0 +1,151 @@
+"""The event bus: what was said, to whoever asked. An event nobody asked for is never built."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from opero import clock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextvars import Token
+    from typing import Any, Self
+
+    from opero.signals import Event as Signal
+
+    Handler = Callable[["Event"], object]
+
+
+class Event:
+    """Something that was said. `at` is Unix time in seconds; `call` numbers the calls of this process from 1.
+
+    A handler runs inside the call that speaks, in its thread and context; it may not await.
+    """
+
+    __slots__ = ("at", "call", "correlation_id", "fields", "name", "operation", "severity")
+
+    def __init__(
+        self,
+        name: str,
+        operation: str,
+        fields: Mapping[str, Any],
+        *,
+        severity: str = "info",
+        call: int = 0,
+        at: float | None = None,
+        correlation_id: str | None = None,
+    ) -> None:
+        self.name = name
+        self.operation = operation
+        self.fields = fields
+        self.severity = severity
+        self.call = call
+        self.at = clock.wall() if at is None else at
+        self.correlation_id = current_correlation_id() if correlation_id is None else correlation_id
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.operation} {dict(self.fields)}>"
+
+
+class Subscription:
+    """An open subscription; a context manager. `close()` ends it, and may be called twice."""
+
+    def __init__(self, handler: Handler, patterns: tuple[str, ...]) -> None:
+        self.handler = handler
+        self.patterns = patterns
+
+    def close(self) -> None:
+        """Stop hearing."""
+        if self in _subscriptions:
+            _subscriptions.remove(self)
+            _heard_by.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+HANDLER_FAILED = "opero.telemetry.handler_failed"
+
+failures: dict[str, int] = {}  # operation → handlers that raised while it spoke
+_subscriptions: list[Subscription] = []
+_heard_by: dict[str, tuple[Handler, ...]] = {}
+_correlation: ContextVar[str] = ContextVar("opero.correlation_id", default="")
+trace_id: Callable[[], str] = str  # an observer puts the active trace's id here
+
+
+def subscribe(handler: Handler, *patterns: str) -> Subscription:
+    """Call `handler(event)` for every event whose name matches a pattern (`*` is any run of characters).
+
+    A handler that raises does not reach the call: the failure is counted and said as `opero.telemetry.handler_failed`.
+    """
+    subscription = Subscription(handler, patterns or ("*",))
+    _subscriptions.append(subscription)
+    _heard_by.clear()
+    return subscription
+
+
+def wanted(name: str) -> tuple[Handler, ...]:
+    """Who wants events of this name; empty for most names, most of the time."""
+    handlers = _heard_by.get(name)
+    if handlers is None:
+        handlers = _heard_by[name] = tuple(s.handler for s in list(_subscriptions) if _matches(name, s.patterns))
+    return handlers
+
+
+def say(signal: Signal, operation: str, fields: Mapping[str, Any], call: int = 0) -> None:
+    """Tell whoever wants it; costs one dictionary look-up when nobody does."""
+    handlers = wanted(signal.name)
+    if handlers:
+        publish(Event(signal.name, operation, fields, severity=signal.severity, call=call), handlers)
+
+
+def publish(event: Event, handlers: tuple[Handler, ...]) -> None:
+    """Hand a finished event to the handlers."""
+    for handler in handlers:
+        try:
+            handler(event)
+        except Exception as error:  # noqa: BLE001 - an observer never breaks a call; the failure is counted and said
+            failures[event.operation] = failures.get(event.operation, 0) + 1
+            if event.name != HANDLER_FAILED:
+                fields = {"event": event.name, "handler": _name(handler), "error": type(error).__name__}
+                publish(Event(HANDLER_FAILED, event.operation, fields, severity="error"), wanted(HANDLER_FAILED))
+
+
+class correlation_id:  # noqa: N801 - used as `with opero.correlation_id("req-42"):`
+    """Mark every event said inside with this id. A context manager; follows tasks and copied contexts."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+        self._tokens: list[Token[str]] = []
+
+    def __enter__(self) -> str:
+        self._tokens.append(_correlation.set(self.value))
+        return self.value
+
+    def __exit__(self, *_: object) -> None:
+        _correlation.reset(self._tokens.pop())
+
+
+def current_correlation_id() -> str:
+    """Return the id given by `correlation_id`, else that of the active trace, else an empty string."""
+    return _correlation.get() or trace_id()
+
+
+def patterns() -> Iterator[str]:
+    """Every pattern somebody listens to."""
+    for subscription in list(_subscriptions):
+        yield from subscription.patterns
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    from fnmatch import fnmatchcase
+
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _name(handler: Handler) -> str:
+    return getattr(handler, "__qualname__", type(handler).__name__)

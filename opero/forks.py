@@ -1,0 +1,32 @@
+"""What a forked child must make anew: locks that threads it does not have were holding, counts that are its parent's."""
+
+from __future__ import annotations
+
+import os
+from _weakrefset import WeakSet  # weakref, without its cost at import
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Forkable(Protocol):
+        """Has something to make anew in a child."""
+
+        def after_fork(self) -> None: ...
+
+
+_objects: WeakSet[Forkable] = WeakSet()
+
+
+def remember(item: Forkable) -> None:
+    """Call `item.after_fork()` in every child forked while `item` lives."""
+    _objects.add(item)
+
+
+def _in_child() -> None:
+    for item in list(_objects):
+        item.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,216 @@
+"""An operation: a function, its policies, and the layers they make, in order."""
+
+from __future__ import annotations
+
+from opero import events
+from opero.aggregates import Book
+from opero.call import (
+    ACTIVE,
+    ATTEMPT_DURATION,
+    ATTEMPT_FINISHED,
+    ATTEMPT_STARTED,
+    CALL_ATTEMPTS,
+    DURATION,
+    FINISHED,
+    HISTORY,
+    SIGNALS,
+    STARTED,
+    Attempt,
+    Call,
+)
+from opero.errors import CallTimeout, ConfigurationError, Rejected
+from opero.signals import EVENTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
+    from opero.call import Layer, Next, Record
+    from opero.policy import Policy
+    from opero.primitives.retry import Retry
+    from opero.runtime import Runtime
+    from opero.signals import Event
+
+ORDER = (
+    "fallback",
+    "timeout",
+    "retry",
+    "arg_fallback",
+    "circuit_breaker",
+    "rate_limit",
+    "bulkhead",
+    "attempt_timeout",
+)
+OUTCOME_OF = {"timeout": "timeout", "attempt_timeout": "timeout", "fallback": "fallback"}
+REJECTING = {"circuit_breaker", "rate_limit", "bulkhead"}
+
+
+class Operation:
+    """What a decorated function is to Opero. Its book is its own; the state of its policies may be shared."""
+
+    __slots__ = ("__weakref__", "book", "function", "is_async", "name", "places", "policies", "retry", "run")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        policies: Iterable[Policy],
+        *,
+        name: str,
+        is_async: bool,
+        order: Sequence[str] | None = None,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.is_async = is_async
+        self.places = in_order(policies, order)
+        self.policies = tuple(self.places.values())
+        self.retry: Retry | None = self.places.get("retry")  # type: ignore[assignment]
+        self.book = Book()
+        self._declare()
+        self.run = self._compose()
+
+    def emit(self, event: Event, fields: Mapping[str, Any], call: int = 0) -> None:
+        """Count the event, and tell whoever wants it."""
+        self.book.add(EVENTS, (event.name, event.kind))
+        events.say(event, self.name, fields, call)
+
+    async def execute(self, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None = None) -> Any:
+        """Make one call: the general path, for every driver."""
+        call = Call(self, runtime, args, kwargs, record=record)
+        self.book.add(ACTIVE, ())
+        call.emit(STARTED)
+        try:
+            result = await self.run(call)
+        except BaseException as error:
+            _finish(call, error)
+            raise
+        _finish(call, None)
+        return result
+
+    def _compose(self) -> Next:
+        step = _invoke
+        placed = [(place, policy.attach(self.function)) for place, policy in self.places.items()]
+        inner = [layer for place, layer in placed if place == "attempt_timeout"]
+        outer = [layer for place, layer in placed if place != "attempt_timeout"]
+        for layer in (*inner, _attempt, *reversed(outer)):
+            step = _bind(layer, step)
+        return step
+
+    def _declare(self) -> None:
+        book = self.book
+        book.declare(SIGNALS)
+        for policy in self.policies:
+            book.declare(policy.SIGNALS)
+        outcomes = {"ok", "error", "cancelled"} | {OUTCOME_OF[place] for place in self.places if place in OUTCOME_OF}
+        if REJECTING & self.places.keys():
+            outcomes.add("rejected")
+        for outcome in outcomes:
+            book.expect(DURATION, outcome, "")
+            book.expect(CALL_ATTEMPTS, outcome)
+        if self.retry is not None:
+            book.expect(ATTEMPT_DURATION, "retryable", "")
+        if "timeout" in outcomes:
+            book.expect(ATTEMPT_DURATION, "timeout", "")
+
+
+def in_order(policies: Iterable[Policy], order: Sequence[str] | None) -> dict[str, Policy]:
+    """Return the policies by their place, outermost first; refuse two for the same place."""
+    given: dict[str, Policy] = {}
+    for policy in policies:
+        if policy.place in given:
+            raise ConfigurationError(policy.place, policy, f"one policy, and got {given[policy.place]!r} as well")
+        given[policy.place] = policy
+    if order is not None and (not isinstance(order, list | tuple) or sorted(order) != sorted(given)):
+        raise ConfigurationError("order", order, f"each of these places once, outermost first: {[p for p in ORDER if p in given]}")
+    return {place: given[place] for place in (order or ORDER) if place in given}
+
+
+def _bind(layer: Layer, next: Next) -> Next:  # noqa: A002
+    def step(call: Call) -> Any:
+        return layer(call, next)
+
+    return step
+
+
+async def _invoke(call: Call) -> Any:
+    return await call.runtime.invoke(call)
+
+
+async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
+    """Call the function once, and keep the record of it."""
+    record, runtime = call.record, call.runtime
+    if record.replay is not None:
+        return _replay(call)
+    attempt = Attempt(len(record.attempts) + 1, record.delay, runtime.now())
+    record.attempts.append(attempt)
+    record.delay = 0.0
+    call.emit(ATTEMPT_STARTED, number=attempt.number, delay=attempt.delay)
+    try:
+        result = await next(call)
+    except Exception as error:
+        late = isinstance(error, CallTimeout) and error.operation == call.operation.name
+        _settle(call, attempt, "timeout" if late else "retryable" if call.retryable(error) else "fatal", error)
+        raise
+    except BaseException:
+        _settle(call, attempt, "cancelled", None)
+        raise
+    _settle(call, attempt, "ok", None)
+    return result
+
+
+def _replay(call: Call) -> Any:
+    """Raise what the fast path's attempt ended with, as if it had ended here."""
+    record = call.record
+    error, started, duration = record.replay  # type: ignore[misc]
+    record.replay = None
+    attempt = Attempt(1, 0.0, started)
+    record.attempts.append(attempt)
+    _settle(call, attempt, "retryable" if call.retryable(error) else "fatal", error, duration)
+    raise error
+
+
+def _settle(call: Call, attempt: Attempt, outcome: str, error: Exception | None, duration: float | None = None) -> None:
+    book = call.operation.book
+    attempt.outcome = outcome
+    attempt.error = error
+    attempt.duration = call.runtime.now() - attempt.started if duration is None else duration
+    name = book.error_type(error)
+    book.observe(ATTEMPT_DURATION, (outcome, name), attempt.duration)
+    call.emit(ATTEMPT_FINISHED, number=attempt.number, outcome=outcome, duration=attempt.duration, error=name)
+
+
+def _finish(call: Call, error: BaseException | None) -> None:
+    record, book = call.record, call.operation.book
+    attempts, duration = tuple(record.attempts), call.runtime.now() - record.started
+    outcome = _outcome(call, error)
+    name = book.error_type(error) if isinstance(error, Exception) else ""
+    book.add(ACTIVE, (), -1)
+    book.observe(DURATION, (outcome, name), duration)
+    book.observe(CALL_ATTEMPTS, (outcome,), len(attempts))
+    call.emit(FINISHED, outcome=outcome, duration=duration, attempts=len(attempts), error=name)
+    record.attempts, record.judged = [], None  # frames of the traceback hold the record; keep no exception in a circle
+    if isinstance(error, Exception):
+        _annotate(error, attempts, duration)
+
+
+def _outcome(call: Call, error: BaseException | None) -> str:
+    if error is None:
+        return "fallback" if call.record.fell_back else "ok"
+    if isinstance(error, CallTimeout):
+        return "timeout"
+    if isinstance(error, Rejected):
+        return "rejected"
+    return "error" if isinstance(error, Exception) else "cancelled"
+
+
+def _annotate(error: Exception, attempts: tuple[Attempt, ...], duration: float) -> None:
+    """Put history and note on the error, past any `__setattr__` of its own."""
+    for attempt in attempts:
+        if attempt.error is error:
+            attempt.error = None  # no circle; `attempts()` puts it back
+    error.__dict__[HISTORY] = attempts
+    if len(attempts) > 1:
+        notes = error.__dict__.setdefault("__notes__", [])
+        notes[:] = [note for note in notes if not str(note).startswith("opero: ")]
+        notes.append(f"opero: {len(attempts)} attempts in {duration:.3g} s")

@@ -1,0 +1,91 @@
+"""What every policy is: frozen, keyword-only, checked when made, and picklable without its state."""
+
+from __future__ import annotations
+
+from math import inf, isfinite
+
+from opero.errors import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any, ClassVar
+
+    from opero.call import Layer
+    from opero.signals import Metric, Signals
+
+    Observation = tuple[Metric, tuple[str, ...], float]
+
+
+class Policy:
+    """Base of all policies. Settings never change; the state one instance carries is shared by all who use it."""
+
+    place: str = ""  # where it stands in the order of the layers
+    SIGNALS: ClassVar[Signals]
+    name: str | None = None
+    settings: Mapping[str, Any]
+
+    def _freeze(self, **settings: Any) -> None:
+        self.__dict__.update(settings, settings=settings)
+
+    def start(self) -> None:
+        """Make the state; called when constructed and when unpickled."""
+
+    def attach(self, function: Callable[..., Any]) -> Layer:
+        """Return the layer that runs around `function`; raise `ConfigurationError` where it cannot."""
+        raise NotImplementedError
+
+    def observe(self, now: float) -> Iterable[Observation]:
+        """Yield gauges as (metric, attribute values without the policy's name, value)."""
+        return ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name}: policies are frozen; make another one")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.settings)
+
+    def __setstate__(self, settings: dict[str, Any]) -> None:
+        self._freeze(**settings)
+        self.start()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+
+def number(field: str, value: object, *, low: float = -inf, above: float = -inf, high: float = inf) -> float:
+    """Return `value` as a finite float within the bounds, or raise `ConfigurationError`."""
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if not valid or not (low <= value <= high and value > above):  # type: ignore[operator]
+        raise ConfigurationError(field, value, f"{_range('a number', low, above, high)}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def whole(field: str, value: object, *, low: int) -> int:
+    """Return `value` as an int of at least `low`, or raise `ConfigurationError`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ConfigurationError(field, value, f"a whole number, {low} or more")
+    return value
+
+
+def choice(field: str, value: Any, allowed: Sequence[Any]) -> Any:
+    """Return `value` if it is one of `allowed`, or raise `ConfigurationError`."""
+    if value not in allowed:
+        raise ConfigurationError(field, value, " or ".join(repr(a) for a in allowed))
+    return value
+
+
+def optional(check: Callable[..., Any], field: str, value: object, **bounds: float) -> Any:
+    """Let None pass, and check everything else."""
+    return None if value is None else check(field, value, **bounds)
+
+
+def _range(what: str, low: float, above: float, high: float) -> str:
+    parts = [what]
+    if low > -inf:
+        parts.append(f"{low:g} or more")
+    if above > -inf:
+        parts.append(f"above {above:g}")
+    if high < inf:
+        parts.append(f"up to {high:g}")
+    return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""One primitive a file. They do not know one another."""

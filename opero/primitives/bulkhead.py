@@ -1,0 +1,175 @@
+"""Bulkhead: bound how many calls are in flight at once.
+
+1. A call takes a slot; without a free one it queues, without room in the queue it is refused.
+2. A slot that comes free goes to the first in the queue, be it a thread or a task; nobody can overtake.
+3. Who waits longer than `max_wait`, or past its deadline, is refused. Who is cancelled while waiting leaves the queue.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections import deque
+
+from opero import forks
+from opero.errors import BulkheadFullError
+from opero.knobs import Knob
+from opero.policy import Policy, number, whole
+from opero.signals import POLICY, SECONDS, Event, Metric, Signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from opero.call import Call, Layer, Next
+    from opero.policy import Observation
+    from opero.runtime import Waiter
+
+QUEUED = Event("opero.bulkhead.queued", "debug", "A call waits for a slot.", ("length",))
+USAGE = Metric("opero.bulkhead.usage", "updown", "{call}", "Slots in use.", attributes=(POLICY,))
+LIMIT = Metric("opero.bulkhead.limit", "updown", "{call}", "Slots there are.", attributes=(POLICY,))
+QUEUE = Metric("opero.bulkhead.queue.length", "updown", "{call}", "Calls that wait for a slot.", attributes=(POLICY,))
+WAITED = Metric(
+    "opero.bulkhead.wait.duration",
+    "histogram",
+    "s",
+    "How long calls waited for a slot.",
+    attributes=(POLICY,),
+    buckets=SECONDS,
+    zeros=[("",)],
+)
+SIGNALS = Signals("bulkhead", (QUEUED,), (USAGE, LIMIT, QUEUE, WAITED), ("queue_full", "queue_timeout", "deadline"))
+
+
+class Bulkhead(Policy):
+    """Let `limit` calls run at once and `max_queue` more wait, for `max_wait` seconds at most (None: as long as it takes).
+
+    Refuses with `BulkheadFullError`. One instance on several functions is one pool of slots, shared by threads and tasks.
+
+    Example:
+        >>> Bulkhead(20, max_queue=10).limit
+        20
+    """
+
+    place = "bulkhead"
+    SIGNALS = SIGNALS
+
+    limit: int
+    max_queue: int
+    max_wait: float | None
+    slots: Slots
+
+    def __init__(self, limit: int, *, max_queue: int = 0, max_wait: float | None = None, name: str | None = None) -> None:
+        self._freeze(
+            limit=whole("limit", limit, low=1),
+            max_queue=whole("max_queue", max_queue, low=0),
+            max_wait=None if max_wait is None else number("max_wait", max_wait, low=0),
+            name=name,
+        )
+        self.start()
+
+    def start(self) -> None:  # noqa: D102
+        self.__dict__["slots"] = Slots(self.limit, self.max_queue)
+
+    def attach(self, function: Callable[..., Any]) -> Layer:  # noqa: D102
+        return self.layer
+
+    def observe(self, now: float) -> Iterable[Observation]:  # noqa: D102
+        yield USAGE, (), self.slots.used
+        yield LIMIT, (), self.slots.limit.value
+        yield QUEUE, (), len(self.slots.queue)
+
+    async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
+        """Hold a slot while the call runs."""
+        if call.record.permits.pop(self.place, None) is None:
+            await self._enter(call)
+        try:
+            return await next(call)
+        finally:
+            self.slots.release()
+
+    async def _enter(self, call: Call) -> None:
+        waited = 0.0
+        if not self.slots.take():
+            waiter = call.runtime.waiter()
+            length = self.slots.join(waiter)
+            if length is None:
+                raise call.reject(self._full(call, "queue_full"))
+            if length:
+                call.emit(QUEUED, length=length)
+            started = call.runtime.now()
+            await self._wait(call, waiter, started)
+            waited = call.runtime.now() - started
+        call.operation.book.observe(WAITED, (self.name or "",), waited)
+
+    async def _wait(self, call: Call, waiter: Waiter, now: float) -> None:
+        until = None if self.max_wait is None else now + self.max_wait
+        late = call.deadline is not None and (until is None or call.deadline.at < until)
+        if late and call.deadline is not None:
+            until = call.deadline.at
+        try:
+            woken = await call.runtime.park(waiter, until)
+        except BaseException:
+            if not self.slots.leave(waiter):
+                self.slots.release()
+            raise
+        if not woken and self.slots.leave(waiter):
+            raise call.reject(self._full(call, "deadline" if late else "queue_timeout"))
+
+    def _full(self, call: Call, reason: str) -> BulkheadFullError:
+        text = f"{call.operation.name} has {self.slots.limit.value:g} calls in flight and {len(self.slots.queue)} waiting ({reason})"
+        return BulkheadFullError(text, primitive="bulkhead", reason=reason)
+
+
+class Slots:
+    """The state: slots in use, and who waits. The lock is held for arithmetic only."""
+
+    def __init__(self, limit: int, max_queue: int) -> None:
+        self.limit = Knob("bulkhead.limit", limit, low=1, high=max(limit * 100, 1000))
+        self.max_queue = max_queue
+        self.after_fork()
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's calls: they are not in flight here."""
+        self._lock = allocate_lock()
+        self.used = 0
+        self.queue: deque[Waiter] = deque()
+
+    def take(self) -> bool:
+        """Take a slot if one is free and nobody waits for it."""
+        with self._lock:
+            return self._take_locked()
+
+    def join(self, waiter: Waiter) -> int | None:
+        """Queue up. Return the length of the queue, 0 if a slot came free in between (it is woken), None if it is full."""
+        with self._lock:
+            if self._take_locked():
+                waiter.wake()
+                return 0
+            if len(self.queue) >= self.max_queue:
+                return None
+            self.queue.append(waiter)
+            return len(self.queue)
+
+    def leave(self, waiter: Waiter) -> bool:
+        """Leave the queue; False when a slot was already handed over."""
+        with self._lock:
+            if waiter not in self.queue:
+                return False
+            self.queue.remove(waiter)
+            return True
+
+    def release(self) -> None:
+        """Give a slot back: to the first who waits, else to all."""
+        with self._lock:
+            self.used -= 1
+            while self.queue and self.used < self.limit.value:
+                self.used += 1
+                self.queue.popleft().wake()
+
+    def _take_locked(self) -> bool:
+        if self.used >= self.limit.value or self.queue:
+            return False
+        self.used += 1
+        return True

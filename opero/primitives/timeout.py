@@ -1,0 +1,76 @@
+"""Timeout: end a call whose answer would come too late.
+
+1. A timeout is a deadline the call carries; the nearer of two holds. Whoever waits for the call, waits until then.
+2. `seconds` bounds the whole call with its attempts and waits, `attempt` each attempt.
+3. A coroutine is cancelled at the deadline. A thread cannot be: the caller goes on, the thread is counted until it ends.
+"""
+
+from __future__ import annotations
+
+from opero.call import Deadline
+from opero.errors import CallTimeout, ConfigurationError
+from opero.policy import Policy, number
+from opero.signals import Event, Metric, Signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from opero.call import Call, Layer, Next
+    from opero.policy import Observation
+
+EXPIRED = Event("opero.timeout.expired", "warning", "The deadline passed before the answer came.", ("scope", "seconds"))
+ABANDONED = Metric("opero.timeout.abandoned", "updown", "{thread}", "Threads of this process that still run after their caller's timeout.")
+SIGNALS = Signals("timeout", (EXPIRED,), (ABANDONED,), ("queue_full",))
+
+abandoned: Callable[[], int] = int  # the blocking driver puts its count here
+
+
+class Timeout(Policy):
+    """Raise `CallTimeout` when the answer takes longer than `seconds`, or an attempt longer than `attempt` (seconds).
+
+    One policy is one of the two; give two policies for both. Holds no state.
+
+    Example:
+        >>> Timeout(10.0), Timeout(attempt=2.0)
+        (Timeout(seconds=10.0, attempt=None), Timeout(seconds=None, attempt=2.0))
+    """
+
+    SIGNALS = SIGNALS
+
+    seconds: float | None
+    attempt: float | None
+
+    def __init__(self, seconds: float | None = None, *, attempt: float | None = None) -> None:
+        if (seconds is None) == (attempt is None):
+            raise ConfigurationError("Timeout", (seconds, attempt), "either seconds or attempt=; pass two policies for both")
+        self._freeze(
+            seconds=None if seconds is None else number("timeout", seconds, above=0),
+            attempt=None if attempt is None else number("attempt_timeout", attempt, above=0),
+        )
+
+    @property
+    def place(self) -> str:  # type: ignore[override]
+        """Around everything but fallback and cache, or around one attempt."""
+        return "timeout" if self.attempt is None else "attempt_timeout"
+
+    def attach(self, function: Callable[..., Any]) -> Layer:  # noqa: D102
+        return self.layer
+
+    def observe(self, now: float) -> Iterable[Observation]:  # noqa: D102
+        yield ABANDONED, (), abandoned()
+
+    async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
+        """Pass the call on with a nearer deadline, if ours is nearer."""
+        seconds = self.seconds or self.attempt or 0.0
+        at = call.runtime.now() + seconds
+        if call.deadline is not None and call.deadline.at <= at:
+            return await next(call)
+        deadline = Deadline(at, seconds, self.place)
+        try:
+            return await next(call.until(deadline))
+        except CallTimeout:
+            if deadline.hit:
+                call.emit(EXPIRED, scope=deadline.scope, seconds=seconds)
+            raise

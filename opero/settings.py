@@ -1,0 +1,188 @@
+"""What a user writes at a decorator: keywords become the same policies that could be passed as objects."""
+
+from __future__ import annotations
+
+from opero import waits
+from opero.errors import ConfigurationError
+from opero.policy import Policy, choice, number, whole
+from opero.primitives.arg_fallback import ArgFallback
+from opero.primitives.bulkhead import Bulkhead
+from opero.primitives.circuit_breaker import CircuitBreaker
+from opero.primitives.fallback import Fallback
+from opero.primitives.rate_limit import RateLimit
+from opero.primitives.retry import Retry
+from opero.primitives.timeout import Timeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Literal, TypedDict
+
+    from opero.conditions import ConditionLike
+
+    class Settings(TypedDict, total=False):
+        """The keywords of `@opero`. Times in seconds."""
+
+        retries: int
+        backoff: Literal["exponential", "fibonacci", "linear", "constant", "decorrelated_jitter"] | waits.Wait
+        backoff_factor: float
+        min_delay: float
+        max_delay: float
+        jitter: Literal["full", "equal", "none"]
+        retry_on: ConditionLike
+        retry_on_result: Callable[[Any], object]
+        timeout: float
+        attempt_timeout: float
+        circuit_breaker: bool | CircuitBreaker
+        rate_limit: str | float | RateLimit
+        bulkhead: int | Bulkhead
+        fallback: Any
+        arg_fallback: str
+        name: str
+        order: Sequence[str]
+
+
+RETRY = ("retries", "backoff", "backoff_factor", "min_delay", "max_delay", "jitter", "retry_on", "retry_on_result")
+BACKOFFS = ("exponential", "fibonacci", "linear", "constant", "decorrelated_jitter")
+UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0, "day": 86400.0}
+RATES = 'calls per second as a number, a text like "100/s", "10/min", "1000/h" or "5/day", or a RateLimit'
+
+
+def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retries: int = 3) -> tuple[Policy, ...]:
+    """Build the policies of one function. Without policy objects, `retries` says how often it retries by default."""
+    for policy in given:
+        if not isinstance(policy, Policy):
+            raise ConfigurationError("policies", policy, "policy objects like Retry(...), by position; a setting goes by keyword")
+    for keyword in settings:
+        if keyword not in BUILDERS and keyword not in {*RETRY, "name", "order"}:
+            raise ConfigurationError(keyword, settings[keyword], f"nothing: there is no such keyword; there are {', '.join(sorted(known()))}")
+    built = list(given)
+    if any(keyword in settings for keyword in RETRY) or (not given and retries):
+        policy = _retry(settings, retries)
+        if policy is not None:
+            built.append(policy)
+    for keyword, build in BUILDERS.items():
+        if keyword in settings and (policy := build(keyword, settings[keyword])) is not None:
+            built.append(policy)
+    return tuple(built)
+
+
+def known() -> set[str]:
+    """Return every keyword there is."""
+    return {*RETRY, *BUILDERS, "name", "order"}
+
+
+def place_of(keyword: str) -> str:
+    """Return the place of the policy that a keyword configures."""
+    return "retry" if keyword in RETRY else keyword
+
+
+def _retry(settings: Mapping[str, Any], default: int) -> Retry | None:
+    retries = whole("retries", settings.get("retries", default), low=0)
+    low = number("min_delay", settings.get("min_delay", 0.1), low=0)
+    high = number("max_delay", settings.get("max_delay", 30.0), low=0)
+    if low > high:
+        raise ConfigurationError("min_delay", low, f"at most max_delay ({high:g})")
+    factor = number("backoff_factor", settings.get("backoff_factor", 1.5), low=1)
+    policy = Retry(
+        retries,
+        wait=_wait(settings.get("backoff", "exponential"), low, high, factor),
+        jitter=choice("jitter", settings.get("jitter", "full"), ("full", "equal", "none")),
+        on=_named("retry_on", settings),
+        on_result=_predicate("retry_on_result", settings.get("retry_on_result")),
+    )
+    return policy if retries else None
+
+
+def _wait(backoff: object, low: float, high: float, factor: float) -> waits.Wait:
+    if isinstance(backoff, waits.Wait):
+        return backoff
+    if backoff == "exponential":
+        return waits.exponential(low, high, factor)
+    if backoff == "constant":
+        return waits.constant(low)
+    if backoff in BACKOFFS:
+        wait: waits.Wait = getattr(waits, str(backoff))(low, high)
+        return wait
+    raise ConfigurationError("backoff", backoff, f"{', '.join(map(repr, BACKOFFS))}, or a strategy of opero.waits")
+
+
+def _named(field: str, settings: Mapping[str, Any]) -> Any:
+    from opero.conditions import of
+
+    value = settings.get(field, Exception)
+    of(field, value)
+    return value
+
+
+def _predicate(field: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise ConfigurationError(field, value, "a predicate on the result")
+    return value
+
+
+def _timeout(field: str, value: Any) -> Timeout | None:
+    return None if value is None else Timeout(number(field, value, above=0))
+
+
+def _attempt_timeout(field: str, value: Any) -> Timeout | None:
+    return None if value is None else Timeout(attempt=number(field, value, above=0))
+
+
+def _circuit_breaker(field: str, value: Any) -> CircuitBreaker | None:
+    if value is None or value is False:
+        return None
+    if value is True:
+        return CircuitBreaker()
+    return _instance(field, value, CircuitBreaker, "True, False or a CircuitBreaker")
+
+
+def _rate_limit(field: str, value: Any) -> RateLimit | None:
+    if value is None or isinstance(value, RateLimit):
+        return value
+    if isinstance(value, str):
+        count, _, unit = value.partition("/")
+        per = UNITS.get(unit.strip().lower())
+        try:
+            rate = float(count)
+        except ValueError:
+            rate = 0.0
+        if per is None or not 0 < rate < float("inf"):
+            raise ConfigurationError(field, value, RATES)
+        return RateLimit(rate, per=per)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ConfigurationError(field, value, RATES)
+    return RateLimit(value)
+
+
+def _bulkhead(field: str, value: Any) -> Bulkhead | None:
+    if value is None or isinstance(value, Bulkhead):
+        return value
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(field, value, "how many calls may run at once, 1 or more, or a Bulkhead")
+    return Bulkhead(value)
+
+
+def _fallback(field: str, value: Any) -> Fallback:
+    return value if isinstance(value, Fallback) else Fallback(value)
+
+
+def _arg_fallback(field: str, value: Any) -> ArgFallback | None:
+    return value if value is None or isinstance(value, ArgFallback) else ArgFallback(value)
+
+
+def _instance(field: str, value: Any, kind: type[Any], allowed: str) -> Any:
+    if not isinstance(value, kind):
+        raise ConfigurationError(field, value, allowed)
+    return value
+
+
+BUILDERS: dict[str, Callable[[str, Any], Policy | None]] = {
+    "timeout": _timeout,
+    "attempt_timeout": _attempt_timeout,
+    "circuit_breaker": _circuit_breaker,
+    "rate_limit": _rate_limit,
+    "bulkhead": _bulkhead,
+    "fallback": _fallback,
+    "arg_fallback": _arg_fallback,
+}

@@ -1,0 +1,133 @@
+"""Threads that run a function while its caller waits, and go on when the caller stops waiting. Reused when done."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from contextvars import copy_context
+from threading import Event, Thread
+
+from opero import clock, forks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+    from typing import Any
+
+
+class Job:
+    """A function on its way in another thread, in a copy of the caller's context."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._work: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (function, args, kwargs)
+        self._context: Context = copy_context()
+        self._done = Event()
+        self._left = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ended in time; when not, it is abandoned."""
+        try:
+            in_time = clock.wait(self._done, max(0.0, seconds))
+        except BaseException:
+            _threads.leave(self)
+            raise
+        return in_time or not _threads.leave(self)
+
+    def result(self) -> Any:
+        """Return what the function returned, or raise what it raised."""
+        error, self._error = self._error, None
+        if error is None:
+            return self._value
+        try:
+            raise error
+        finally:
+            del error
+
+    def run(self) -> None:
+        """Do the work; in the other thread."""
+        assert self._work is not None  # noqa: S101 - for the type checkers; a job runs once
+        function, args, kwargs = self._work
+        self._work = None
+        try:
+            self._value = self._context.run(function, *args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
+            self._error = error
+        _threads.end(self)
+        self._done.set()
+
+
+class _Threads:
+    def __init__(self) -> None:
+        self.after_fork()
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """The threads stayed in the parent."""
+        self._lock = allocate_lock()
+        self._idle: list[_Thread] = []
+        self._running: set[Job] = set()
+        self.abandoned: set[Job] = set()
+
+    def start(self, job: Job) -> None:
+        with self._lock:
+            self._running.add(job)
+            thread = self._idle.pop() if self._idle else None
+        if thread is None:
+            thread = _Thread()
+            thread.start()
+        thread.give(job)
+
+    def leave(self, job: Job) -> bool:
+        """Whether the job still runs, and is abandoned now."""
+        with self._lock:
+            if job in self._running:
+                self.abandoned.add(job)
+                return True
+            return False
+
+    def end(self, job: Job) -> None:
+        with self._lock:
+            self._running.discard(job)
+            self.abandoned.discard(job)
+
+    def rest(self, thread: _Thread) -> None:
+        with self._lock:
+            self._idle.append(thread)
+
+
+class _Thread(Thread):
+    def __init__(self) -> None:
+        super().__init__(name="opero-timeout", daemon=True)
+        self._ready = Event()
+        self._job: Job | None = None
+
+    def give(self, job: Job) -> None:
+        self._job = job
+        self._ready.set()
+
+    def run(self) -> None:
+        while True:
+            self._ready.wait()
+            self._ready.clear()
+            job, self._job = self._job, None
+            if job is not None:
+                job.run()
+            del job
+            _threads.rest(self)
+
+
+_threads = _Threads()
+
+
+def start(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
+    """Run a function in a spare thread."""
+    job = Job(function, args, kwargs)
+    _threads.start(job)
+    return job
+
+
+def abandoned() -> int:
+    """How many functions still run after their callers' timeouts."""
+    return len(_threads.abandoned)

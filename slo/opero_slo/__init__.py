@@ -1,0 +1,1 @@
+"""Objectives judged on what Opero measured. The room is here; what it holds comes with its own change."""

@@ -1,0 +1,1 @@
+"""See what Opero did: `/metrics`, spans and logs."""
