@@ -6,20 +6,29 @@ from _bisect import bisect_left
 from _thread import allocate_lock
 
 from opero import forks
-from opero.call import ACTIVE, ATTEMPT_DURATION, DURATION
+from opero.call import (
+    ACTIVE,
+    ATTEMPT_DURATION,
+    ATTEMPT_FINISHED,
+    ATTEMPT_STARTED,
+    CALL_ATTEMPTS,
+    DURATION,
+    FINISHED,
+    STARTED,
+)
 from opero.signals import EVENTS, REJECTIONS
 from opero.windows import LatencyHistogram
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
     from opero.signals import Attributes, Metric, Signals
 
     Key = tuple[str, Attributes]
     Delta = tuple[dict[Key, float], dict[Key, list[float]], dict[int, int]]
 
+PER_CALL = tuple((EVENTS.name, (e.name, e.kind)) for e in (STARTED, ATTEMPT_STARTED, ATTEMPT_FINISHED, FINISHED))
 ERROR_TYPES = 50  # distinct error.type values a book keeps; the rest is `_OTHER`
 
 
@@ -71,15 +80,29 @@ class Book:
 
     def observe(self, metric: Metric, attributes: Attributes, value: float) -> None:
         """Add a value to a distribution."""
-        key = (metric.name, attributes)
         with self._lock:
-            counts = self.distributions.get(key)
-            if counts is None:
-                counts = self._zero_locked(metric, attributes)
-            counts[bisect_left(metric.buckets, value)] += 1
-            counts[-1] += value
+            self._observe_locked(metric, attributes, value)
             if metric is DURATION:
                 self.latency.add(value)
+
+    def begin(self) -> None:
+        """Count a call on the fast path that began."""
+        self.add(ACTIVE, ())
+
+    def undo_begin(self) -> None:
+        """Take that back: the general path counts the call as its own."""
+        self.add(ACTIVE, (), -1)
+
+    def succeed(self, duration: float) -> None:
+        """Count a call on the fast path that returned in its only attempt."""
+        with self._lock:
+            self.sums[ACTIVE.name, ()] = self.sums.get((ACTIVE.name, ()), 0) - 1
+            for key in PER_CALL:
+                self.sums[key] = self.sums.get(key, 0) + 1
+            self._observe_locked(DURATION, ("ok", ""), duration)
+            self._observe_locked(ATTEMPT_DURATION, ("ok", ""), duration)
+            self._observe_locked(CALL_ATTEMPTS, ("ok",), 1)
+            self.latency.add(duration)
 
     def error_type(self, error: BaseException | None) -> str:
         """Return the class name for a label: one of a bounded set."""
@@ -138,6 +161,13 @@ class Book:
             "p99": p99,
         }
 
+    def _observe_locked(self, metric: Metric, attributes: Attributes, value: float) -> None:
+        counts = self.distributions.get((metric.name, attributes))
+        if counts is None:
+            counts = self._zero_locked(metric, attributes)
+        counts[bisect_left(metric.buckets, value)] += 1
+        counts[-1] += value
+
     def _zero_locked(self, metric: Metric, attributes: Attributes) -> list[float]:
         key = (metric.name, attributes)
         if metric.type == "histogram":
@@ -146,7 +176,9 @@ class Book:
         return []
 
 
-def _of(metric: Metric, distributions: dict[Key, list[float]], by: int | None = None) -> Iterable[tuple[Key, list[float]]]:
+def _of(
+    metric: Metric, distributions: dict[Key, list[float]], by: int | None = None
+) -> Iterable[tuple[Key, list[float]]]:
     merged: dict[Key, list[float]] = {}
     for (name, attributes), counts in distributions.items():
         if name == metric.name:
@@ -154,5 +186,3 @@ def _of(metric: Metric, distributions: dict[Key, list[float]], by: int | None = 
             mine = merged.setdefault(key, [0.0] * len(counts))
             mine[:] = [a + b for a, b in zip(mine, counts, strict=True)]
     return merged.items()
-
-

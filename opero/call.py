@@ -30,21 +30,31 @@ if TYPE_CHECKING:
     Layer = Callable[["Call", Next], Awaitable[Any]]
 
 STARTED = Event("opero.call.started", "debug", "A call began.")
-FINISHED = Event(
-    "opero.call.finished", "debug", "A call ended.", ("outcome", "duration", "attempts", "error")
+FINISHED = Event("opero.call.finished", "debug", "A call ended.", ("outcome", "duration", "attempts", "error"))
+REJECTED = Event(
+    "opero.call.rejected", "warning", "The function was not called.", ("primitive", "reason", "retry_after")
 )
-REJECTED = Event("opero.call.rejected", "warning", "The function was not called.", ("primitive", "reason", "retry_after"))
 ATTEMPT_STARTED = Event("opero.attempt.started", "debug", "The function is about to be called.", ("number", "delay"))
 ATTEMPT_FINISHED = Event(
     "opero.attempt.finished", "debug", "The function returned or raised.", ("number", "outcome", "duration", "error")
 )
 
 DURATION = Metric(
-    "opero.call.duration", "histogram", "s", "How long calls took, waits included.", attributes=(OUTCOME, ERROR), buckets=SECONDS
+    "opero.call.duration",
+    "histogram",
+    "s",
+    "How long calls took, waits included.",
+    attributes=(OUTCOME, ERROR),
+    buckets=SECONDS,
 )
 ACTIVE = Metric("opero.call.active", "updown", "{call}", "Calls that began and have not ended.")
 CALL_ATTEMPTS = Metric(
-    "opero.call.attempts", "histogram", "{attempt}", "How often a call called the function.", attributes=(OUTCOME,), buckets=ATTEMPTS
+    "opero.call.attempts",
+    "histogram",
+    "{attempt}",
+    "How often a call called the function.",
+    attributes=(OUTCOME,),
+    buckets=ATTEMPTS,
 )
 ATTEMPT_DURATION = Metric(
     "opero.attempt.duration",
@@ -67,7 +77,7 @@ _ids = count(1)
 
 
 class Attempt:
-    """One call of the function. `started` and `duration` in seconds, `delay` the wait before it; no error: it returned."""
+    """One call of the function. Times in seconds; `delay` is the wait before it, `error` None when it returned."""
 
     __slots__ = ("delay", "duration", "error", "number", "outcome", "started")
 
@@ -78,6 +88,12 @@ class Attempt:
         self.duration = 0.0
         self.outcome = ""
         self.error: BaseException | None = None
+
+    def ending(self, error: BaseException | None) -> Attempt:
+        """Return a copy that ended with `error`."""
+        copy = Attempt(self.number, self.delay, self.started)
+        copy.duration, copy.outcome, copy.error = self.duration, self.outcome, error
+        return copy
 
     def __repr__(self) -> str:
         return f"<attempt {self.number}: {self.outcome} after {self.duration:.3g} s>"
@@ -108,23 +124,24 @@ class Deadline:
 
 
 class Record:
-    """What all branches of one call share. `permits` and `outcome_known` are what the fast path already did."""
+    """What all copies of one call share. `permits` and `replay` are what the fast path already did."""
 
-    __slots__ = ("attempts", "delay", "fell_back", "id", "judged", "permits", "replay", "started")
+    __slots__ = ("attempts", "delay", "errors", "fell_back", "id", "judged", "permits", "replay", "started")
 
     def __init__(self, started: float) -> None:
         self.id = next(_ids)
         self.started = started
-        self.attempts: list[Attempt] = []
+        self.attempts: list[Attempt] = []  # their errors apart: frames hold attempts, and errors hold frames
+        self.errors: list[Exception | None] = []
         self.delay = 0.0
         self.fell_back = False
         self.judged: tuple[BaseException, bool] | None = None
         self.permits: dict[str, Any] = {}
-        self.replay: tuple[Exception, float, float] | None = None
+        self.replay: tuple[BaseException, float, float] | None = None
 
 
 class Call:
-    """One call on its way through the layers. A layer that changes the arguments or the deadline passes on a `branch`."""
+    """One call on its way through the layers. A layer that changes arguments or deadline passes on a copy."""
 
     __slots__ = ("args", "deadline", "kwargs", "operation", "record", "runtime")
 
@@ -183,9 +200,7 @@ def attempts(error: BaseException) -> tuple[Attempt, ...]:
     """Return the attempts of the call that ended with `error`, in order; empty when it was no decorated call."""
     history: tuple[Attempt, ...] = error.__dict__.get(HISTORY, ())
     if history and history[-1].error is None:
-        last = Attempt.__new__(Attempt)
-        last.__setstate__((*history[-1].__getstate__()[:-1], error))
-        return (*history[:-1], last)
+        return (*history[:-1], history[-1].ending(error))
     return history
 
 

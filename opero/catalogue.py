@@ -12,6 +12,9 @@ from opero.signals import CALL, EVENTS, POLICY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from opero.aggregates import Key
     from opero.pipeline import Operation
     from opero.signals import Attributes, Metric
 
@@ -24,7 +27,7 @@ _lock = allocate_lock()
 
 
 class Family:
-    """All series of one instrument. `samples` maps (operation, *attributes) to a number, or to bucket counts + [sum]."""
+    """All series of one instrument: (operation, *attributes) → a number, or the bucket counts and the sum."""
 
     __slots__ = ("attributes", "metric", "samples")
 
@@ -61,7 +64,8 @@ def snapshot() -> list[Family]:
     families: dict[str, Family] = {}
     for name, book in books:
         sums, distributions, _ = book.read()
-        for (metric, attributes), value in (*sums.items(), *distributions.items()):
+        values: dict[Key, Any] = {**sums, **distributions}
+        for (metric, attributes), value in values.items():
             _add(_family(families, book.metrics.get(metric, EVENTS)), name, attributes, value)
     for operation in operations():
         _observe(families, operation)

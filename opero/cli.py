@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_help(commands))
         return 0 if given else USAGE
     if given[0] not in commands.names:
-        print(f"opero: there is no command {given[0]!r}; there are: {', '.join(sorted(commands.names))}", file=sys.stderr)
+        print(
+            f"opero: there is no command {given[0]!r}; there are: {', '.join(sorted(commands.names))}", file=sys.stderr
+        )
         return USAGE
     return _run(commands, given[0], given[1:])
 

@@ -1,4 +1,4 @@
-"""Time, in seconds. Everything that reads the time or waits goes through these names, so that a test can replace them."""
+"""Time, in seconds. Whatever reads the time or waits goes through these names, so that a test can replace them."""
 
 from __future__ import annotations
 

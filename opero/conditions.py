@@ -1,4 +1,4 @@
-"""Which errors count. A condition is a type, several types, a predicate, or a `Condition`; `&`, `|` and `~` combine them."""
+"""Which errors count: a type, several types, a predicate, or a `Condition`; `&`, `|` and `~` combine them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from opero.errors import ConfigurationError, OperoError, Rejected
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeAlias, Union
 
     Matches = Callable[[BaseException], Any]
-    ConditionLike = type[BaseException] | tuple[type[BaseException], ...] | Matches | "Condition"
+    ConditionLike: TypeAlias = Union[type[BaseException], tuple[type[BaseException], ...], Matches, "Condition"]  # noqa: UP007
 
 
 class Condition:

@@ -84,7 +84,9 @@ class Handle(Generic[P, R]):
         """Its circuit breaker; raises `ConfigurationError` when it has none."""
         policy: Any = self.operation.places.get("circuit_breaker")
         if policy is None:
-            raise ConfigurationError("breaker", None, f"a circuit breaker: decorate {self.name} with circuit_breaker=True")
+            raise ConfigurationError(
+                "breaker", None, f"a circuit breaker: decorate {self.name} with circuit_breaker=True"
+            )
         return Breaker(self.operation, policy)
 
     def with_(self, *policies: Policy, **overrides: Unpack[Settings]) -> Decorated[P, R]:
@@ -92,7 +94,9 @@ class Handle(Generic[P, R]):
         merged = {**self._settings, **overrides}
         touched = {settings.place_of(keyword) for keyword in overrides} | {policy.place for policy in policies}
         kept = [p for p in self.policies if p.place not in touched]
-        built = settings.policies_from(policies, {k: v for k, v in merged.items() if settings.place_of(k) in touched}, retries=0)
+        built = settings.policies_from(
+            policies, {k: v for k, v in merged.items() if settings.place_of(k) in touched}, retries=0
+        )
         return _wrap(self.operation.function, (*kept, *built), merged, name=merged.get("name") or self.name)  # type: ignore[no-any-return]
 
     def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -230,9 +234,13 @@ def _async_wrapper(operation: Operation) -> Callable[..., Any]:
 def _refuse(function: Any) -> None:
     """Refuse what would be wrapped without effect."""
     if not callable(function) or isinstance(function, type):
-        raise ConfigurationError("function", function, "a function, method, coroutine function, partial or callable object")
+        raise ConfigurationError(
+            "function", function, "a function, method, coroutine function, partial or callable object"
+        )
     if _flags(function) & (GENERATOR | ASYNC_GENERATOR):
-        raise ConfigurationError("function", function, "no generator function: it runs while it is iterated; decorate what fetches one item")
+        raise ConfigurationError(
+            "function", function, "no generator function: it runs while it is iterated; decorate what fetches one item"
+        )
 
 
 def _flags(function: Any) -> int:
@@ -241,7 +249,11 @@ def _flags(function: Any) -> int:
             function = function.func
         elif hasattr(function, "__func__"):
             function = function.__func__
-        elif not hasattr(function, "__code__") and callable(getattr(type(function), "__call__", None)) and hasattr(type(function).__call__, "__code__"):
+        elif (
+            not hasattr(function, "__code__")
+            and callable(getattr(type(function), "__call__", None))
+            and hasattr(type(function).__call__, "__code__")
+        ):
             function = type(function).__call__
         else:
             return int(getattr(getattr(function, "__code__", None), "co_flags", 0))
@@ -249,7 +261,9 @@ def _flags(function: Any) -> int:
 
 def _marked(function: Any) -> bool:
     """Whether it was marked by `inspect.markcoroutinefunction` (Python 3.12)."""
-    return getattr(getattr(function, "_is_coroutine_mark", None), "__name__", None) is not None or hasattr(function, "_is_coroutine_mark")
+    return getattr(getattr(function, "_is_coroutine_mark", None), "__name__", None) is not None or hasattr(
+        function, "_is_coroutine_mark"
+    )
 
 
 def _is_function(value: Any) -> bool:

@@ -46,7 +46,7 @@ class AllFailedError(ExecutionError, ExceptionGroup[Exception]):
         """One error an alternative, in the order they were tried."""
         return self.exceptions
 
-    def derive(self, excs: Sequence[Exception]) -> AllFailedError:  # type: ignore[override]  # noqa: D102
+    def derive(self, excs: Sequence[Exception]) -> AllFailedError:  # type: ignore[override]
         return AllFailedError(self.message, excs)
 
 
@@ -124,7 +124,7 @@ class MapError(ConcurrencyError, ExceptionGroup[Exception]):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.message, self.failures, self.results), dict(self.__dict__)
 
-    def derive(self, excs: Sequence[Exception]) -> MapError:  # type: ignore[override]  # noqa: D102
+    def derive(self, excs: Sequence[Exception]) -> MapError:  # type: ignore[override]
         kept = set(map(id, excs))
         return MapError(self.message, {i: e for i, e in self.failures.items() if id(e) in kept}, self.results)
 

@@ -92,7 +92,7 @@ def wanted(name: str) -> tuple[Handler, ...]:
     """Who wants events of this name; empty for most names, most of the time."""
     handlers = _heard_by.get(name)
     if handlers is None:
-        handlers = _heard_by[name] = tuple(s.handler for s in list(_subscriptions) if _matches(name, s.patterns))
+        handlers = _heard_by[name] = tuple(s.handler for s in _subscriptions.copy() if _matches(name, s.patterns))
     return handlers
 
 
@@ -137,7 +137,7 @@ def current_correlation_id() -> str:
 
 def patterns() -> Iterator[str]:
     """Every pattern somebody listens to."""
-    for subscription in list(_subscriptions):
+    for subscription in _subscriptions:
         yield from subscription.patterns
 
 

@@ -1,4 +1,4 @@
-"""What a forked child must make anew: locks that threads it does not have were holding, counts that are its parent's."""
+"""What a forked child must make anew: locks held by threads it does not have, counts that are its parent's."""
 
 from __future__ import annotations
 

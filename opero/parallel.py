@@ -84,7 +84,9 @@ ITEMS = Metric(
     attributes=(OUTCOME,),
     zeros=[("ok",), ("error",)],
 )
-ITEM_DURATION = Metric("opero.map.item.duration", "histogram", "s", "From handing an item over to its result.", buckets=SECONDS)
+ITEM_DURATION = Metric(
+    "opero.map.item.duration", "histogram", "s", "From handing an item over to its result.", buckets=SECONDS
+)
 ACTIVE = Metric("opero.map.active", "updown", "{item}", "Items handed over and not back.")
 LIMIT = Metric("opero.map.concurrency.limit", "updown", "{item}", "Items that may run at once in running maps.")
 SIGNALS = Signals("map", (STARTED, FINISHED, LOST), (ITEMS, ITEM_DURATION, ACTIVE, LIMIT))
@@ -110,7 +112,9 @@ class Plan:
         is_async = is_coroutine_function(function)
         self.mode = choice("mode", mode or ("async" if is_async else "thread"), MODES)
         if is_async != (self.mode == "async"):
-            kind, fit = ("a coroutine function", "'async'") if is_async else ("a plain function", "'thread' or 'process'")
+            kind, fit = (
+                ("a coroutine function", "'async'") if is_async else ("a plain function", "'thread' or 'process'")
+            )
             raise ConfigurationError("mode", self.mode, f"{fit} for {kind}")
         if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise ConfigurationError("workers", workers, "'auto' or a whole number, 1 or more")
@@ -307,7 +311,9 @@ def _takes_one(function: Callable[..., Any]) -> None:
     try:
         signature(function).bind(None)
     except TypeError as error:
-        raise ConfigurationError("function", function, "a function that can be called with one item, by position") from error
+        raise ConfigurationError(
+            "function", function, "a function that can be called with one item, by position"
+        ) from error
 
 
 def _cores() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opero import events
+from opero import events, fused
 from opero.aggregates import Book
 from opero.call import (
     ACTIVE,
@@ -49,7 +49,7 @@ REJECTING = {"circuit_breaker", "rate_limit", "bulkhead"}
 class Operation:
     """What a decorated function is to Opero. Its book is its own; the state of its policies may be shared."""
 
-    __slots__ = ("__weakref__", "book", "function", "is_async", "name", "places", "policies", "retry", "run")
+    __slots__ = ("__weakref__", "book", "fast", "function", "is_async", "name", "places", "policies", "retry", "run")
 
     def __init__(
         self,
@@ -69,13 +69,16 @@ class Operation:
         self.book = Book()
         self._declare()
         self.run = self._compose()
+        self.fast = fused.of(self)
 
     def emit(self, event: Event, fields: Mapping[str, Any], call: int = 0) -> None:
         """Count the event, and tell whoever wants it."""
         self.book.add(EVENTS, (event.name, event.kind))
         events.say(event, self.name, fields, call)
 
-    async def execute(self, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None = None) -> Any:
+    async def execute(
+        self, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None = None
+    ) -> Any:
         """Make one call: the general path, for every driver."""
         call = Call(self, runtime, args, kwargs, record=record)
         self.book.add(ACTIVE, ())
@@ -89,7 +92,7 @@ class Operation:
         return result
 
     def _compose(self) -> Next:
-        step = _invoke
+        step: Next = _invoke
         placed = [(place, policy.attach(self.function)) for place, policy in self.places.items()]
         inner = [layer for place, layer in placed if place == "attempt_timeout"]
         outer = [layer for place, layer in placed if place != "attempt_timeout"]
@@ -122,7 +125,9 @@ def in_order(policies: Iterable[Policy], order: Sequence[str] | None) -> dict[st
             raise ConfigurationError(policy.place, policy, f"one policy, and got {given[policy.place]!r} as well")
         given[policy.place] = policy
     if order is not None and (not isinstance(order, list | tuple) or sorted(order) != sorted(given)):
-        raise ConfigurationError("order", order, f"each of these places once, outermost first: {[p for p in ORDER if p in given]}")
+        raise ConfigurationError(
+            "order", order, f"each of these places once, outermost first: {[p for p in ORDER if p in given]}"
+        )
     return {place: given[place] for place in (order or ORDER) if place in given}
 
 
@@ -166,14 +171,21 @@ def _replay(call: Call) -> Any:
     record.replay = None
     attempt = Attempt(1, 0.0, started)
     record.attempts.append(attempt)
-    _settle(call, attempt, "retryable" if call.retryable(error) else "fatal", error, duration)
-    raise error
+    call.emit(ATTEMPT_STARTED, number=1, delay=0.0)
+    try:
+        if isinstance(error, Exception):
+            _settle(call, attempt, "retryable" if call.retryable(error) else "fatal", error, duration)
+        else:
+            _settle(call, attempt, "cancelled", None, duration)
+        raise error
+    finally:
+        del error  # its traceback holds this frame
 
 
 def _settle(call: Call, attempt: Attempt, outcome: str, error: Exception | None, duration: float | None = None) -> None:
     book = call.operation.book
     attempt.outcome = outcome
-    attempt.error = error
+    call.record.errors.append(error)
     attempt.duration = call.runtime.now() - attempt.started if duration is None else duration
     name = book.error_type(error)
     book.observe(ATTEMPT_DURATION, (outcome, name), attempt.duration)
@@ -182,16 +194,16 @@ def _settle(call: Call, attempt: Attempt, outcome: str, error: Exception | None,
 
 def _finish(call: Call, error: BaseException | None) -> None:
     record, book = call.record, call.operation.book
-    attempts, duration = tuple(record.attempts), call.runtime.now() - record.started
+    attempts, duration = record.attempts, call.runtime.now() - record.started
     outcome = _outcome(call, error)
     name = book.error_type(error) if isinstance(error, Exception) else ""
     book.add(ACTIVE, (), -1)
     book.observe(DURATION, (outcome, name), duration)
     book.observe(CALL_ATTEMPTS, (outcome,), len(attempts))
     call.emit(FINISHED, outcome=outcome, duration=duration, attempts=len(attempts), error=name)
-    record.attempts, record.judged = [], None  # frames of the traceback hold the record; keep no exception in a circle
     if isinstance(error, Exception):
-        _annotate(error, attempts, duration)
+        _annotate(error, record, duration)
+    record.errors, record.judged = [], None  # frames of the traceback hold the record; keep no error in a circle
 
 
 def _outcome(call: Call, error: BaseException | None) -> str:
@@ -204,13 +216,12 @@ def _outcome(call: Call, error: BaseException | None) -> str:
     return "error" if isinstance(error, Exception) else "cancelled"
 
 
-def _annotate(error: Exception, attempts: tuple[Attempt, ...], duration: float) -> None:
-    """Put history and note on the error, past any `__setattr__` of its own."""
-    for attempt in attempts:
-        if attempt.error is error:
-            attempt.error = None  # no circle; `attempts()` puts it back
-    error.__dict__[HISTORY] = attempts
-    if len(attempts) > 1:
+def _annotate(error: Exception, record: Record, duration: float) -> None:
+    """Put history and note on the error, past any `__setattr__` of its own; `attempts()` puts the error itself back."""
+    pairs = zip(record.attempts, record.errors, strict=False)
+    history = tuple(attempt.ending(None if known is error else known) for attempt, known in pairs)
+    error.__dict__[HISTORY] = history
+    if len(history) > 1:
         notes = error.__dict__.setdefault("__notes__", [])
         notes[:] = [note for note in notes if not str(note).startswith("opero: ")]
-        notes.append(f"opero: {len(attempts)} attempts in {duration:.3g} s")
+        notes.append(f"opero: {len(history)} attempts in {duration:.3g} s")

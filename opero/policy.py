@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, ClassVar
 
+    from opero.aggregates import Book
     from opero.call import Layer
+    from opero.pipeline import Operation
     from opero.signals import Metric, Signals
 
     Observation = tuple[Metric, tuple[str, ...], float]
@@ -24,6 +26,8 @@ class Policy:
     SIGNALS: ClassVar[Signals]
     name: str | None = None
     settings: Mapping[str, Any]
+    gate = False  # has `admit` and `settle`
+    fast = False  # does nothing but its gate when a call succeeds at once: may stand on the fast path
 
     def _freeze(self, **settings: Any) -> None:
         self.__dict__.update(settings, settings=settings)
@@ -33,6 +37,14 @@ class Policy:
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         """Return the layer that runs around `function`; raise `ConfigurationError` where it cannot."""
+        raise NotImplementedError
+
+    def admit(self, book: Book, now: float) -> object | None:
+        """Return a permit if a call may go on at once, else None; the general path then asks again."""
+        raise NotImplementedError
+
+    def settle(self, operation: Operation, permit: Any, duration: float, now: float) -> None:
+        """Take back the permit of a call that returned after `duration` seconds."""
         raise NotImplementedError
 
     def observe(self, now: float) -> Iterable[Observation]:

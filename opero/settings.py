@@ -52,18 +52,20 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
     """Build the policies of one function. Without policy objects, `retries` says how often it retries by default."""
     for policy in given:
         if not isinstance(policy, Policy):
-            raise ConfigurationError("policies", policy, "policy objects like Retry(...), by position; a setting goes by keyword")
+            raise ConfigurationError(
+                "policies", policy, "policy objects like Retry(...), by position; a setting goes by keyword"
+            )
     for keyword in settings:
         if keyword not in BUILDERS and keyword not in {*RETRY, "name", "order"}:
-            raise ConfigurationError(keyword, settings[keyword], f"nothing: there is no such keyword; there are {', '.join(sorted(known()))}")
+            raise ConfigurationError(
+                keyword, settings[keyword], f"nothing: there is no such keyword; there are {', '.join(sorted(known()))}"
+            )
     built = list(given)
     if any(keyword in settings for keyword in RETRY) or (not given and retries):
-        policy = _retry(settings, retries)
-        if policy is not None:
-            built.append(policy)
+        built += [policy for policy in [_retry(settings, retries)] if policy is not None]
     for keyword, build in BUILDERS.items():
-        if keyword in settings and (policy := build(keyword, settings[keyword])) is not None:
-            built.append(policy)
+        if keyword in settings:
+            built += [policy for policy in [build(keyword, settings[keyword])] if policy is not None]
     return tuple(built)
 
 
@@ -134,7 +136,9 @@ def _circuit_breaker(field: str, value: Any) -> CircuitBreaker | None:
         return None
     if value is True:
         return CircuitBreaker()
-    return _instance(field, value, CircuitBreaker, "True, False or a CircuitBreaker")
+    if not isinstance(value, CircuitBreaker):
+        raise ConfigurationError(field, value, "True, False or a CircuitBreaker")
+    return value
 
 
 def _rate_limit(field: str, value: Any) -> RateLimit | None:
@@ -163,18 +167,12 @@ def _bulkhead(field: str, value: Any) -> Bulkhead | None:
     return Bulkhead(value)
 
 
-def _fallback(field: str, value: Any) -> Fallback:
+def _fallback(_: str, value: Any) -> Fallback:
     return value if isinstance(value, Fallback) else Fallback(value)
 
 
-def _arg_fallback(field: str, value: Any) -> ArgFallback | None:
+def _arg_fallback(_: str, value: Any) -> ArgFallback | None:
     return value if value is None or isinstance(value, ArgFallback) else ArgFallback(value)
-
-
-def _instance(field: str, value: Any, kind: type[Any], allowed: str) -> Any:
-    if not isinstance(value, kind):
-        raise ConfigurationError(field, value, allowed)
-    return value
 
 
 BUILDERS: dict[str, Callable[[str, Any], Policy | None]] = {

@@ -82,9 +82,11 @@ class Signals:
             event.kind = kind
 
 
-EVENTS = Metric(
-    "opero.events", "counter", "{event}", "What was said, by event.", attributes=(EVENT, KIND)
-)
+EVENTS = Metric("opero.events", "counter", "{event}", "What was said, by event.", attributes=(EVENT, KIND))
 REJECTIONS = Metric(
-    "opero.rejections", "counter", "{rejection}", "Calls and retries that were refused, and why.", attributes=(KIND, REASON)
+    "opero.rejections",
+    "counter",
+    "{rejection}",
+    "Calls and retries that were refused, and why.",
+    attributes=(KIND, REASON),
 )

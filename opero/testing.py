@@ -12,21 +12,24 @@ from opero import clock as real
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GRACE = 0.05  # real seconds that a thread we do not know of gets, to do what others wait for
+GRACE = 0.05  # real seconds that other threads get, to do what this one waits for
+PATIENCE = 0.5  # the same, for a thread that waits while the one that made the clock works on
 
 
 class Clock:
-    """Virtual time, in seconds from 1 000. Thread-safe.
+    """Virtual time, in seconds. Thread-safe.
 
-    Prior art: trio's MockClock, from which the idea of jumping when everybody waits is taken. It is not for code that waits
-    for real sockets or calls `time.sleep` itself: that needs real time.
+    Not for code that waits for real sockets or calls `time.sleep` itself: that needs real time.
+
+    Source: trio's MockClock, whose time also jumps when everybody waits.
     """
 
     def __init__(self, start: float = 1000.0) -> None:
         self._now = start
         self._wall = real.wall() - start
         self._moved = threading.Condition()
-        self._wakes: dict[object, float] = {}
+        self._wakes: dict[int, float] = {}  # thread → when it goes on
+        self._owner = threading.get_ident()
         self._real_wait = real.wait
 
     def now(self) -> float:
@@ -53,7 +56,7 @@ class Clock:
         return event.is_set()
 
     def _until(self, event: threading.Event | None, at: float) -> None:
-        me = object()
+        me = threading.get_ident()
         with self._moved:
             self._wakes[me] = at
         try:
@@ -73,12 +76,12 @@ class Clock:
         """Give other threads real time to do something; whether they did."""
         if threading.active_count() == 1:
             return False
-        before = self._now
         if event is not None:
             return self._real_wait(event, GRACE)
         with self._moved:
-            self._moved.wait(GRACE if len(self._wakes) > 1 else 0)
-        return self._now != before
+            if self._owner not in self._wakes:
+                return self._moved.wait(PATIENCE)
+            return len(self._wakes) > 1 and self._moved.wait(GRACE)
 
     def _jump(self, at: float) -> None:
         with self._moved:
@@ -108,7 +111,7 @@ def clock(start: float = 1000.0) -> Iterator[Clock]:
 
     for name in names:
         setattr(real, name, getattr(virtual, name))
-    loop.time = lambda self: virtual.now()  # type: ignore[method-assign]
+    loop.time = lambda _: virtual.now()  # type: ignore[method-assign,assignment]
     loop._run_once = jump_then_run_once  # type: ignore[attr-defined]  # noqa: SLF001
     try:
         yield virtual

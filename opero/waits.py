@@ -1,4 +1,4 @@
-"""How long to wait before a retry. A wait is a value: `delay(n, previous, error)` in seconds, `n` counting retries from 1."""
+"""How long to wait before a retry: `delay(n, previous, error)` in seconds, `n` counting retries from 1."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from opero.policy import number
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 
 class _Randomness:
@@ -16,7 +17,7 @@ class _Randomness:
     def __init__(self) -> None:
         from random import Random
 
-        self.random = Random()  # noqa: S311
+        self.random = Random()
         forks.remember(self)
 
     def after_fork(self) -> None:
@@ -71,7 +72,7 @@ class exponential(Wait):  # noqa: N801 - read as waits.exponential(0.1, 30)
         self.high = number("high", high, low=self.low)
         self.factor = number("factor", factor, low=1)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:  # noqa: D102
+    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
         if self.low == 0:
             return 0.0
         try:
@@ -88,7 +89,7 @@ class linear(Wait):  # noqa: N801
         self.high = number("high", high, low=self.low)
         self.step = self.low if step is None else number("step", step, low=0)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:  # noqa: D102
+    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
         return min(self.high, self.low + (n - 1) * self.step)
 
 
@@ -99,7 +100,7 @@ class fibonacci(Wait):  # noqa: N801
         self.low = number("low", low, low=0)
         self.high = number("high", high, low=self.low)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:  # noqa: D102
+    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
         current, following = 1, 1
         for _ in range(n - 1):
             current, following = following, current + following
@@ -114,7 +115,7 @@ class constant(Wait):  # noqa: N801
     def __init__(self, seconds: float = 0.1) -> None:
         self.seconds = number("seconds", seconds, low=0)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:  # noqa: D102
+    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
         return self.seconds
 
 
@@ -130,7 +131,7 @@ class decorrelated_jitter(Wait):  # noqa: N801
         self.low = number("low", low, low=0)
         self.high = number("high", high, low=self.low)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:  # noqa: D102
+    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
         return min(self.high, uniform(self.low, max(self.low, previous) * 3))
 
 
@@ -140,10 +141,10 @@ class sequence(Wait):  # noqa: N801
     def __init__(self, *delays: float) -> None:
         self.delays: Sequence[float] = tuple(number("delays", delay, low=0) for delay in delays) or (0.0,)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:  # noqa: D102
+    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
         return self.delays[min(n, len(self.delays)) - 1]
 
-    def steps(self) -> int | None:  # noqa: D102
+    def steps(self) -> int | None:
         return len(self.delays)
 
 
@@ -159,8 +160,8 @@ class retry_after(Wait):  # noqa: N801
         self.otherwise = otherwise or exponential()
         self.high = number("high", high, low=0)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:  # noqa: D102
-        asked = getattr(error, "retry_after", None)
+    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
+        asked: Any = getattr(error, "retry_after", None)
         if asked is None:
             asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After")
         try:

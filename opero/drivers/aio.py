@@ -10,18 +10,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from opero.call import Call, Record
+    from opero.call import Call
     from opero.pipeline import Operation
 
 
 class Aio(Runtime):
     """Waits by suspending the task. Cancellation passes through everything."""
 
-    async def sleep(self, seconds: float) -> None:  # noqa: D102
+    async def sleep(self, seconds: float) -> None:
         if seconds > 0:
             await asyncio.sleep(seconds)
 
-    async def invoke(self, call: Call) -> Any:  # noqa: D102
+    async def invoke(self, call: Call) -> Any:
         function, deadline = call.operation.function, call.deadline
         if deadline is None:
             return await function(*call.args, **call.kwargs)
@@ -34,10 +34,10 @@ class Aio(Runtime):
                 raise
         raise deadline.expire(call.operation.name)
 
-    def waiter(self) -> _Waiter:  # noqa: D102
+    def waiter(self) -> _Waiter:
         return _Waiter()
 
-    async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]  # noqa: D102
+    async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]
         return await waiter.wait(until)
 
 
@@ -65,6 +65,17 @@ class _Waiter:
 RUNTIME = Aio()
 
 
-async def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None = None) -> Any:
+async def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Make one call of an operation, in this task."""
+    fast, record = operation.fast, None
+    if fast is not None:
+        record, clear = fast.enter()
+        if record is not None and clear:
+            try:
+                result = await operation.function(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - the general path raises it again
+                fast.fail(record, error)
+            else:
+                fast.succeed(record)
+                return result
     return await operation.execute(RUNTIME, args, kwargs, record)

@@ -24,11 +24,11 @@ MAX_ABANDONED = 100  # threads that may go on behind their callers' backs
 class Blocking(Runtime):
     """Waits by blocking the thread."""
 
-    async def sleep(self, seconds: float) -> None:  # noqa: D102
+    async def sleep(self, seconds: float) -> None:
         if seconds > 0:
             clock.sleep(seconds)
 
-    async def invoke(self, call: Call) -> Any:  # noqa: D102
+    async def invoke(self, call: Call) -> Any:
         try:
             if call.deadline is None:
                 return call.operation.function(*call.args, **call.kwargs)
@@ -36,10 +36,10 @@ class Blocking(Runtime):
         except StopIteration as error:  # which a coroutine cannot raise
             raise _Stopped(error) from None
 
-    def waiter(self) -> _Waiter:  # noqa: D102
+    def waiter(self) -> _Waiter:
         return _Waiter()
 
-    async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]  # noqa: D102
+    async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]
         return waiter.wait(until)
 
     def _bounded(self, call: Call) -> Any:
@@ -49,7 +49,7 @@ class Blocking(Runtime):
         if spare.abandoned() >= MAX_ABANDONED:
             raise call.reject(
                 BulkheadFullError(
-                    f"{MAX_ABANDONED} threads still run after their callers' timeouts; give the function a timeout of its own",
+                    f"{MAX_ABANDONED} threads outlive their callers' timeouts; give the function a timeout of its own",
                     primitive="timeout",
                     reason="queue_full",
                 )
@@ -85,8 +85,23 @@ class _Stopped(Exception):
 RUNTIME = Blocking()
 
 
-def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None = None) -> Any:
+def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Make one call of an operation, in this thread."""
+    fast, record = operation.fast, None
+    if fast is not None:
+        record, clear = fast.enter()
+        if record is not None and clear:
+            try:
+                result = operation.function(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - the general path raises it again
+                fast.fail(record, _Stopped(error) if isinstance(error, StopIteration) else error)
+            else:
+                fast.succeed(record)
+                return result
+    return _general(operation, args, kwargs, record)
+
+
+def _general(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None) -> Any:
     try:
         return run(operation.execute(RUNTIME, args, kwargs, record))
     except _Stopped as stopped:

@@ -1,6 +1,6 @@
 """ArgFallback: try several values of one argument, in order, until one works.
 
-1. The caller passes a list or tuple of alternatives, the function gets one of them. Anything else is passed on as it is.
+1. The caller passes a list or tuple of alternatives, the function gets one of them. Anything else is passed on.
 2. The next one is tried at once after an error; refusals by Opero itself and the call's deadline end the round.
 3. When all failed, `AllFailedError` holds each error. A retry around it starts the round again.
 """
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
     from opero.call import Call, Layer, Next
 
-ADVANCED = Event("opero.arg_fallback.advanced", "info", "An alternative failed, the next one is tried.", ("parameter", "alternative", "error"))
+ADVANCED = Event(
+    "opero.arg_fallback.advanced",
+    "info",
+    "An alternative failed, the next one is tried.",
+    ("parameter", "alternative", "error"),
+)
 SIGNALS = Signals("arg_fallback", (ADVANCED,))
 
 
@@ -36,24 +41,32 @@ class ArgFallback(Policy):
     parameter: str
 
     def __init__(self, parameter: str) -> None:
-        if not isinstance(parameter, str) or not parameter.isidentifier():
+        if not str(parameter).isidentifier():
             raise ConfigurationError("arg_fallback", parameter, "the name of a parameter")
         self._freeze(parameter=parameter)
 
-    def attach(self, function: Callable[..., Any]) -> Layer:  # noqa: D102
+    def attach(self, function: Callable[..., Any]) -> Layer:
         from inspect import Parameter, signature
 
         parameters = signature(function).parameters
         found = parameters.get(self.parameter)
         if found is None or found.kind in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
-            named = [p.name for p in parameters.values() if p.kind not in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}]
-            raise ConfigurationError("arg_fallback", self.parameter, f"a parameter of the function: {', '.join(named) or 'it has none'}")
+            named = [
+                p.name for p in parameters.values() if p.kind not in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
+            ]
+            raise ConfigurationError(
+                "arg_fallback", self.parameter, f"a parameter of the function: {', '.join(named) or 'it has none'}"
+            )
         place = None if found.kind is Parameter.KEYWORD_ONLY else list(parameters).index(self.parameter)
         default = None if found.default is Parameter.empty else found.default
 
         async def layer(call: Call, next: Next) -> Any:  # noqa: A002
             """Try one alternative after the other."""
-            given = call.args[place] if place is not None and place < len(call.args) else call.kwargs.get(self.parameter, default)
+            given = (
+                call.args[place]
+                if place is not None and place < len(call.args)
+                else call.kwargs.get(self.parameter, default)
+            )
             if not isinstance(given, list | tuple):
                 return await next(call)
             errors: list[Exception] = []
@@ -67,7 +80,9 @@ class ArgFallback(Policy):
                         raise
                     errors.append(error)
                     if len(errors) < len(given):
-                        call.emit(ADVANCED, parameter=self.parameter, alternative=len(errors), error=type(error).__name__)
+                        call.emit(
+                            ADVANCED, parameter=self.parameter, alternative=len(errors), error=type(error).__name__
+                        )
             if not errors:
                 raise ConfigurationError(self.parameter, given, "at least one alternative")
             try:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from opero.aggregates import Book
     from opero.call import Call, Layer, Next
+    from opero.pipeline import Operation
     from opero.policy import Observation
     from opero.runtime import Waiter
 
@@ -42,9 +44,9 @@ SIGNALS = Signals("bulkhead", (QUEUED,), (USAGE, LIMIT, QUEUE, WAITED), ("queue_
 
 
 class Bulkhead(Policy):
-    """Let `limit` calls run at once and `max_queue` more wait, for `max_wait` seconds at most (None: as long as it takes).
+    """Let `limit` calls run at once and `max_queue` more wait, for `max_wait` seconds at most (None: for ever).
 
-    Refuses with `BulkheadFullError`. One instance on several functions is one pool of slots, shared by threads and tasks.
+    Refuses with `BulkheadFullError`. One instance on several functions is one pool, shared by threads and tasks.
 
     Example:
         >>> Bulkhead(20, max_queue=10).limit
@@ -52,6 +54,7 @@ class Bulkhead(Policy):
     """
 
     place = "bulkhead"
+    gate = fast = True
     SIGNALS = SIGNALS
 
     limit: int
@@ -59,7 +62,9 @@ class Bulkhead(Policy):
     max_wait: float | None
     slots: Slots
 
-    def __init__(self, limit: int, *, max_queue: int = 0, max_wait: float | None = None, name: str | None = None) -> None:
+    def __init__(
+        self, limit: int, *, max_queue: int = 0, max_wait: float | None = None, name: str | None = None
+    ) -> None:
         self._freeze(
             limit=whole("limit", limit, low=1),
             max_queue=whole("max_queue", max_queue, low=0),
@@ -68,13 +73,22 @@ class Bulkhead(Policy):
         )
         self.start()
 
-    def start(self) -> None:  # noqa: D102
+    def start(self) -> None:
         self.__dict__["slots"] = Slots(self.limit, self.max_queue)
 
-    def attach(self, function: Callable[..., Any]) -> Layer:  # noqa: D102
+    def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 
-    def observe(self, now: float) -> Iterable[Observation]:  # noqa: D102
+    def admit(self, book: Book, now: float) -> bool | None:
+        if not self.slots.take():
+            return None
+        book.observe(WAITED, (self.name or "",), 0.0)
+        return True
+
+    def settle(self, operation: Operation, permit: bool, duration: float, now: float) -> None:
+        self.slots.release()
+
+    def observe(self, now: float) -> Iterable[Observation]:
         yield USAGE, (), self.slots.used
         yield LIMIT, (), self.slots.limit.value
         yield QUEUE, (), len(self.slots.queue)
@@ -117,7 +131,8 @@ class Bulkhead(Policy):
             raise call.reject(self._full(call, "deadline" if late else "queue_timeout"))
 
     def _full(self, call: Call, reason: str) -> BulkheadFullError:
-        text = f"{call.operation.name} has {self.slots.limit.value:g} calls in flight and {len(self.slots.queue)} waiting ({reason})"
+        slots = self.slots
+        text = f"{call.operation.name} has {slots.used} calls in flight and {len(slots.queue)} waiting ({reason})"
         return BulkheadFullError(text, primitive="bulkhead", reason=reason)
 
 
@@ -142,7 +157,7 @@ class Slots:
             return self._take_locked()
 
     def join(self, waiter: Waiter) -> int | None:
-        """Queue up. Return the length of the queue, 0 if a slot came free in between (it is woken), None if it is full."""
+        """Queue up. Return the queue's length, 0 if a slot came free in between (it is woken), None if it is full."""
         with self._lock:
             if self._take_locked():
                 waiter.wake()

@@ -1,14 +1,15 @@
 """CircuitBreaker: stop calling what is down.
 
-closed     Every call passes and is counted in the window. It opens when at least `min_calls` are in the window and the share
-           of failures reaches `failure_ratio`, or that of slow calls `slow_ratio`, or `consecutive` failures came in a row.
+closed     Every call passes and is counted in the window. It opens when at least `min_calls` are in the window and the
+           share of failures reaches `failure_ratio`, or that of slow calls `slow_ratio`. With `consecutive`, that many
+           failures in a row take the place of the ratio.
 open       Every call is refused, for `reset_after`, doubled each time it opens again, up to `max_reset_after`.
-half-open  `half_open_probes` calls pass, the others are refused. The same ratio decides: it closes when the probes can no
-           longer reach it, and opens when they did. Probes that never came back are given out again after another pause.
+half-open  `half_open_probes` calls pass, the others are refused. The same ratio decides: it opens when the probes reach
+           it, and closes when they no longer can. Probes that never came back are given out again after another pause.
 forced     Opened by hand, until it is closed by hand.
 
-A permit carries the generation of the state that gave it; an outcome of another generation changes nothing. A call that was
-cancelled or refused further in is neither success nor failure: its probe goes back.
+A permit carries the generation of the state that gave it; an outcome of another generation changes nothing. A call
+that was cancelled or refused further in is neither success nor failure: its probe goes back.
 """
 
 from __future__ import annotations
@@ -28,13 +29,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from opero.aggregates import Book
     from opero.call import Call, Layer, Next
     from opero.conditions import Condition, ConditionLike
+    from opero.pipeline import Operation
     from opero.policy import Observation
 
 CLOSED, OPEN, HALF_OPEN, FORCED_OPEN = STATES = ("closed", "open", "half_open", "forced_open")
 
-OPENED = Event("opero.circuit.opened", "error", "Calls are refused from here on.", ("failure_ratio", "slow_ratio", "calls", "pause"))
+OPENED = Event(
+    "opero.circuit.opened",
+    "error",
+    "Calls are refused from here on.",
+    ("failure_ratio", "slow_ratio", "calls", "pause"),
+)
 HALF_OPENED = Event("opero.circuit.half_opened", "info", "A few calls may try.")
 SHUT = Event("opero.circuit.closed", "info", "Calls pass again.")
 STATE_IS = Metric("opero.circuit.state", "gauge", "", "1 for the state the circuit is in.", attributes=(POLICY, STATE))
@@ -46,8 +54,12 @@ TRANSITIONS = Metric(
     attributes=(POLICY, STATE),
     zeros=[("", state) for state in STATES],
 )
-FAILURE_RATIO = Metric("opero.circuit.failure.ratio", "gauge", "1", "Share of failures in the window.", attributes=(POLICY,))
-SLOW_RATIO = Metric("opero.circuit.slow.ratio", "gauge", "1", "Share of slow calls in the window.", attributes=(POLICY,))
+FAILURE_RATIO = Metric(
+    "opero.circuit.failure.ratio", "gauge", "1", "Share of failures in the window.", attributes=(POLICY,)
+)
+SLOW_RATIO = Metric(
+    "opero.circuit.slow.ratio", "gauge", "1", "Share of slow calls in the window.", attributes=(POLICY,)
+)
 SIGNALS = Signals(
     "circuit_breaker",
     (OPENED, HALF_OPENED, SHUT),
@@ -60,8 +72,9 @@ _SAID = {CLOSED: SHUT, OPEN: OPENED, HALF_OPEN: HALF_OPENED, FORCED_OPEN: OPENED
 class CircuitBreaker(Policy):
     """Refuse calls with `CircuitOpenError` while too many of the recent ones failed.
 
-    `window` is in seconds; `calls` makes it a count instead. A call slower than `slow_call` seconds is slow. `ignore` says
-    which errors are none of the dependency's. One instance on several functions is one circuit; safe across threads and loops.
+    `window` is in seconds; `calls` makes it a count instead. A call slower than `slow_call` seconds is slow. `ignore`
+    says which errors are none of the dependency's. One instance on several functions is one circuit, for all threads
+    and loops.
 
     With the defaults it opens at 10 failures in 20 calls of the last 10 s, and tries again after 5, 10, 20 … 60 s.
 
@@ -69,6 +82,7 @@ class CircuitBreaker(Policy):
     """
 
     place = "circuit_breaker"
+    gate = fast = True
     SIGNALS = SIGNALS
 
     failure_ratio: float
@@ -102,7 +116,9 @@ class CircuitBreaker(Policy):
     ) -> None:
         min_calls = whole("min_calls", min_calls, low=1)
         if optional(whole, "calls", calls, low=1) is not None and calls < min_calls:  # type: ignore[operator]
-            raise ConfigurationError("calls", calls, f"a whole number of at least min_calls ({min_calls}), else it never opens")
+            raise ConfigurationError(
+                "calls", calls, f"a whole number of at least min_calls ({min_calls}), else it never opens"
+            )
         reset_after = number("reset_after", reset_after, above=0)
         self._freeze(
             failure_ratio=number("failure_ratio", failure_ratio, above=0, high=1),
@@ -120,16 +136,24 @@ class CircuitBreaker(Policy):
         )
         self.start()
 
-    def start(self) -> None:  # noqa: D102
+    def start(self) -> None:
         ignored = conditions.of("ignore", self.ignore) if self.ignore != () else None
         self.__dict__.update(circuit=Circuit(self), ignored=ignored)
 
     ignored: Condition | None
 
-    def attach(self, function: Callable[..., Any]) -> Layer:  # noqa: D102
+    def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 
-    def observe(self, now: float) -> Iterable[Observation]:  # noqa: D102
+    def admit(self, book: Book, now: float) -> Permit | None:
+        return self.circuit.admit_closed()
+
+    def settle(self, operation: Operation, permit: Permit, duration: float, now: float) -> None:
+        change = self.circuit.settle(permit, SUCCESS, duration, now)
+        if change is not None:
+            self.say(lambda event, **fields: operation.emit(event, fields), operation.book, change)
+
+    def observe(self, now: float) -> Iterable[Observation]:
         state, failure_ratio, slow_ratio = self.circuit.read(now)
         for each in STATES:
             yield STATE_IS, (each,), float(each == state)
@@ -138,8 +162,9 @@ class CircuitBreaker(Policy):
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Ask, call, and report the outcome."""
-        permit = call.record.permits.pop(self.place, None) or self._enter(call)
-        started, outcome = call.runtime.now(), NONE
+        held = call.record.permits.pop(self.place, None)
+        permit = held or self._enter(call)
+        started, outcome = call.record.started if held else call.runtime.now(), NONE
         try:
             result = await next(call)
             outcome = SUCCESS
@@ -169,7 +194,13 @@ class CircuitBreaker(Policy):
         if permit is not None:
             return permit
         limited = self.circuit.state == HALF_OPEN
-        text = "has all its probes out" if limited else "is open" if retry_after is None else f"is open for another {retry_after:.3g} s"
+        text = (
+            "has all its probes out"
+            if limited
+            else "is open"
+            if retry_after is None
+            else f"is open for another {retry_after:.3g} s"
+        )
         raise call.reject(
             CircuitOpenError(
                 f"the circuit of {self.name or call.operation.name} {text}",
@@ -222,6 +253,11 @@ class Circuit:
         """Make the lock anew."""
         self._lock = allocate_lock()
 
+    def admit_closed(self) -> Permit | None:
+        """Return a permit if the circuit is closed."""
+        with self._lock:
+            return Permit(self.generation, probe=False) if self.state == CLOSED else None
+
     def admit(self, now: float) -> tuple[Permit | None, Change | None, float | None]:
         """Return a permit or None, a change of state if there was one, and seconds until it is worth asking again."""
         with self._lock:
@@ -231,11 +267,7 @@ class Circuit:
             if self.state == FORCED_OPEN:
                 return None, None, None
             left = self.changed_at + self.pause - now
-            if self.state == OPEN:
-                if left > 0:
-                    return None, None, left
-                change = self._change_locked(HALF_OPEN, now)
-            elif self._probes_given() >= self.policy.half_open_probes:
+            if self.state == OPEN or self._probes_given() >= self.policy.half_open_probes:
                 if left > 0:
                     return None, None, left
                 change = self._change_locked(HALF_OPEN, now)
@@ -294,9 +326,16 @@ class Circuit:
         totals = self.window.totals(now)
         fields: dict[str, Any] = {}
         if state == OPEN:
-            self.pause = min(self.policy.reset_after * 2.0 ** min(self.opened_in_a_row, 60), self.policy.max_reset_after)
+            self.pause = min(
+                self.policy.reset_after * 2.0 ** min(self.opened_in_a_row, 60), self.policy.max_reset_after
+            )
             self.opened_in_a_row += 1
-            fields = {"failure_ratio": totals.failure_ratio(), "slow_ratio": totals.slow_ratio(), "calls": totals.calls, "pause": self.pause}
+            fields = {
+                "failure_ratio": totals.failure_ratio(),
+                "slow_ratio": totals.slow_ratio(),
+                "calls": totals.calls,
+                "pause": self.pause,
+            }
         elif state == CLOSED:
             self.opened_in_a_row = 0
             self.window.clear()

@@ -2,7 +2,7 @@
 
 1. Outermost: it sees the final failure, after retries, rejections and timeouts.
 2. A callable is called with the original arguments, anything else is the answer itself.
-3. The call's outcome is `fallback`, never `ok`. An error of the fallback itself passes through, with the first as its context.
+3. The call's outcome is `fallback`, never `ok`. An error of the fallback passes through, with the first as its context.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Fallback(Policy):
     """
 
     place = "fallback"
+    fast = True
     SIGNALS = SIGNALS
 
     value: Any
@@ -39,15 +40,15 @@ class Fallback(Policy):
     def __init__(self, value: Any) -> None:
         self._freeze(value=value)
 
-    def attach(self, function: Callable[..., Any]) -> Layer:  # noqa: D102
+    def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Answer in place of a failure."""
         try:
             return await next(call)
-        except Exception as error:
-            answer = self.value(*call.args, **call.kwargs) if callable(self.value) else self.value
+        except Exception as error:  # noqa: BLE001 - a fallback is for all of them; the event tells which
+            answer: Any = self.value(*call.args, **call.kwargs) if callable(self.value) else self.value
             if call.operation.is_async and hasattr(answer, "__await__"):
                 answer = await answer
             call.record.fell_back = True

@@ -1,7 +1,8 @@
 """RateLimit: keep calls within a quota, by the generic cell rate algorithm (GCRA).
 
-One number says everything: `due`, the time at which the bucket would be full again. A call at `now` moves it one interval on
-from `max(due, now)`. It may go at once while that lies no more than `burst` intervals ahead, else it is that much too early.
+One number says everything: `due`, the time at which the bucket would be full again. A call at `now` moves it one
+interval on from `max(due, now)`. It may go at once while that lies no more than `burst` intervals ahead; else it is
+that much too early.
 
 1. A call too early waits until it is due, at most `wait` seconds and never past its deadline, or is refused.
 2. A cancelled wait gives its place back, if nobody booked behind it.
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from opero.aggregates import Book
     from opero.call import Call, Layer, Next
+    from opero.pipeline import Operation
     from opero.policy import Observation
 
 DELAYED = Event("opero.rate_limiter.delayed", "debug", "A call waits for its turn.", ("delay",))
@@ -36,21 +39,24 @@ WAITED = Metric(
     zeros=[("",)],
 )
 LIMIT = Metric("opero.rate_limiter.limit", "gauge", "{call}/s", "Calls a second it admits.", attributes=(POLICY,))
-AVAILABLE = Metric("opero.rate_limiter.available", "gauge", "{permit}", "Calls it would admit at once.", attributes=(POLICY,))
+AVAILABLE = Metric(
+    "opero.rate_limiter.available", "gauge", "{permit}", "Calls it would admit at once.", attributes=(POLICY,)
+)
 SIGNALS = Signals("rate_limiter", (DELAYED,), (WAITED, LIMIT, AVAILABLE), ("rate_limited", "deadline"))
 
 
 class RateLimit(Policy):
     """Admit `rate` calls per `per` seconds, `burst` of them at once (all of them unless given).
 
-    `wait` is True, False (refuse with `RateLimitedError`), or the longest wait in seconds. `RateLimit(10, per=60)` admits 10
-    at once and then one each 6 s; with `burst=1` one each 6 s from the start. One instance on several functions is one quota;
-    safe across threads and loops, per process.
+    `wait` is True, False (refuse with `RateLimitedError`), or the longest wait in seconds. `RateLimit(10, per=60)`
+    admits 10 at once and then one each 6 s; with `burst=1` one each 6 s from the start. One instance on several
+    functions is one quota for all threads and loops of the process.
 
     Source: ITU-T I.371 (2004), annex A.1.
     """
 
     place = "rate_limit"
+    gate = fast = True
     SIGNALS = SIGNALS
 
     rate: float
@@ -60,7 +66,13 @@ class RateLimit(Policy):
     bucket: Bucket
 
     def __init__(
-        self, rate: float, per: float = 1.0, *, burst: int | None = None, wait: bool | float = True, name: str | None = None
+        self,
+        rate: float,
+        per: float = 1.0,
+        *,
+        burst: int | None = None,
+        wait: bool | float = True,
+        name: str | None = None,
     ) -> None:
         if not isinstance(wait, bool):
             try:
@@ -76,13 +88,22 @@ class RateLimit(Policy):
         )
         self.start()
 
-    def start(self) -> None:  # noqa: D102
+    def start(self) -> None:
         self.__dict__["bucket"] = Bucket(self.per / self.rate, self.burst or ceil(self.rate))
 
-    def attach(self, function: Callable[..., Any]) -> Layer:  # noqa: D102
+    def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 
-    def observe(self, now: float) -> Iterable[Observation]:  # noqa: D102
+    def admit(self, book: Book, now: float) -> float | None:
+        _, due = self.bucket.book(now, 0.0)
+        if due is not None:
+            book.observe(WAITED, (self.name or "",), 0.0)
+        return due
+
+    def settle(self, operation: Operation, permit: float, duration: float, now: float) -> None:
+        """Leave the quota used."""
+
+    def observe(self, now: float) -> Iterable[Observation]:
         yield LIMIT, (), self.rate / self.per
         yield AVAILABLE, (), self.bucket.available(now)
 
@@ -101,7 +122,7 @@ class RateLimit(Policy):
         if due is None:
             raise call.reject(
                 RateLimitedError(
-                    f"{call.operation.name} is over its quota of {self.rate:g} calls per {self.per:g} s for another {delay:.3g} s",
+                    f"{call.operation.name} is over {self.rate:g} calls per {self.per:g} s for another {delay:.3g} s",
                     primitive="rate_limiter",
                     reason="deadline" if late else "rate_limited",
                     retry_after=delay,

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 
 JITTERS = ("full", "equal", "none")
 
-SCHEDULED = Event("opero.retry.scheduled", "info", "Another attempt follows after `delay` seconds.", ("attempt", "delay", "error"))
+SCHEDULED = Event(
+    "opero.retry.scheduled", "info", "Another attempt follows after `delay` seconds.", ("attempt", "delay", "error")
+)
 SUCCEEDED = Event("opero.retry.succeeded", "info", "An attempt after the first one succeeded.", ("attempts",))
-EXHAUSTED = Event("opero.retry.exhausted", "error", "No attempt is left, or no time for one.", ("attempts", "reason", "error"))
+EXHAUSTED = Event(
+    "opero.retry.exhausted", "error", "No attempt is left, or no time for one.", ("attempts", "reason", "error")
+)
 DELAY = Metric("opero.retry.delay", "histogram", "s", "How long retries waited.", buckets=SECONDS)
 SIGNALS = Signals("retry", (SCHEDULED, SUCCEEDED, EXHAUSTED), (DELAY,), ("deadline",))
 
@@ -76,10 +80,10 @@ class Retry(Policy):
         )
         self.start()
 
-    def start(self) -> None:  # noqa: D102
-        self.__dict__["matches"] = conditions.of("on", self.on)
+    def start(self) -> None:
+        self.__dict__.update(matches=conditions.of("on", self.on), fast=self.on_result is None)
 
-    def attach(self, function: Callable[..., Any]) -> Layer:  # noqa: D102
+    def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 
     def delay(self, n: int, previous: float, error: BaseException | None) -> float:

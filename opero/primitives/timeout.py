@@ -2,7 +2,7 @@
 
 1. A timeout is a deadline the call carries; the nearer of two holds. Whoever waits for the call, waits until then.
 2. `seconds` bounds the whole call with its attempts and waits, `attempt` each attempt.
-3. A coroutine is cancelled at the deadline. A thread cannot be: the caller goes on, the thread is counted until it ends.
+3. A coroutine is cancelled at the deadline. A thread cannot be: the caller goes on, the thread is counted to its end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from opero.policy import Observation
 
 EXPIRED = Event("opero.timeout.expired", "warning", "The deadline passed before the answer came.", ("scope", "seconds"))
-ABANDONED = Metric("opero.timeout.abandoned", "updown", "{thread}", "Threads of this process that still run after their caller's timeout.")
+ABANDONED = Metric(
+    "opero.timeout.abandoned",
+    "updown",
+    "{thread}",
+    "Threads of this process that still run after their caller's timeout.",
+)
 SIGNALS = Signals("timeout", (EXPIRED,), (ABANDONED,), ("queue_full",))
 
 abandoned: Callable[[], int] = int  # the blocking driver puts its count here
@@ -44,7 +49,9 @@ class Timeout(Policy):
 
     def __init__(self, seconds: float | None = None, *, attempt: float | None = None) -> None:
         if (seconds is None) == (attempt is None):
-            raise ConfigurationError("Timeout", (seconds, attempt), "either seconds or attempt=; pass two policies for both")
+            raise ConfigurationError(
+                "Timeout", (seconds, attempt), "either seconds or attempt=; pass two policies for both"
+            )
         self._freeze(
             seconds=None if seconds is None else number("timeout", seconds, above=0),
             attempt=None if attempt is None else number("attempt_timeout", attempt, above=0),
@@ -55,10 +62,10 @@ class Timeout(Policy):
         """Around everything but fallback and cache, or around one attempt."""
         return "timeout" if self.attempt is None else "attempt_timeout"
 
-    def attach(self, function: Callable[..., Any]) -> Layer:  # noqa: D102
+    def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 
-    def observe(self, now: float) -> Iterable[Observation]:  # noqa: D102
+    def observe(self, now: float) -> Iterable[Observation]:
         yield ABANDONED, (), abandoned()
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002

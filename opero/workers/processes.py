@@ -117,7 +117,9 @@ class Processes:
         good, payload, delta, said = pickle.loads(message)  # noqa: S301 - from a process we started, over its own pipe
         self._function.opero.operation.book.merge(delta)
         for name, operation, fields, severity, call, at, correlation in said:
-            event = events.Event(name, operation, fields, severity=severity, call=call, at=at, correlation_id=correlation)
+            event = events.Event(
+                name, operation, fields, severity=severity, call=call, at=at, correlation_id=correlation
+            )
             events.publish(event, events.wanted(name))
         try:
             value = pickle.loads(payload)  # noqa: S301
@@ -197,7 +199,9 @@ def _work(pipe: Connection, function: Any) -> None:
             return
         if patterns != subscription.patterns:
             subscription.close()
-            subscription = events.subscribe(lambda event: said.append(_flat(event)), *patterns) if patterns else subscription
+            subscription = (
+                events.subscribe(lambda event: said.append(_flat(event)), *patterns) if patterns else subscription
+            )
         for _, item in chunk:
             good, payload = _one(function.one, item)
             try:

@@ -1,0 +1,372 @@
+"""What must hold on every driver and at both speeds. A scenario is a coroutine; `world` makes calls on the driver under test."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+
+import opero as o
+from opero import clock, events, fused, testing
+
+
+class World:
+    """One driver at one speed, on a virtual clock: decorates functions, calls them, and hears every event that is not per call."""
+
+    def __init__(self, driver, speed, stack):
+        self.driver = driver
+        self.speed = speed
+        self.stack = stack
+        self.time = stack.enter_context(testing.clock())
+        self.heard = []
+        stack.enter_context(events.subscribe(self.heard.append, "opero.retry.*", "opero.circuit.*", "opero.call.rejected"))
+        stack.enter_context(
+            events.subscribe(self.heard.append, "opero.fallback.*", "opero.timeout.*", "opero.arg_fallback.*", "opero.bulkhead.*")
+        )
+
+    def decorate(self, script, **settings):
+        """Decorate a function that plays a script: errors are raised, numbers slept, everything else returned."""
+        policies = settings.pop("policies", ())
+        settings.setdefault("name", "shop.pay")
+        fused.enabled = self.speed == "fast"
+        try:
+            if not policies and not settings.keys() & {"retries"}:
+                settings["retries"] = 0
+            return o.opero(*policies, **settings)(self._player(iter(script)))
+        finally:
+            fused.enabled = True
+
+    def _player(self, script):
+        self.calls = []
+        if self.driver == "aio":
+
+            async def play(value=None):
+                self.calls.append(value)
+                for step in script:
+                    if not isinstance(step, Pause):
+                        return _do(step)
+                    await asyncio.sleep(step.seconds)
+
+        else:
+
+            def play(value=None):
+                self.calls.append(value)
+                for step in script:
+                    if not isinstance(step, Pause):
+                        return _do(step)
+                    clock.sleep(step.seconds)
+
+        return play
+
+    def call(self, function, *args, **kwargs):
+        """Make one call; return its result or its error, and the virtual seconds it took."""
+        started = self.time.now()
+        try:
+            answer = asyncio.run(function(*args, **kwargs)) if self.driver == "aio" else function(*args, **kwargs)
+        except BaseException as error:  # the outcome under test
+            answer = error
+        try:
+            return answer, round(self.time.now() - started, 6)
+        finally:
+            del answer  # this frame is in its traceback
+
+    def names(self):
+        """Return what was heard, without the family name."""
+        return [event.name.removeprefix("opero.") for event in self.heard]
+
+
+class Pause:
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+
+def _do(step):
+    if isinstance(step, BaseException) or (isinstance(step, type) and issubclass(step, BaseException)):
+        raise step
+    return step
+
+
+def world(driver, speed):
+    stack = ExitStack()
+    return World(driver, speed, stack)
+
+
+# ---- scenarios: each takes a world and asserts
+
+
+def a_plain_call_counts_once(w):
+    f = w.decorate([7])
+    assert w.call(f) == (7, 0)
+    assert _stats(f, calls=1, ok=1, attempts=1, retries=0, errors=0, active=0)
+
+
+def a_failure_is_retried_with_growing_delays(w):
+    f = w.decorate([ConnectionError(), ConnectionError(), 7], retries=3, jitter="none", min_delay=1, backoff_factor=2)
+    assert w.call(f) == (7, 3)
+    assert [e.fields.get("delay") for e in w.heard] == [1, 2, None]
+    assert w.names() == ["retry.scheduled", "retry.scheduled", "retry.succeeded"]
+    assert _stats(f, calls=1, ok=1, attempts=3, retries=2, errors=0, active=0)
+
+
+def an_exhausted_retry_raises_the_last_error_itself_with_history_and_note(w):
+    last = KeyError("no")
+    f = w.decorate([ConnectionError("a"), last], retries=1, jitter="none", min_delay=1)
+    error, took = w.call(f)
+    assert error is last
+    assert took == 1
+    assert error.__notes__ == ["opero: 2 attempts in 1 s"]
+    history = o.attempts(error)
+    assert [(a.number, type(a.error), a.delay, a.outcome) for a in history] == [
+        (1, ConnectionError, 0, "retryable"),
+        (2, KeyError, 1, "retryable"),
+    ]
+    assert history[-1].error is error
+    assert w.names() == ["retry.scheduled", "retry.exhausted"]
+    assert _stats(f, calls=1, ok=0, attempts=2, retries=1, errors=1, active=0)
+
+
+def an_error_that_retry_on_does_not_name_passes_at_once(w):
+    f = w.decorate([KeyError("no"), 7], retries=3, retry_on=ConnectionError)
+    error, took = w.call(f)
+    assert (type(error), took) == (KeyError, 0)
+    assert not hasattr(error, "__notes__")
+    assert _stats(f, attempts=1, retries=0, errors=1)
+
+
+def an_unwanted_result_is_retried_and_returned_at_last(w):
+    f = w.decorate([None, None], retries=1, retry_on_result=lambda r: r is None, jitter="none", min_delay=1)
+    assert w.call(f) == (None, 1)
+    assert w.names() == ["retry.scheduled", "retry.exhausted"]
+    assert _stats(f, ok=1, attempts=2)
+
+
+def a_retry_that_has_no_time_left_is_not_begun(w):
+    f = w.decorate([ConnectionError(), 7], retries=3, jitter="none", min_delay=5, timeout=2.0)
+    error, took = w.call(f)
+    assert (type(error), took) == (ConnectionError, 0)
+    assert w.heard[-1].fields["reason"] == "deadline"
+    assert _stats(f, attempts=1, rejected=1, errors=1)
+
+
+def the_total_timeout_ends_a_hanging_call(w):
+    f = w.decorate([Pause(60)], timeout=2.0, retries=3)
+    error, took = w.call(f)
+    assert (type(error), took, error.scope) == (o.CallTimeout, 2, "timeout")
+    assert w.names() == ["timeout.expired"]
+    assert _stats(f, calls=1, ok=0, errors=1, attempts=1, timeouts=1, active=0)
+
+
+def the_attempt_timeout_costs_one_attempt(w):
+    f = w.decorate([Pause(60), 7, 7], attempt_timeout=2.0, retries=2, jitter="none", min_delay=1)
+    answer, took = w.call(f)
+    assert took == 3
+    assert answer == 7
+    assert w.names() == ["timeout.expired", "retry.scheduled", "retry.succeeded"]
+    assert _stats(f, ok=1, attempts=2, timeouts=1)
+
+
+def a_call_within_its_timeout_is_untouched(w):
+    f = w.decorate([Pause(1), 7], timeout=2.0)
+    assert w.call(f) == (7, 1)
+    assert w.names() == []
+
+
+def a_users_own_timeout_error_is_not_ours(w):
+    mine = TimeoutError("mine")
+    f = w.decorate([mine], timeout=2.0)
+    assert w.call(f)[0] is mine
+    assert _stats(f, errors=1, timeouts=0)
+
+
+def the_circuit_opens_probes_and_closes(w):
+    policy = o.CircuitBreaker(min_calls=2, reset_after=5, half_open_probes=1)
+    f = w.decorate([OSError(), OSError(), 7, 8], policies=[policy])
+    assert [type(w.call(f)[0]) for _ in range(3)] == [OSError, OSError, o.CircuitOpenError]
+    assert f.opero.breaker.state == "open"
+    assert w.call(f)[0].retry_after == 5
+    w.time.advance(5)
+    assert w.call(f) == (7, 0)
+    assert f.opero.breaker.state == "closed"
+    assert w.names() == ["circuit.opened", "call.rejected", "call.rejected", "circuit.half_opened", "circuit.closed"]
+    assert _stats(f, calls=5, ok=1, errors=4, attempts=3, rejected=2)
+
+
+def a_failed_probe_opens_for_twice_as_long(w):
+    policy = o.CircuitBreaker(min_calls=1, reset_after=5, half_open_probes=1)
+    f = w.decorate([OSError(), OSError(), 7], policies=[policy])
+    w.call(f)
+    w.time.advance(5)
+    w.call(f)
+    assert w.call(f)[0].retry_after == 10
+    assert [e.fields["pause"] for e in w.heard if e.name == "opero.circuit.opened"] == [5, 10]
+
+
+def slow_calls_open_the_circuit_too(w):
+    policy = o.CircuitBreaker(min_calls=2, slow_call=1, slow_ratio=1.0)
+    f = w.decorate([Pause(2), 7, Pause(2), 7], policies=[policy])
+    w.call(f)
+    w.call(f)
+    assert isinstance(w.call(f)[0], o.CircuitOpenError)
+
+
+def an_open_circuit_is_not_retried(w):
+    f = w.decorate([OSError()] * 9, policies=[o.CircuitBreaker(min_calls=1), o.Retry(5, jitter="none")])
+    assert isinstance(w.call(f)[0], o.CircuitOpenError)
+    assert len(w.calls) == 1
+
+
+def a_forced_circuit_stays_open_until_closed(w):
+    f = w.decorate([7], circuit_breaker=True)
+    f.opero.breaker.force_open()
+    w.time.advance(1000)
+    assert isinstance(w.call(f)[0], o.CircuitOpenError)
+    f.opero.breaker.force_close()
+    assert w.call(f)[0] == 7
+
+
+def an_ignored_error_is_no_failure(w):
+    f = w.decorate([KeyError()] * 3, policies=[o.CircuitBreaker(min_calls=1, ignore=KeyError)])
+    assert [type(w.call(f)[0]) for _ in range(3)] == [KeyError] * 3
+
+
+def a_limited_call_waits_for_its_turn(w):
+    f = w.decorate([1, 2, 3], policies=[o.RateLimit(1, burst=1)])
+    assert [w.call(f) for _ in range(3)] == [(1, 0), (2, 1), (3, 1)]
+    assert _stats(f, ok=3, rejected=0)
+
+
+def a_limited_call_may_be_refused(w):
+    f = w.decorate([1, 2], policies=[o.RateLimit(1, burst=1, wait=False)])
+    assert w.call(f)[0] == 1
+    error = w.call(f)[0]
+    assert (type(error), error.retry_after, error.reason) == (o.RateLimitedError, 1, "rate_limited")
+    w.time.advance(1)
+    assert w.call(f)[0] == 2
+
+
+def a_limit_never_waits_past_the_deadline(w):
+    f = w.decorate([1, 2], policies=[o.RateLimit(1, per=60, burst=1), o.Timeout(5)])
+    w.call(f)
+    error, took = w.call(f)
+    assert (type(error), error.reason, took) == (o.RateLimitedError, "deadline", 0)
+
+
+def a_fallback_answers_with_the_original_arguments(w):
+    f = w.decorate([OSError()], fallback=lambda value=None: f"for {value}")
+    assert w.call(f, "ann") == ("for ann", 0)
+    assert w.names() == ["fallback.used"]
+    assert _stats(f, calls=1, ok=0, errors=0, fallbacks=1)
+
+
+def a_fallback_may_be_a_value(w):
+    f = w.decorate([OSError()], fallback=0)
+    assert w.call(f) == (0, 0)
+
+
+def alternatives_are_tried_in_order(w):
+    f = w.decorate([OSError(), 7], arg_fallback="value")
+    assert w.call(f, ["a", "b", "c"]) == (7, 0)
+    assert w.calls == ["a", "b"]
+    assert w.names() == ["arg_fallback.advanced"]
+
+
+def when_all_alternatives_fail_each_error_is_kept(w):
+    f = w.decorate([OSError("a"), KeyError("b")], arg_fallback="value")
+    error, _ = w.call(f, value=("a", "b"))
+    assert isinstance(error, o.AllFailedError)
+    assert [str(e) for e in error.errors] == ["a", "'b'"]
+    assert _stats(f, calls=1, errors=1, attempts=2)
+
+
+def a_retry_around_alternatives_repeats_the_round(w):
+    f = w.decorate([OSError()] * 9, arg_fallback="value", retries=2, jitter="none", min_delay=1)
+    error, took = w.call(f, ["a", "b", "c"])
+    assert (type(error), took, w.calls) == (o.AllFailedError, 2.5, ["a", "b", "c"] * 3)
+
+
+def a_full_bulkhead_refuses_and_a_free_one_does_not(w):
+    policy = o.Bulkhead(1)
+    f = w.decorate([7], policies=[policy])
+    assert policy.slots.take()
+    assert isinstance(w.call(f)[0], o.BulkheadFullError)
+    policy.slots.release()
+    assert w.call(f)[0] == 7
+    assert policy.slots.used == 0
+
+
+def a_queued_call_gives_up_after_max_wait(w):
+    policy = o.Bulkhead(1, max_queue=1, max_wait=3)
+    f = w.decorate([7], policies=[policy])
+    policy.slots.take()
+    error, took = w.call(f)
+    assert (type(error), error.reason, took) == (o.BulkheadFullError, "queue_timeout", 3)
+    assert not policy.slots.queue
+
+
+def what_ends_the_program_is_never_retried_counted_or_swallowed(w):
+    for stop in (KeyboardInterrupt, SystemExit, GeneratorExit):
+        policy = o.CircuitBreaker(min_calls=1)
+        f = w.decorate([stop()], policies=[policy, o.Retry(3), o.Fallback(0), o.Bulkhead(1)])
+        assert isinstance(w.call(f)[0], stop)
+        assert policy.circuit.read(w.time.now())[:2] == ("closed", 0)
+        assert len(w.calls) == 1
+        assert _stats(f, calls=1, cancelled=1, errors=0, ok=0, fallbacks=0, active=0)
+
+
+def a_local_rejection_is_no_failure_of_the_dependency(w):
+    policy = o.CircuitBreaker(min_calls=1)
+    f = w.decorate([1, 2], policies=[policy, o.RateLimit(1, burst=1, wait=False)])
+    w.call(f)
+    assert isinstance(w.call(f)[0], o.RateLimitedError)
+    assert f.opero.breaker.state == "closed"
+
+
+def everything_together_in_one_order(w):
+    f = w.decorate(
+        [OSError(), 7],
+        retries=2,
+        jitter="none",
+        min_delay=1,
+        timeout=10,
+        attempt_timeout=5,
+        circuit_breaker=True,
+        rate_limit="100/s",
+        bulkhead=2,
+        fallback=0,
+        arg_fallback="value",
+    )
+    assert w.call(f, "x") == (7, 1)
+    places = ["fallback", "timeout", "retry", "arg_fallback", "circuit_breaker", "rate_limit", "bulkhead", "attempt_timeout"]
+    assert [policy.place for policy in f.opero.policies] == places
+
+
+def an_error_leaves_no_circle_behind(w):
+    import gc
+    import weakref
+
+    class Mine(Exception):
+        pass
+
+    f = w.decorate([Mine, Mine], retries=1, circuit_breaker=True, jitter="none", min_delay=1)
+    gc.collect()
+    gc.disable()
+    try:
+        error, _ = w.call(f)
+        first, last = weakref.ref(o.attempts(error)[0].error), weakref.ref(error)
+        del error
+        assert (first(), last()) == (None, None)
+    finally:
+        gc.enable()
+
+
+def _stats(function, **expected):
+    stats = function.opero.stats()
+    found = {name: stats[name] for name in expected}
+    assert found == expected
+    return True
+
+
+SCENARIOS = [
+    value
+    for name, value in list(globals().items())
+    if callable(value) and getattr(value, "__code__", None) is not None and value.__code__.co_varnames[:1] == ("w",)
+]

@@ -1,0 +1,13 @@
+"""One suite, every driver, both speeds."""
+
+import pytest
+import scenarios
+
+
+@pytest.mark.parametrize("speed", ["general", "fast"])
+@pytest.mark.parametrize("driver", ["blocking", "aio"])
+@pytest.mark.parametrize("scenario", scenarios.SCENARIOS, ids=lambda s: s.__name__)
+def test(scenario, driver, speed):
+    world = scenarios.world(driver, speed)
+    with world.stack:
+        scenario(world)
