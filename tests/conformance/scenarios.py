@@ -1,4 +1,4 @@
-"""What must hold on every driver and at both speeds. A scenario is a coroutine; `world` makes calls on the driver under test."""
+"""What must hold on every driver and at both speeds: one function a scenario, with the world it happens in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from opero import clock, events, fused, testing
 
 
 class World:
-    """One driver at one speed, on a virtual clock: decorates functions, calls them, and hears every event that is not per call."""
+    """One driver at one speed, on a virtual clock: it decorates functions, calls them, and hears what is said."""
 
     def __init__(self, driver, speed, stack):
         self.driver = driver
@@ -18,9 +18,13 @@ class World:
         self.stack = stack
         self.time = stack.enter_context(testing.clock())
         self.heard = []
-        stack.enter_context(events.subscribe(self.heard.append, "opero.retry.*", "opero.circuit.*", "opero.call.rejected"))
         stack.enter_context(
-            events.subscribe(self.heard.append, "opero.fallback.*", "opero.timeout.*", "opero.arg_fallback.*", "opero.bulkhead.*")
+            events.subscribe(self.heard.append, "opero.retry.*", "opero.circuit.*", "opero.call.rejected")
+        )
+        stack.enter_context(
+            events.subscribe(
+                self.heard.append, "opero.fallback.*", "opero.timeout.*", "opero.arg_fallback.*", "opero.bulkhead.*"
+            )
         )
 
     def decorate(self, script, **settings):
@@ -45,6 +49,7 @@ class World:
                     if not isinstance(step, Pause):
                         return _do(step)
                     await asyncio.sleep(step.seconds)
+                raise AssertionError("the script is over")
 
         else:
 
@@ -54,24 +59,38 @@ class World:
                     if not isinstance(step, Pause):
                         return _do(step)
                     clock.sleep(step.seconds)
+                raise AssertionError("the script is over")
 
         return play
 
     def call(self, function, *args, **kwargs):
         """Make one call; return its result or its error, and the virtual seconds it took."""
         started = self.time.now()
-        try:
-            answer = asyncio.run(function(*args, **kwargs)) if self.driver == "aio" else function(*args, **kwargs)
-        except BaseException as error:  # the outcome under test
-            answer = error
+        answer = (
+            asyncio.run(_awaited(function, args, kwargs)) if self.driver == "aio" else _called(function, args, kwargs)
+        )
         try:
             return answer, round(self.time.now() - started, 6)
         finally:
-            del answer  # this frame is in its traceback
+            del answer  # the frames of its traceback lead back to this one
 
     def names(self):
         """Return what was heard, without the family name."""
         return [event.name.removeprefix("opero.") for event in self.heard]
+
+
+def _called(function, args, kwargs):
+    try:
+        return function(*args, **kwargs)
+    except BaseException as error:  # the outcome under test
+        return error
+
+
+async def _awaited(function, args, kwargs):
+    try:
+        return await function(*args, **kwargs)
+    except BaseException as error:  # the same, inside the loop
+        return error
 
 
 class Pause:
@@ -335,7 +354,16 @@ def everything_together_in_one_order(w):
         arg_fallback="value",
     )
     assert w.call(f, "x") == (7, 1)
-    places = ["fallback", "timeout", "retry", "arg_fallback", "circuit_breaker", "rate_limit", "bulkhead", "attempt_timeout"]
+    places = [
+        "fallback",
+        "timeout",
+        "retry",
+        "arg_fallback",
+        "circuit_breaker",
+        "rate_limit",
+        "bulkhead",
+        "attempt_timeout",
+    ]
     assert [policy.place for policy in f.opero.policies] == places
 
 

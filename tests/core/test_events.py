@@ -1,0 +1,103 @@
+import threading
+
+import pytest
+
+import opero as o
+from opero import events
+from opero.signals import Event
+
+PING = Event("opero.test.ping", "info", "A test speaks.")
+
+
+def test_a_subscriber_hears_what_matches_its_patterns_until_closed():
+    heard = []
+    with events.subscribe(heard.append, "opero.test.*", "other"):
+        events.say(PING, "op", {"n": 1})
+    events.say(PING, "op", {"n": 2})
+    assert [(e.name, e.operation, e.fields, e.severity) for e in heard] == [("opero.test.ping", "op", {"n": 1}, "info")]
+
+
+def test_an_event_nobody_wants_is_never_built(monkeypatch):
+    monkeypatch.setattr(events, "Event", None)
+    with events.subscribe(print, "opero.other"):
+        events.say(PING, "op", {})
+
+
+def test_a_failing_handler_reaches_neither_call_nor_other_handlers_and_is_counted():
+    heard, failed = [], []
+
+    def broken(event):
+        raise KeyError("broken")
+
+    before = events.failures.get("op", 0)
+    with (
+        events.subscribe(broken, "opero.test.*"),
+        events.subscribe(heard.append, "opero.test.*"),
+        events.subscribe(failed.append, events.HANDLER_FAILED),
+    ):
+        events.say(PING, "op", {})
+    assert len(heard) == 1
+    assert events.failures["op"] == before + 1
+    assert failed[0].fields["error"] == "KeyError"
+    assert "broken" in failed[0].fields["handler"]
+
+
+def test_a_handler_that_fails_on_failures_does_not_recurse():
+    def broken(event):
+        raise KeyError
+
+    with events.subscribe(broken):
+        events.say(PING, "op", {})
+
+
+def test_a_correlation_id_is_on_every_event_said_inside_and_not_outside():
+    heard = []
+    with events.subscribe(heard.append, "opero.test.*"), o.correlation_id("req-42"):
+        events.say(PING, "op", {})
+        with o.correlation_id("inner"):
+            events.say(PING, "op", {})
+        events.say(PING, "op", {})
+        thread = threading.Thread(target=events.say, args=(PING, "op", {}))
+        thread.start()
+        thread.join()
+    assert [e.correlation_id for e in heard] == ["req-42", "inner", "req-42", ""]
+
+
+def test_a_correlation_id_crosses_into_the_thread_of_a_timed_call():
+    @o.opero(retries=0, timeout=5)
+    def f():
+        return events.current_correlation_id()
+
+    with o.correlation_id("req-1"):
+        assert f() == "req-1"
+
+
+def test_an_active_trace_gives_the_id_where_none_was_given(monkeypatch):
+    monkeypatch.setattr(events, "trace_id", lambda: "trace")
+    assert events.current_correlation_id() == "trace"
+    with o.correlation_id("mine"):
+        assert events.current_correlation_id() == "mine"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_events_of_a_call_are_heard_in_order(fails):
+    heard = []
+
+    @o.opero(retries=0, name="f")
+    def f():
+        if fails:
+            raise OSError
+
+    with events.subscribe(heard.append, "opero.call.*", "opero.attempt.*"):
+        try:
+            f()
+        except OSError:
+            assert fails
+    assert [e.name for e in heard] == [
+        "opero.call.started",
+        "opero.attempt.started",
+        "opero.attempt.finished",
+        "opero.call.finished",
+    ]
+    assert len({e.call for e in heard}) == 1
+    assert heard[-1].fields["outcome"] == ("error" if fails else "ok")

@@ -1,0 +1,155 @@
+"""Slots under threads, tasks and cancellation."""
+
+import asyncio
+import threading
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+import opero as o
+from opero import testing
+from opero.primitives.bulkhead import Slots
+
+
+def test_threads_and_tasks_share_one_queue_first_come_first_served():
+    policy, order, entered = o.Bulkhead(1, max_queue=10), [], threading.Event()
+    go = threading.Event()
+
+    @o.opero(policy)
+    def hold():
+        entered.set()
+        go.wait(10)
+
+    @o.opero(policy)
+    def in_thread():
+        order.append("thread")
+
+    @o.opero(policy)
+    async def in_task():
+        order.append("task")
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(10)
+
+    async def main():
+        task = asyncio.create_task(in_task())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(policy.slots.queue) == 1
+        waiting = threading.Thread(target=in_thread)
+        waiting.start()
+        while len(policy.slots.queue) < 2:
+            await asyncio.sleep(0)
+        go.set()
+        await task
+        await asyncio.to_thread(waiting.join)
+
+    asyncio.run(main())
+    holder.join()
+    assert order == ["task", "thread"]
+    assert (policy.slots.used, len(policy.slots.queue)) == (0, 0)
+
+
+@pytest.mark.parametrize("moment", ["queued", "handed_over"])
+def test_a_cancelled_waiter_leaves_no_slot_behind(moment):
+    policy = o.Bulkhead(1, max_queue=1)
+
+    @o.opero(policy)
+    async def f():
+        return 1
+
+    async def main():
+        policy.slots.take()
+        task = asyncio.create_task(f())
+        while not policy.slots.queue:
+            await asyncio.sleep(0)
+        if moment == "handed_over":
+            policy.slots.release()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        if moment == "queued":
+            policy.slots.release()
+
+    asyncio.run(main())
+    assert (policy.slots.used, len(policy.slots.queue)) == (0, 0)
+    assert f.opero.stats()["cancelled"] == 1
+
+
+def test_never_more_in_flight_than_the_limit():
+    running, most = 0, 0
+
+    @o.opero(o.Bulkhead(3, max_queue=100))
+    async def f():
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(1)
+        running -= 1
+
+    async def main():
+        await asyncio.gather(*(f() for _ in range(20)))
+
+    with testing.clock():
+        asyncio.run(main())
+    assert most == 3
+
+
+class Waiter:
+    woken = 0
+
+    def wake(self):
+        self.woken += 1
+
+
+class Machine(RuleBasedStateMachine):
+    """Slots and queue under any order of arrivals, ends, leavers and changes of the limit."""
+
+    def __init__(self):
+        super().__init__()
+        self.slots = Slots(2, 3)
+        self.inside = 0
+        self.waiting = []
+
+    @rule()
+    def arrive(self):
+        if self.slots.take():
+            self.inside += 1
+            return
+        waiter = Waiter()
+        if self.slots.join(waiter) is not None:
+            self.waiting.append(waiter)
+
+    @precondition(lambda self: self.inside)
+    @rule()
+    def end(self):
+        self.slots.release()
+        self.inside -= 1
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def leave(self, data):
+        waiter = data.draw(st.sampled_from(self.waiting))
+        assert self.slots.leave(waiter)
+        self.waiting.remove(waiter)
+
+    @rule(limit=st.integers(1, 4))
+    def resize(self, limit):
+        self.slots.limit.set(limit)
+
+    @invariant()
+    def everyone_is_where_they_should_be(self):
+        woken = [w for w in self.waiting if w.woken]
+        assert woken == self.waiting[: len(woken)]
+        assert all(w.woken == 1 for w in woken)
+        self.waiting = self.waiting[len(woken) :]
+        self.inside += len(woken)
+        assert self.slots.used == self.inside
+        assert len(self.slots.queue) == len(self.waiting) <= 3
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
