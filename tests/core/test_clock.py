@@ -1,0 +1,58 @@
+"""The virtual clock itself."""
+
+import asyncio
+import threading
+import time
+
+from opero import clock, testing
+
+
+def test_sleeping_takes_no_time_and_moves_the_clock():
+    real = time.monotonic()
+    with testing.clock(start=0) as virtual:
+        clock.sleep(3600)
+        assert clock.now() == virtual.now() == 3600
+    assert time.monotonic() - real < 5
+    assert clock.now is time.monotonic
+
+
+def test_timers_of_a_loop_fire_in_order():
+    order = []
+
+    async def wait(seconds):
+        await asyncio.sleep(seconds)
+        order.append((seconds, clock.now()))
+
+    async def main():
+        await asyncio.gather(*map(wait, (30, 10, 20)))
+
+    with testing.clock(start=0):
+        asyncio.run(main())
+    assert order == [(10, 10), (20, 20), (30, 30)]
+
+
+def test_two_threads_sleep_in_the_same_time():
+    woken = []
+
+    def sleep(seconds):
+        clock.sleep(seconds)
+        woken.append((seconds, clock.now()))
+
+    with testing.clock(start=0):
+        threads = [threading.Thread(target=sleep, args=(s,)) for s in (20, 10)]
+        for thread in threads:
+            thread.start()
+        clock.sleep(30)
+        for thread in threads:
+            thread.join()
+    assert [seconds for seconds, _ in woken] == [10, 20]
+
+
+def test_a_wait_ends_when_the_event_is_set_or_the_time_is_over():
+    with testing.clock(start=0):
+        event = threading.Event()
+        assert not clock.wait(event, 5)
+        assert clock.now() == 5
+        event.set()
+        assert clock.wait(event, 5)
+        assert clock.now() == 5

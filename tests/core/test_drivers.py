@@ -1,0 +1,160 @@
+"""What only one driver can do, and what neither may."""
+
+import asyncio
+import gc
+import threading
+
+import pytest
+
+import opero as o
+from opero import clock, testing
+from opero.drivers import blocking
+from opero.workers import spare
+
+
+async def _suspend():
+    await asyncio.sleep(0)
+
+
+def test_a_layer_that_suspends_on_the_blocking_driver_is_an_error_not_a_hang():
+    with pytest.raises(RuntimeError, match="runtime port"):
+        blocking.run(_suspend())
+
+
+def test_an_abandoned_thread_is_counted_until_it_ends():
+    go, ended = threading.Event(), threading.Event()
+
+    @o.opero(retries=0, timeout=0.01)
+    def f():
+        go.wait(10)
+        ended.set()
+
+    before = spare.abandoned()
+    with pytest.raises(o.CallTimeout):
+        f()
+    assert spare.abandoned() == before + 1
+    go.set()
+    ended.wait(10)
+    for thread in threading.enumerate():
+        if thread.name == "opero-timeout":
+            thread.join(0.2)
+        if spare.abandoned() == before:
+            break
+    assert spare.abandoned() == before
+
+
+def test_abandoned_threads_are_capped(monkeypatch):
+    monkeypatch.setattr(blocking, "MAX_ABANDONED", 0)
+
+    @o.opero(retries=0, timeout=1, name="capped")
+    def f():
+        return 1
+
+    with pytest.raises(o.BulkheadFullError, match="outlive"):
+        f()
+    assert f.opero.stats()["rejected"] == 1
+
+
+def test_threads_of_timed_calls_are_reused():
+    @o.opero(retries=0, timeout=10)
+    def f():
+        return threading.get_ident()
+
+    before = threading.active_count()
+    for _ in range(50):
+        f()
+    assert threading.active_count() <= before + 2
+
+
+def test_the_error_of_a_timed_call_keeps_its_traceback_to_the_function():
+    @o.opero(retries=0, timeout=10)
+    def f():
+        raise KeyError("here")
+
+    with pytest.raises(KeyError) as caught:
+        f()
+    assert caught.traceback[-1].name == "f"
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+def test_cancelling_a_task_ends_it_at_once_and_counts_nothing(retries):
+    policy = o.CircuitBreaker(min_calls=1)
+    started = []
+
+    @o.opero(policy, o.Bulkhead(1), o.Retry(retries) if retries else o.Timeout(50), o.Fallback(0))
+    async def f():
+        started.append(1)
+        await asyncio.sleep(100)
+
+    async def main():
+        task = asyncio.create_task(f())
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return clock.now()
+
+    with testing.clock(start=0):
+        assert asyncio.run(main()) == 1
+    assert len(started) == 1
+    assert f.opero.breaker.state == "closed"
+    stats = f.opero.stats()
+    assert (stats["cancelled"], stats["errors"], stats["fallbacks"], stats["active"]) == (1, 0, 0, 0)
+    assert f.opero.operation.places["bulkhead"].slots.used == 0
+
+
+def test_cancelling_during_a_backoff_is_not_delayed():
+    @o.opero(retries=5, min_delay=100, jitter="none", max_delay=100)
+    async def f():
+        raise OSError
+
+    async def main():
+        task = asyncio.create_task(f())
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return clock.now()
+
+    with testing.clock(start=0):
+        assert asyncio.run(main()) == 1
+
+
+def test_an_outer_asyncio_timeout_is_not_mistaken_for_ours():
+    @o.opero(retries=3, timeout=50, jitter="none")
+    async def f():
+        await asyncio.sleep(100)
+
+    async def main():
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(2):
+                await f()
+        assert not isinstance(caught.value, o.CallTimeout)
+
+    with testing.clock():
+        asyncio.run(main())
+    assert f.opero.stats()["timeouts"] == 0
+
+
+def test_a_thousand_calls_leave_no_garbage():
+    @o.opero(retries=1, circuit_breaker=True, min_delay=0)
+    def f(x):
+        if x % 3 == 0:
+            raise OSError
+        return x
+
+    def calls():
+        for x in range(300):
+            try:
+                f(x)
+            except (OSError, o.Rejected):
+                continue
+
+    calls()
+    gc.collect()
+    gc.disable()
+    try:
+        calls()
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
