@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from _thread import allocate_lock
 from _weakref import ref
 from collections import deque
@@ -24,6 +26,8 @@ _live: dict[int, tuple[ref[Operation], str, Book]] = {}
 _retired: dict[str, Book] = {}
 _gone: deque[int] = deque()  # filled by the garbage collector, which may run anywhere; emptied under the lock
 _lock = allocate_lock()
+_announced = False
+ANNOUNCING = ("OPERO_METRICS_PORT",)  # environment variables by which observers are asked for without code
 
 
 class Family:
@@ -39,6 +43,10 @@ class Family:
 
 def register(operation: Operation) -> None:
     """Keep the sums of this operation for as long as the process lives."""
+    global _announced
+    if not _announced and any(name in os.environ for name in ANNOUNCING):
+        _announced = True
+        _announce()
     number = id(operation)
 
     def gone(_: object) -> None:
@@ -72,6 +80,17 @@ def snapshot() -> list[Family]:
     for name, count in list(events.failures.items()):
         _add(_family(families, EVENTS), name, (events.HANDLER_FAILED, "telemetry"), count)
     return list(families.values())
+
+
+def _announce() -> None:
+    """Start the observers that the environment asks for; one that fails is a warning, not the end of the program."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="opero.subscribers"):
+        try:
+            point.load()()
+        except Exception as error:  # noqa: BLE001 - never worse than undecorated
+            warnings.warn(f"opero: {point.name} did not start: {error}", RuntimeWarning, stacklevel=2)
 
 
 def _observe(families: dict[str, Family], operation: Operation) -> None:

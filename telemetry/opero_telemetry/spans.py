@@ -1,0 +1,102 @@
+"""Calls and attempts as OpenTelemetry spans.
+
+Events are delivered inside the call that speaks, in its thread, task and context. So a span made current when the call
+begins is the parent of whatever the function itself traces, and is put back when the call ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context, trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from opero import __version__, events
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, Tracer, TracerProvider
+
+    from opero.events import Event, Subscription
+
+FAILED = {"error", "timeout", "rejected"}
+MAX_OPEN = 10_000  # calls with a span at once; those beyond go without
+
+
+class Spans:
+    """Makes a span a call, and one an attempt from the second on (`spans="attempts"`: from the first)."""
+
+    def __init__(self, provider: TracerProvider, *, every_attempt: bool = False) -> None:
+        self._tracer: Tracer = provider.get_tracer("opero", __version__)
+        self._every_attempt = every_attempt
+        self._calls: dict[int, _Open] = {}
+        self._attempts: dict[int, _Open] = {}
+
+    def subscribe(self) -> Subscription:
+        """Begin."""
+        return events.subscribe(self.hear, "opero.call.started", "opero.call.finished", "opero.attempt.*")
+
+    def hear(self, event: Event) -> None:
+        """Open or close a span."""
+        _, subject, what = event.name.split(".")
+        if what == "started" and len(self._calls) < MAX_OPEN:
+            self._open_call(event) if subject == "call" else self._open_attempt(event)
+        elif what == "finished":
+            self._close(event, self._calls if subject == "call" else self._attempts)
+
+    def _open_call(self, event: Event) -> None:
+        attributes = {"opero.call.name": event.operation, "code.function.name": event.operation}
+        self._calls[event.call] = _Open(self._tracer, event.operation, attributes)
+
+    def _open_attempt(self, event: Event) -> None:
+        number = event.fields["number"]
+        if event.call in self._calls and (self._every_attempt or number > 1):
+            attributes = {
+                "opero.call.name": event.operation,
+                "opero.attempt.number": number,
+                "opero.retry.delay": event.fields["delay"],
+            }
+            self._attempts[event.call] = _Open(self._tracer, f"{event.operation} attempt", attributes)
+
+    def _close(self, event: Event, spans: dict[int, _Open]) -> None:
+        span = spans.pop(event.call, None)
+        if span is None:
+            return
+        outcome, error = event.fields["outcome"], event.fields["error"]
+        found: dict[str, Any] = (
+            {"opero.outcome": outcome} if spans is self._calls else {"opero.attempt.outcome": outcome}
+        )
+        if spans is self._calls:
+            found["opero.attempt.count"] = event.fields["attempts"]
+        failed = outcome in FAILED if spans is self._calls else outcome not in {"ok", "cancelled"}
+        if failed and error:
+            found["error.type"] = error
+        span.close(found, failed=failed and spans is self._calls)
+
+
+class _Open:
+    """A span that is current."""
+
+    __slots__ = ("_span", "_token")
+
+    def __init__(self, tracer: Tracer, name: str, attributes: dict[str, Any]) -> None:
+        self._span: Span = tracer.start_span(name, kind=SpanKind.INTERNAL, attributes=attributes)
+        self._token = context.attach(trace.set_span_in_context(self._span))
+
+    def close(self, attributes: dict[str, Any], *, failed: bool) -> None:
+        self._span.set_attributes(attributes)
+        if failed:
+            self._span.set_status(Status(StatusCode.ERROR, attributes.get("error.type")))
+        self._span.end()
+        context.detach(self._token)
+
+
+def configured() -> TracerProvider | None:
+    """Return the user's tracer provider if an SDK was configured, else None."""
+    provider = trace.get_tracer_provider()
+    return provider if type(provider).__module__.partition(".")[2].startswith("sdk") else None
+
+
+def trace_id() -> str:
+    """Return the active trace's id in hex, or an empty string."""
+    active = trace.get_current_span().get_span_context()
+    return format(active.trace_id, "032x") if active.is_valid else ""

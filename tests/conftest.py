@@ -1,0 +1,19 @@
+"""Servers that tests need: where one is missing the test is skipped, in CI it fails."""
+
+import os
+import shutil
+
+import pytest
+
+PROGRAMS = {"prometheus": ("prometheus", "promtool")}
+
+
+@pytest.fixture(autouse=True)
+def _services(request):
+    marker = request.node.get_closest_marker("service")
+    if marker is None:
+        return
+    missing = [program for program in PROGRAMS[marker.args[0]] if shutil.which(program) is None]
+    if missing:
+        verdict = pytest.fail if os.environ.get("OPERO_REQUIRE_SERVICES") == "1" else pytest.skip
+        verdict(f"needs {' and '.join(missing)}: run tests/services/install.sh")

@@ -1,0 +1,187 @@
+"""Spans and log lines, as the SDK and a terminal get them."""
+
+import asyncio
+import io
+import json
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import opero as o
+from opero import events
+from opero_telemetry.logs import Logs
+from opero_telemetry.spans import Spans, configured, trace_id
+
+
+@pytest.fixture
+def provider():
+    return TracerProvider()
+
+
+@pytest.fixture
+def exported(provider):
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter.get_finished_spans
+
+
+def heard(provider, **settings):
+    return Spans(provider, **settings).subscribe()
+
+
+def flaky(times, **settings):
+    failures = iter([OSError()] * times)
+
+    @o.opero(min_delay=0, name="shop.pay", **settings)
+    def f(inside=None):
+        if inside:
+            inside()
+        for failure in failures:
+            raise failure
+
+    return f
+
+
+def test_a_call_is_one_span_with_the_conventions_attributes(provider, exported):
+    with heard(provider):
+        flaky(0, retries=2)()
+    (span,) = exported()
+    assert span.name == "shop.pay"
+    assert dict(span.attributes) == {
+        "opero.call.name": "shop.pay",
+        "code.function.name": "shop.pay",
+        "opero.outcome": "ok",
+        "opero.attempt.count": 1,
+    }
+    assert span.status.status_code.name == "UNSET"
+    assert span.instrumentation_scope.name == "opero"
+
+
+def test_attempts_after_the_first_are_children_and_a_handled_retry_is_no_error(provider, exported):
+    with heard(provider):
+        flaky(2, retries=2)()
+    second, third, call = exported()
+    assert [s.name for s in (second, third, call)] == ["shop.pay attempt", "shop.pay attempt", "shop.pay"]
+    assert [s.attributes["opero.attempt.number"] for s in (second, third)] == [2, 3]
+    assert {s.parent.span_id for s in (second, third)} == {call.context.span_id}
+    assert call.status.status_code.name == "UNSET"
+
+
+def test_every_attempt_on_demand(provider, exported):
+    with heard(provider, every_attempt=True):
+        flaky(1, retries=1)()
+    assert [s.name for s in exported()] == ["shop.pay attempt"] * 2 + ["shop.pay"]
+
+
+def test_a_final_failure_is_an_error(provider, exported):
+    f = flaky(9, retries=1)
+    with heard(provider), pytest.raises(OSError):
+        f()
+    call = exported()[-1]
+    assert (call.status.status_code.name, call.attributes["error.type"]) == ("ERROR", "OSError")
+
+
+@pytest.mark.parametrize("settings", [{}, {"timeout": 10}])
+def test_what_the_function_traces_is_a_child_also_in_another_thread(provider, exported, settings):
+    tracer = provider.get_tracer("mine")
+
+    def inside():
+        tracer.start_span("query").end()
+
+    with heard(provider), tracer.start_as_current_span("request"):
+        flaky(0, retries=0, **settings)(inside)
+    query, call, request = exported()
+    assert query.parent.span_id == call.context.span_id
+    assert call.parent.span_id == request.context.span_id
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_gathered_calls_do_not_mix(provider, exported):
+    tracer = provider.get_tracer("mine")
+
+    @o.opero(retries=0, name="f")
+    async def f(n):
+        await asyncio.sleep(0)
+        with tracer.start_as_current_span(str(n)):
+            await asyncio.sleep(0)
+
+    async def main():
+        await asyncio.gather(*map(f, range(20)))
+
+    with heard(provider):
+        asyncio.run(main())
+    calls = {s.context.span_id for s in exported() if s.name == "f"}
+    parents = [s.parent.span_id for s in exported() if s.name != "f"]
+    assert len(calls) == 20
+    assert sorted(parents) == sorted(calls)
+
+
+def test_a_cancelled_call_closes_its_span_and_is_no_error(provider, exported):
+    @o.opero(retries=0, name="f")
+    async def f():
+        await asyncio.sleep(100)
+
+    async def main():
+        task = asyncio.create_task(f())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with heard(provider):
+        asyncio.run(main())
+    (span,) = exported()
+    assert (span.attributes["opero.outcome"], span.status.status_code.name) == ("cancelled", "UNSET")
+
+
+def test_without_an_sdk_there_is_nothing_to_trace_with():
+    assert configured() is None or type(configured()).__module__.startswith("opentelemetry.sdk")
+    assert trace_id() == ""
+
+
+def lines(stream):
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_an_event_is_one_json_line(monkeypatch):
+    stream = io.StringIO()
+    with Logs(stream).subscribe(), o.correlation_id("req-42"):
+        flaky(1, retries=1)()
+    scheduled, succeeded = lines(stream)
+    assert scheduled["event"] == "opero.retry.scheduled"
+    assert (scheduled["level"], scheduled["operation"], scheduled["correlation_id"]) == ("info", "shop.pay", "req-42")
+    assert scheduled["error"] == "OSError"
+    assert scheduled["call"] == succeeded["call"]
+    assert succeeded["event"] == "opero.retry.succeeded"
+
+
+def test_lines_carry_the_active_trace(monkeypatch, provider):
+    monkeypatch.setattr(events, "trace_id", trace_id)
+    stream = io.StringIO()
+    with Logs(stream).subscribe(), heard(provider):
+        flaky(1, retries=1)()
+    assert {len(line["trace_id"]) for line in lines(stream)} == {32}
+
+
+def test_arguments_results_and_error_texts_are_in_no_line():
+    stream = io.StringIO()
+
+    @o.opero(retries=1, min_delay=0, fallback="result-secret", name="f")
+    def f(argument):
+        raise OSError("text-secret")
+
+    with Logs(stream).subscribe():
+        f("argument-secret")
+    assert len(lines(stream)) == 3
+    assert "secret" not in stream.getvalue()
+
+
+def test_a_line_stays_one_line_whatever_a_name_holds():
+    stream = io.StringIO()
+    with Logs(stream).subscribe():
+        o.opero(retries=0, fallback=1, name="two\nlines\x1b[31m")(lambda: 1 / 0)()
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "\x1b" not in stream.getvalue()
