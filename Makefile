@@ -23,11 +23,13 @@ lint: .venv/.dev  ## ruff, mypy, pyright, import-linter, codespell
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
+	$(BIN)/python docs/generate.py --check
 
 bench: .venv/.dev  ## measure what a call costs
 	$(BIN)/python -m benchmarks $(BENCH)
 
-docs: .venv/.dev  ## build the documentation into site/
+docs: .venv/.dev  ## fill the generated tables and build the documentation into site/
+	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 soak: .venv/.dev .venv/.services  ## run the tests that take minutes

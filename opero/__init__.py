@@ -14,7 +14,7 @@ __version__ = "3.0.0.dev0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from opero import conditions, events, testing, waits
+    from opero import conditions, errors, events, testing, waits
     from opero.call import Attempt, attempts
     from opero.decorators import opero
     from opero.errors import (

@@ -1,4 +1,4 @@
-"""The command line. A command is an entry point of the group `opero.commands`: a function of its arguments to an exit status."""
+"""The command line. A command is an entry point of the group `opero.commands`: from its arguments to an exit status."""
 
 from __future__ import annotations
 

@@ -23,25 +23,31 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Q = ParamSpec("Q")
 
-    class Decorated(Protocol[P, R]):
+    class Decorated(Generic[P, R]):
         """A decorated function: its own signature, and the handle."""
 
         @property
-        def opero(self) -> Handle[P, R]:
-            """What may be asked of it and done to it."""
-
+        def opero(self) -> Handle[P, R]: ...
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        # Class method, plain function; class method, method and static method of an instance: told apart by the first
+        # parameter, since neither checker shows a descriptor which of them it stands for.
+        @overload
+        def __get__(self: Decorated[Concatenate[type[T], Q], R], instance: None, owner: type[T]) -> Decorated[Q, R]: ...
         @overload
         def __get__(self, instance: None, owner: type) -> Decorated[P, R]: ...
         @overload
-        def __get__(self: Decorated[Concatenate[Any, Q], R], instance: object, owner: type) -> Decorated[Q, R]: ...
+        def __get__(self: Decorated[Concatenate[type[T], Q], R], instance: T, owner: type) -> Decorated[Q, R]: ...
+        @overload
+        def __get__(self: Decorated[Concatenate[T, Q], R], instance: T, owner: type) -> Decorated[Q, R]: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> Decorated[P, R]: ...
         def __get__(self, instance: object, owner: type) -> Any: ...
 
     class Decorator(Protocol):
         """What `@opero(...)` returns."""
 
         @overload
-        def __call__(self, function: classmethod[T, Q, R], /) -> classmethod[T, Q, R]: ...  # type: ignore[type-var]
+        def __call__(self, function: classmethod[T, Q, R], /) -> classmethod[T, Q, R]: ...
         @overload
         def __call__(self, function: Callable[P, R], /) -> Decorated[P, R]: ...
 
@@ -76,7 +82,7 @@ class Handle(Generic[P, R]):
         return self.operation.policies
 
     def stats(self) -> dict[str, float]:
-        """Return its counts and percentiles (seconds): calls, ok, errors, attempts, retries, rejected, fallbacks, p50 …"""
+        """Return its counts (calls, ok, errors, attempts, retries …) and percentiles in seconds."""
         return self.operation.book.stats()
 
     @property
@@ -142,7 +148,7 @@ class Breaker:
 if TYPE_CHECKING:
 
     @overload
-    def opero(function: classmethod[T, Q, R], /) -> classmethod[T, Q, R]: ...  # type: ignore[type-var]
+    def opero(function: classmethod[T, Q, R], /) -> classmethod[T, Q, R]: ...
     @overload
     def opero(function: Callable[P, R], /) -> Decorated[P, R]: ...
     @overload
@@ -155,8 +161,8 @@ def opero(*given: Any, **keywords: Any) -> Any:
     Bare, it retries three times with exponential backoff and full jitter, and does nothing else. Keywords are those of
     `Settings`; policy objects go by position, and then nothing is retried unless one of them, or a keyword, says so.
 
-    Works on functions, methods, static and class methods, coroutine functions, partials and callables. The function keeps
-    its signature, and gets a handle, `f.opero`. Raises `ConfigurationError` for a wrong setting.
+    Works on functions, methods, static and class methods, coroutine functions, partials and callables. The function
+    keeps its signature, and gets a handle, `f.opero`. Raises `ConfigurationError` for a wrong setting.
 
     Example:
         >>> @opero(retries=2, timeout=10.0)
@@ -165,7 +171,7 @@ def opero(*given: Any, **keywords: Any) -> Any:
         >>> double(21)
         42
     """
-    if len(given) == 1 and not keywords and _is_function(given[0]):
+    if len(given) == 1 and not keywords and is_decorable(given[0]):
         return decorate(given[0], (), {})
 
     def decorator(function: Callable[..., Any]) -> Any:
@@ -244,29 +250,24 @@ def _refuse(function: Any) -> None:
 
 
 def _flags(function: Any) -> int:
-    while True:
+    """Return the code flags of what will run in the end."""
+    while not hasattr(function, "__code__"):
         if isinstance(function, partial):
             function = function.func
-        elif hasattr(function, "__func__"):
-            function = function.__func__
-        elif (
-            not hasattr(function, "__code__")
-            and callable(getattr(type(function), "__call__", None))
-            and hasattr(type(function).__call__, "__code__")
-        ):
-            function = type(function).__call__
         else:
-            return int(getattr(getattr(function, "__code__", None), "co_flags", 0))
+            function = getattr(function, "__func__", None) or type(function).__dict__.get("__call__")
+        if function is None or type(function).__name__ in {"wrapper_descriptor", "method-wrapper"}:
+            return 0
+    return int(function.__code__.co_flags)
 
 
 def _marked(function: Any) -> bool:
     """Whether it was marked by `inspect.markcoroutinefunction` (Python 3.12)."""
-    return getattr(getattr(function, "_is_coroutine_mark", None), "__name__", None) is not None or hasattr(
-        function, "_is_coroutine_mark"
-    )
+    return hasattr(function, "_is_coroutine_mark")
 
 
-def _is_function(value: Any) -> bool:
+def is_decorable(value: Any) -> bool:
+    """Whether `@opero` without parentheses was meant."""
     from opero.policy import Policy
 
     return isinstance(value, staticmethod | classmethod) or (callable(value) and not isinstance(value, Policy))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import update_wrapper
 
-from opero import clock, decorators
-from opero.decorators import decorate, is_coroutine_function
+from opero import clock
+from opero.decorators import decorate, is_coroutine_function, is_decorable
 from opero.drivers.blocking import run
 from opero.errors import ConfigurationError, MapError, WorkerLost
 from opero.policy import choice, whole
@@ -14,18 +15,17 @@ from opero.signals import OUTCOME, SECONDS, Event, Metric, Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
     from typing import Any, Literal, Protocol, TypeVar, Unpack, overload
 
     from opero.decorators import Decorated, Handle
+    from opero.pipeline import Operation
     from opero.policy import Policy
     from opero.settings import Settings
     from opero.workers.session import Session
 
-    Item = TypeVar("Item")
-    ItemIn = TypeVar("ItemIn", contravariant=True)
+    Item = TypeVar("Item", contravariant=True)
     Result = TypeVar("Result")
-    ResultOut = TypeVar("ResultOut", covariant=True)
 
     class MapSettings(Settings, total=False):
         """The keywords of `@opmap`: those of `@opero`, and these."""
@@ -36,39 +36,31 @@ if TYPE_CHECKING:
         errors: Literal["raise", "return", "skip"]
         max_pending: int
 
-    class Mapped(Protocol[ItemIn, ResultOut]):
-        """A function of one item that maps."""
+    class Mapped(Protocol[Item, Result]):
+        """A function of one item that maps. `one` is the resilient call for one item; `stream` is lazy."""
 
         @property
-        def opero(self) -> Handle[..., ResultOut]:
-            """The handle of the single-item call."""
+        def opero(self) -> Handle[..., Result]: ...
+        def one(self, item: Item, /) -> Result: ...
+        def __call__(self, items: Iterable[Item], /) -> list[Result]: ...
+        def stream(self, items: Iterable[Item], /) -> Iterator[Result]: ...
 
-        def one(self, item: ItemIn, /) -> ResultOut:
-            """Make the resilient call for one item."""
-
-        def __call__(self, items: Iterable[ItemIn], /) -> list[ResultOut]: ...
-        def stream(self, items: Iterable[ItemIn], /) -> Iterator[ResultOut]:
-            """Map lazily: pulls input only as results are consumed."""
-
-    class AsyncMapped(Protocol[ItemIn, ResultOut]):
-        """A coroutine function of one item that maps."""
+    class AsyncMapped(Protocol[Item, Result]):
+        """The same for a coroutine function."""
 
         @property
-        def opero(self) -> Handle[..., Awaitable[ResultOut]]:
-            """The handle of the single-item call."""
-
-        async def one(self, item: ItemIn, /) -> ResultOut:
-            """Make the resilient call for one item."""
-
-        async def __call__(self, items: Iterable[ItemIn], /) -> list[ResultOut]: ...
-        def stream(self, items: Iterable[ItemIn], /) -> AsyncIterator[ResultOut]:
-            """Map lazily: pulls input only as results are consumed."""
+        def opero(self) -> Handle[..., Coroutine[Any, Any, Result]]: ...
+        async def one(self, item: Item, /) -> Result: ...
+        async def __call__(self, items: Iterable[Item], /) -> list[Result]: ...
+        def stream(self, items: Iterable[Item], /) -> AsyncIterator[Result]: ...
 
     class MapDecorator(Protocol):
         """What `@opmap(...)` returns."""
 
         @overload
-        def __call__(self, function: Callable[[Item], Coroutine[Any, Any, Result]], /) -> AsyncMapped[Item, Result]: ...
+        def __call__(  # type: ignore[overload-overlap]
+            self, function: Callable[[Item], Coroutine[Any, Any, Result]], /
+        ) -> AsyncMapped[Item, Result]: ...
         @overload
         def __call__(self, function: Callable[[Item], Result], /) -> Mapped[Item, Result]: ...
 
@@ -93,7 +85,7 @@ SIGNALS = Signals("map", (STARTED, FINISHED, LOST), (ITEMS, ITEM_DURATION, ACTIV
 
 MODES = ("thread", "process", "async")
 ERRORS = ("raise", "return", "skip")
-AUTO = {"thread": lambda: min(32, _cores() * 4), "process": lambda: _cores(), "async": lambda: 100}
+AUTO = {"thread": 4, "process": 1, "async": 50}  # workers for each core
 
 
 class Plan:
@@ -112,13 +104,11 @@ class Plan:
         is_async = is_coroutine_function(function)
         self.mode = choice("mode", mode or ("async" if is_async else "thread"), MODES)
         if is_async != (self.mode == "async"):
-            kind, fit = (
-                ("a coroutine function", "'async'") if is_async else ("a plain function", "'thread' or 'process'")
-            )
-            raise ConfigurationError("mode", self.mode, f"{fit} for {kind}")
+            fit = "'async' for a coroutine function" if is_async else "'thread' or 'process' for a plain function"
+            raise ConfigurationError("mode", self.mode, fit)
         if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise ConfigurationError("workers", workers, "'auto' or a whole number, 1 or more")
-        self.workers: int = AUTO[self.mode]() if workers == "auto" else int(workers)
+        self.workers: int = AUTO[self.mode] * _cores() if workers == "auto" else int(workers)
         self.ordered = bool(choice("ordered", ordered, (True, False)))
         self.errors = choice("errors", errors, ERRORS)
         self.max_pending = self.workers * 4 if max_pending is None else whole("max_pending", max_pending, low=1)
@@ -132,7 +122,7 @@ class Plan:
         if self.mode == "process":
             from opero.workers.processes import Processes
 
-            return Processes(function, self.workers)
+            return Processes(function, _portable(function), self.workers)
         from opero.workers.tasks import Tasks
 
         return Tasks(function.one, self.workers)
@@ -155,7 +145,8 @@ class Run:
         self._operation.emit(STARTED, {"mode": plan.mode, "workers": plan.workers})
         self._book.add(LIMIT, (), plan.workers)
         session = plan.session(self._function)
-        source, held, count, following = enumerate(items), {}, 0, 0
+        held: dict[int, tuple[Any, BaseException | None]] = {}
+        source, count, following = enumerate(items), 0, 0
         try:
             while True:
                 while len(self._since) + len(held) < plan.max_pending and (pair := next(source, None)) is not None:
@@ -217,7 +208,7 @@ class Run:
             for error in self.failures.values():
                 if not isinstance(error, Exception):
                     raise error
-            text = f"{len(failures)} of {len(found)} items of {self._operation.name} failed, the first at index {min(failures)}"
+            text = f"{len(failures)} of {len(found)} items of {self._operation.name} failed, first {min(failures)}"
             raise MapError(text, failures, found)
         return found
 
@@ -225,7 +216,9 @@ class Run:
 if TYPE_CHECKING:
 
     @overload
-    def opmap(function: Callable[[Item], Coroutine[Any, Any, Result]], /) -> AsyncMapped[Item, Result]: ...
+    def opmap(  # type: ignore[overload-overlap]
+        function: Callable[[Item], Coroutine[Any, Any, Result]], /
+    ) -> AsyncMapped[Item, Result]: ...
     @overload
     def opmap(function: Callable[[Item], Result], /) -> Mapped[Item, Result]: ...
     @overload
@@ -235,10 +228,10 @@ if TYPE_CHECKING:
 def opmap(*given: Any, **keywords: Any) -> Any:
     """Map a function of one item over many: `parse(paths)`, `parse.stream(paths)`, `parse.one(path)`.
 
-    `mode` is "thread", "process" or "async" (coroutine functions); `workers` how many at once; `max_pending` how many items
-    are taken from the input ahead of what was consumed (4 a worker); `errors` "raise" (`MapError`, after all items), "return"
-    (the error in the item's place) or "skip". Each item is a resilient call with everything `@opero` takes; nothing is
-    retried unless asked for. Every input yields one result or one error, also when a worker is killed.
+    `mode` is "thread", "process" or "async" (coroutine functions); `workers` how many at once; `max_pending` how many
+    items are taken from the input ahead of what was consumed (4 a worker); `errors` "raise" (`MapError`, after all
+    items), "return" (the error in the item's place) or "skip". Each item is a resilient call with everything `@opero`
+    takes; nothing is retried unless asked for. Every input yields one result or one error, also when a worker dies.
 
     Example:
         >>> @opmap(mode="thread", workers=2)
@@ -247,9 +240,11 @@ def opmap(*given: Any, **keywords: Any) -> Any:
         >>> square(range(4))
         [0, 1, 4, 9]
     """
-    if len(given) == 1 and not keywords and decorators._is_function(given[0]):
+    if len(given) == 1 and not keywords and is_decorable(given[0]):
         return _mapped(given[0], (), {}, {})
-    of_map = {k: keywords.pop(k) for k in ("mode", "workers", "ordered", "errors", "max_pending") if k in keywords}
+    of_map: dict[str, Any] = {
+        k: keywords.pop(k) for k in ("mode", "workers", "ordered", "errors", "max_pending") if k in keywords
+    }
 
     def decorator(function: Callable[..., Any]) -> Any:
         return _mapped(function, given, keywords, of_map)
@@ -303,6 +298,26 @@ def _async_map(plan: Plan) -> Any:
 
     mapped.stream = stream  # type: ignore[attr-defined]
     return mapped
+
+
+class _Recipe:
+    """How to make the single-item call again, in a process that cannot find it by its name."""
+
+    def __init__(self, operation: Operation) -> None:
+        self._function, self._policies, self._name = operation.function, operation.policies, operation.name
+
+    @property
+    def one(self) -> Any:
+        """Make it."""
+        return decorate(self._function, self._policies, {"name": self._name}, retries=0)
+
+
+def _portable(function: Any) -> Any:
+    """Return what pickles: the decorated function where its name leads to it, else how to make it."""
+    found: Any = sys.modules.get(function.__module__)
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return function if found is function else _Recipe(function.opero.operation)
 
 
 def _takes_one(function: Callable[..., Any]) -> None:

@@ -19,7 +19,7 @@ from collections import deque
 from multiprocessing.connection import Connection, wait
 
 from opero import clock, events
-from opero.errors import WorkerLost
+from opero.errors import ConfigurationError, WorkerLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,15 +31,22 @@ if TYPE_CHECKING:
 CHUNK_SECONDS = 0.02
 MAX_CHUNK = 256
 READY = b"ready"
+CANNOT_START = (
+    "a worker could not start; the function needs a name to import it by, and a script "
+    "`if __name__ == '__main__':` around what it runs"
+)
 
 
 class Processes:
-    """A session over processes; `function` is the decorated one, found by name in the workers unless they are forked."""
+    """A session over processes; they are sent what is `portable` of the decorated function, unless they are forked."""
 
-    def __init__(self, function: Any, workers: int) -> None:
+    def __init__(self, function: Any, portable: Any, workers: int) -> None:
         self._function = function
         self._limit = workers
-        self._context: Any = multiprocessing.get_context(_start_method())
+        method = _start_method()
+        self._context: Any = multiprocessing.get_context(method)
+        self._forked = method == "fork"
+        self._sent = function if self._forked else portable
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._done: deque[Done] = deque()
         self._workers: list[_Worker] = []
@@ -67,9 +74,7 @@ class Processes:
     async def close(self) -> None:
         """End the workers: at once, if they are busy."""
         for worker in self._workers:
-            if worker.chunk:
-                worker.process.terminate()
-            worker.pipe.close()
+            worker.end()
         for worker in self._workers:
             worker.process.join(5)
             if worker.process.is_alive():
@@ -142,22 +147,23 @@ class Processes:
 
     def _give_up(self, exitcode: int | None) -> None:
         """Workers cannot even start: every waiting item is lost, and says why."""
-        hint = "a worker could not start; a script needs `if __name__ == '__main__':` around what it runs, and the function a name to import it by"
         while self._waiting:
             index, _ = self._waiting.popleft()
-            self._lose(index, exitcode, f"{hint} ({_why(exitcode)})")
+            self._lose(index, exitcode, f"{CANNOT_START} ({_why(exitcode)})")
 
     def _lose(self, index: int, exitcode: int | None, text: str) -> None:
         self._done.append((index, None, WorkerLost(text, index=index, exitcode=exitcode)))
 
     def _spawn(self) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs, self._function), name="opero-map", daemon=True)
+        process = self._context.Process(
+            target=_work, args=(theirs, ours if self._forked else None, self._sent), name="opero-map", daemon=True
+        )
         try:
             process.start()
-        except BaseException:
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
             ours.close()
-            raise
+            raise ConfigurationError("function", self._function, f"what can be sent to a process ({error})") from error
         finally:
             theirs.close()
         return _Worker(process, ours)
@@ -176,6 +182,18 @@ class _Worker:
         self.chunk: deque[tuple[int, bytes]] = deque()
         self.since = 0.0
 
+    def end(self) -> None:
+        """Ask it to end if it waits for work, else make it."""
+        try:
+            if self.chunk or not self.ready:
+                self.process.terminate()
+            else:
+                self.pipe.send(None)
+        except OSError:  # it ended by itself
+            return
+        finally:
+            self.pipe.close()
+
 
 def _start_method() -> str:
     """Fork is quickest and takes any function, but only a process with one thread may be forked safely."""
@@ -184,26 +202,32 @@ def _start_method() -> str:
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
-def _work(pipe: Connection, function: Any) -> None:
+def _work(pipe: Connection, inherited: Connection | None, sent: Any) -> None:
     """Serve chunks until the pipe closes; in the worker."""
+    if inherited is not None:
+        inherited.close()  # else our own copy of the parent's end would keep the pipe open when the parent dies
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    book = function.opero.operation.book
+    one = sent.one
+    book = one.opero.operation.book
     book.drain()
     said: list[tuple[Any, ...]] = []
     subscription = events.Subscription(lambda _: None, ())
     pipe.send_bytes(READY)
     while True:
         try:
-            patterns, chunk = pipe.recv()
+            work = pipe.recv()
         except (EOFError, OSError):
             return
+        if work is None:
+            return
+        patterns, chunk = work
         if patterns != subscription.patterns:
             subscription.close()
             subscription = (
                 events.subscribe(lambda event: said.append(_flat(event)), *patterns) if patterns else subscription
             )
         for _, item in chunk:
-            good, payload = _one(function.one, item)
+            good, payload = _one(one, item)
             try:
                 pipe.send_bytes(_packed(good, payload, book.drain(), said))
             except OSError:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
         async def next(self) -> Done:
             """Wait for one that is done, whichever: its index, its result, its error."""
+            raise NotImplementedError
 
         async def close(self) -> None:
             """End it, also in the middle."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from opero import Bulkhead, CircuitBreaker, Fallback, Retry, Timeout, opero, opmap, waits
+from opero import Bulkhead, CircuitBreaker, CircuitOpenError, Fallback, Retry, Timeout, opero, opmap, waits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ class AsyncShop:
 
 
 def resilient(shop: Shop, orders: AsyncShop) -> dict[str, Any]:
-    """Decorate: price with the last known one as fallback, stock over two replicas, orders on asyncio."""
+    """Decorate: prices fall back to the last known one, stock has two replicas, orders wait out an outage."""
 
     @opero(
         Fallback(lambda sku: shop.known.get(sku, 0.0)),
@@ -84,8 +84,8 @@ def resilient(shop: Shop, orders: AsyncShop) -> dict[str, Any]:
         return shop.get("stock", sku, str(base))
 
     @opero(
-        Timeout(6.0),
-        Retry(6, wait=PATIENCE, on=FAILED),
+        Timeout(20.0),
+        Retry(100, wait=PATIENCE, on=(*FAILED, CircuitOpenError)),  # an order can wait: the circuit says how long
         breaker(),
         Bulkhead(32),
         Timeout(attempt=0.5),

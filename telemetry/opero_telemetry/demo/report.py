@@ -39,13 +39,11 @@ def text(state: dict[str, Any], served: dict[str, int], url: str) -> str:
     head = f"{'':<8}{'plain':>16}{'through Opero':>20}{'+ fallback':>13}{'requests per call':>20}{'p99':>9}"
     lines = ["", "The same calls at the same moments, without and with Opero:", head]
     lines += [_line(row) for row in rows(state, served)]
-    parsed = state["parsed"]
     lines += [
         "",
         f"the service answered plain callers: {_answers(served, 'plain')}",
         f"the service answered through Opero: {_answers(served, 'opero')}",
-        f"@opmap parsed {parsed['files']} files of the standard library in processes: {parsed['functions']} functions, "
-        f"{parsed['classes']} classes, {parsed['failed']} failed, {parsed['seconds']:.1f} s",
+        _parsed(state["parsed"]),
         f"metrics were at {url}/metrics, health at {url}/healthz",
     ]
     return "\n".join(lines)
@@ -71,3 +69,8 @@ def _answers(served: dict[str, int], caller: str) -> str:
         if who == caller and answer != "requests":
             counts[answer] = counts.get(answer, 0) + count
     return ", ".join(f"{count} {answer}" for answer, count in sorted(counts.items(), key=lambda pair: -pair[1]))
+
+
+def _parsed(found: dict[str, Any]) -> str:
+    done = f"@opmap parsed {found['files']} files of the standard library in processes, in {found['seconds']:.1f} s"
+    return f"{done}: {found['functions']} functions, {found['classes']} classes, {found['failed']} failed"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Phase:
-    """`errors`, `busy` and `slow` are shares of the requests; in an outage connections are dropped without an answer."""
+    """`errors`, `busy` and `slow` are shares of the requests; in an outage connections are dropped unanswered."""
 
     name: str
     share: float

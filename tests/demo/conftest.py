@@ -1,0 +1,66 @@
+"""A real Prometheus, on a free loopback port."""
+
+import json
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+
+CONFIG = """
+global: {{scrape_interval: 1s}}
+scrape_configs: [{{job_name: opero, static_configs: [{{targets: ["{target}"]}}]}}]
+"""
+
+
+class Prometheus:
+    def __init__(self, url):
+        self.url = url
+
+    def query(self, expression):
+        address = f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return json.load(answer)["data"]["result"]
+
+    def wait_for(self, names, seconds=30):
+        """Return the names that have no series after so long."""
+        missing, until = set(names), time.monotonic() + seconds
+        while missing and time.monotonic() < until:
+            missing = {name for name in missing if not self._found(name)}
+            time.sleep(0.2)
+        return missing
+
+    def values(self, metric, label):
+        return {found["metric"][label] for found in self.query(f"group by ({label}) ({metric})")}
+
+    def _found(self, name):
+        try:
+            return self.query(name)
+        except urllib.error.URLError:  # it is still starting
+            return []
+
+
+@pytest.fixture
+def prometheus(tmp_path):
+    started = []
+
+    def start(target):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        (tmp_path / "prometheus.yml").write_text(CONFIG.format(target=target))
+        arguments = [
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=error",
+        ]
+        started.append(subprocess.Popen(["prometheus", *arguments]))
+        return Prometheus(f"http://127.0.0.1:{port}")
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(10)

@@ -1,0 +1,41 @@
+"""A user's mistakes: each line that ends in E must be flagged, and no other."""
+
+from opero import Retry, opero, opmap
+
+
+@opero
+def f(x: int) -> str:
+    return str(x)
+
+
+@opmap
+def g(x: int) -> int:
+    return x
+
+
+class Shop:
+    @opero
+    def price(self, sku: str) -> float:
+        return float(len(sku))
+
+
+f("1")  # E
+f(1, 2)  # E
+f(y=1)  # E
+f(1).missing  # E
+number: int = f(1)  # E
+Shop().price(1)  # E
+f.opero.missing  # E
+f.opero.bypass("1")  # E
+f.opero.with_(retries="3")  # E
+opero(retries="3")  # E
+opero(retrys=3)  # E
+opero(backoff="sometimes")  # E
+opero(timeout="5")  # E
+opero(rate_limit=[1])  # E
+opero(3)  # E
+Retry(retries="3")  # E
+g(["1"])  # E
+g.one("1")  # E
+opmap(mode="quantum")  # E
+opmap(errors=0)  # E
