@@ -81,13 +81,20 @@ class Attempt:
 
     __slots__ = ("delay", "duration", "error", "number", "outcome", "started")
 
+    number: int
+    delay: float
+    started: float
+    duration: float
+    outcome: str
+    error: BaseException | None
+
     def __init__(self, number: int, delay: float, started: float) -> None:
         self.number = number
         self.delay = delay
         self.started = started
         self.duration = 0.0
         self.outcome = ""
-        self.error: BaseException | None = None
+        self.error = None
 
     def ending(self, error: BaseException | None) -> Attempt:
         """Return a copy that ended with `error`."""

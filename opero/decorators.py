@@ -97,8 +97,10 @@ class Handle(Generic[P, R]):
 
     def with_(self, *policies: Policy, **overrides: Unpack[Settings]) -> Decorated[P, R]:
         """Return a variant with other settings. Policies it keeps share their state with this one."""
-        merged = {**self._settings, **overrides}
-        touched = {settings.place_of(keyword) for keyword in overrides} | {policy.place for policy in policies}
+        replaced = {policy.place for policy in policies}
+        merged: dict[str, Any] = {k: v for k, v in self._settings.items() if settings.place_of(k) not in replaced}
+        merged.update(overrides)
+        touched = {settings.place_of(keyword) for keyword in overrides} | replaced
         kept = [p for p in self.policies if p.place not in touched]
         built = settings.policies_from(
             policies, {k: v for k, v in merged.items() if settings.place_of(k) in touched}, retries=0

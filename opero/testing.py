@@ -12,8 +12,9 @@ from opero import clock as real
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GRACE = 0.05  # real seconds that other threads get, to do what this one waits for
-PATIENCE = 0.5  # the same, for a thread that waits while the one that made the clock works on
+STEP = 0.002  # real seconds between two looks at what other threads do
+GRACE = 0.05  # real seconds that other threads get to do what this one waits for, once one of them waits too
+PATIENCE = 0.5  # the same while none of them waits: it may not have come so far
 
 
 class Clock:
@@ -77,11 +78,25 @@ class Clock:
         if threading.active_count() == 1:
             return False
         if event is not None:
-            return self._real_wait(event, GRACE)
+            return self._hears(event)
         with self._moved:
             if self._owner not in self._wakes:
                 return self._moved.wait(PATIENCE)
             return len(self._wakes) > 1 and self._moved.wait(GRACE)
+
+    def _hears(self, event: threading.Event) -> bool:
+        """Whether another thread sets the event, or waits for less than this one."""
+        me, waited = threading.get_ident(), 0.0
+        while True:
+            if self._real_wait(event, STEP):
+                return True
+            waited += STEP
+            with self._moved:
+                others = [at for thread, at in self._wakes.items() if thread != me]
+                if others and min(others) < self._wakes[me]:
+                    return True
+            if waited > (GRACE if others else PATIENCE):
+                return False
 
     def _jump(self, at: float) -> None:
         with self._moved:

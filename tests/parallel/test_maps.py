@@ -255,7 +255,7 @@ def test_large_items_and_results_do_not_block_each_other():
 
 def test_a_function_that_cannot_be_sent_says_so(monkeypatch):
     monkeypatch.setattr("opero.workers.processes._start_method", lambda: "forkserver")
-    with pytest.raises(o.ConfigurationError, match="what can be sent to a process .*local object"):
+    with pytest.raises(o.ConfigurationError, match=r"what can be sent to a process .*local object"):
         opmap(mode="process")(lambda x: x)([1])
 
 

@@ -1,0 +1,128 @@
+"""What is wrong is said when decorating: which field, which value, what is allowed."""
+
+import math
+
+import pytest
+
+import opero as o
+from opero import opero, opmap, waits
+
+
+def plain(x):
+    return x
+
+
+async def coroutine(x):
+    return x
+
+
+def generator():
+    yield 1
+
+
+async def async_generator():
+    yield 1
+
+
+WRONG = [
+    ("retries", -1), ("retries", "3"), ("retries", True), ("retries", 1.5), ("retries", None),
+    ("backoff", "sometimes"), ("backoff", 3), ("backoff_factor", 0.5), ("min_delay", -1), ("min_delay", math.nan),
+    ("max_delay", "long"), ("jitter", "some"), ("retry_on", KeyboardInterrupt), ("retry_on", 5), ("retry_on", (int,)),
+    ("retry_on_result", 5), ("timeout", "5"), ("timeout", 0), ("timeout", -1), ("timeout", math.inf),
+    ("timeout", True), ("attempt_timeout", "2"), ("circuit_breaker", "yes"), ("circuit_breaker", 5),
+    ("rate_limit", "fast"), ("rate_limit", "5/fortnight"), ("rate_limit", "-5/s"), ("rate_limit", 0),
+    ("rate_limit", True), ("rate_limit", math.nan), ("rate_limit", [1]), ("bulkhead", 0), ("bulkhead", "many"),
+    ("bulkhead", 2.5), ("bulkhead", True), ("arg_fallback", 5), ("arg_fallback", "no such name"),
+    ("name", ""), ("name", 5), ("order", ["retry", "nothing"]), ("order", "retry"), ("retrys", 3), ("hedge", 0.1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG, ids=str)
+def test_a_wrong_keyword_names_field_and_value_and_what_is_allowed(field, value):
+    with pytest.raises(o.ConfigurationError) as caught:
+        opero(**{field: value})(plain)
+    assert caught.value.field == field
+    assert str(caught.value).startswith(f"{field}={value!r}: {field} takes ")
+
+
+POLICIES = [
+    (lambda: o.Retry(-1), "retries"), (lambda: o.Retry(wait=3), "wait"), (lambda: o.Retry(jitter=""), "jitter"),
+    (lambda: o.Retry(on="OSError"), "on"), (lambda: o.Retry(on_result=1), "on_result"), (o.Timeout, "Timeout"),
+    (lambda: o.Timeout(1, attempt=1), "Timeout"),
+    (lambda: o.CircuitBreaker(failure_ratio=0), "failure_ratio"),
+    (lambda: o.CircuitBreaker(failure_ratio=1.1), "failure_ratio"),
+    (lambda: o.CircuitBreaker(min_calls=0), "min_calls"),
+    (lambda: o.CircuitBreaker(calls=5, min_calls=20), "calls"),
+    (lambda: o.CircuitBreaker(reset_after=0), "reset_after"),
+    (lambda: o.CircuitBreaker(reset_after=9, max_reset_after=3), "max_reset_after"),
+    (lambda: o.CircuitBreaker(ignore="x"), "ignore"),
+    (lambda: o.RateLimit("x"), "rate"), (lambda: o.RateLimit(1, per=0), "per"),
+    (lambda: o.RateLimit(1, burst=0), "burst"), (lambda: o.RateLimit(1, wait="no"), "wait"),
+    (lambda: o.Bulkhead(0), "limit"),
+    (lambda: o.Bulkhead(1, max_queue=-1), "max_queue"), (lambda: o.Bulkhead(1, max_wait=-1), "max_wait"),
+    (lambda: waits.exponential(5, 1), "high"), (lambda: waits.constant(-1), "seconds"),
+    (lambda: waits.sequence(-1), "delays"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "field"), POLICIES, ids=[f"{n}-{p[1]}" for n, p in enumerate(POLICIES)])
+def test_a_wrong_policy_names_its_field(make, field):
+    with pytest.raises(o.ConfigurationError, match=f"{field} takes ") as caught:
+        make()
+    assert caught.value.field == field
+
+
+def test_policies_are_frozen():
+    with pytest.raises(AttributeError, match=r"Retry\.retries: policies are frozen"):
+        o.Retry().retries = 5
+
+
+def test_a_missing_parameter_is_named_with_those_there_are():
+    with pytest.raises(o.ConfigurationError, match=r"arg_fallback='host': .* of the function: x"):
+        opero(arg_fallback="host")(plain)
+
+
+def test_two_policies_for_the_same_place_are_refused():
+    with pytest.raises(o.ConfigurationError, match="circuit_breaker takes one policy"):
+        opero(o.CircuitBreaker(), circuit_breaker=True)(plain)
+    with pytest.raises(o.ConfigurationError, match="retry takes one policy"):
+        opero(o.Retry(), o.Retry())(plain)
+
+
+def test_delays_the_wrong_way_round_are_refused():
+    with pytest.raises(o.ConfigurationError, match="max_delay"):
+        opero(min_delay=5, max_delay=1)
+
+
+@pytest.mark.parametrize("thing", [generator, async_generator, int, dict])
+def test_what_cannot_be_wrapped_is_refused(thing):
+    with pytest.raises(o.ConfigurationError, match="function="):
+        opero(thing)
+
+
+@pytest.mark.parametrize("thing", [3, "text", None])
+def test_what_is_no_policy_is_refused_by_position(thing):
+    with pytest.raises(o.ConfigurationError, match="policies="):
+        opero(thing)
+
+
+MAPS = [
+    ({"mode": "quantum"}, plain, "mode"), ({"mode": "async"}, plain, "mode"), ({"mode": "thread"}, coroutine, "mode"),
+    ({"workers": 0}, plain, "workers"), ({"workers": "many"}, plain, "workers"), ({"workers": True}, plain, "workers"),
+    ({"errors": "ignore"}, plain, "errors"), ({"ordered": "yes"}, plain, "ordered"),
+    ({"max_pending": 0}, plain, "max_pending"),
+    ({"retries": -1}, plain, "retries"), ({"chunks": 1}, plain, "chunks"),
+    ({}, lambda: 0, "function"), ({}, lambda a, b: 0, "function"), ({}, generator, "function"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "function", "field"), MAPS, ids=[f"{n}-{m[2]}" for n, m in enumerate(MAPS)])
+def test_a_wrong_map_is_refused_when_decorating(settings, function, field):
+    with pytest.raises(o.ConfigurationError) as caught:
+        opmap(**settings)(function)
+    assert caught.value.field == field
+
+
+def test_a_breaker_that_is_not_there_says_how_to_get_one():
+    with pytest.raises(o.ConfigurationError, match="circuit_breaker=True"):
+        _ = opero(plain).opero.breaker
