@@ -34,14 +34,18 @@ if TYPE_CHECKING:
 
 ORDER = (
     "fallback",
+    "cache",
     "timeout",
     "retry",
     "arg_fallback",
+    "hedge",
     "circuit_breaker",
     "rate_limit",
     "bulkhead",
     "attempt_timeout",
+    "chaos",
 )
+PER_ATTEMPT = ("attempt_timeout", "chaos")  # inside the record of one attempt
 OUTCOME_OF = {"timeout": "timeout", "attempt_timeout": "timeout", "fallback": "fallback"}
 REJECTING = {"circuit_breaker", "rate_limit", "bulkhead"}
 
@@ -94,9 +98,9 @@ class Operation:
     def _compose(self) -> Next:
         step: Next = _invoke
         placed = [(place, policy.attach(self.function)) for place, policy in self.places.items()]
-        inner = [layer for place, layer in placed if place == "attempt_timeout"]
-        outer = [layer for place, layer in placed if place != "attempt_timeout"]
-        for layer in (*inner, _attempt, *reversed(outer)):
+        inner = [layer for place, layer in placed if place in PER_ATTEMPT]
+        outer = [layer for place, layer in placed if place not in PER_ATTEMPT]
+        for layer in (*reversed(inner), _attempt, *reversed(outer)):
             step = _bind(layer, step)
         return step
 

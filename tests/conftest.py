@@ -5,7 +5,16 @@ import shutil
 
 import pytest
 
-PROGRAMS = {"prometheus": ("prometheus", "promtool")}
+from services.prometheus import prometheus
+from services.redis_servers import redis_cluster, redis_server
+
+__all__ = ["prometheus", "redis_cluster", "redis_server"]  # fixtures
+PROGRAMS = {
+    "alertmanager": ("prometheus-alertmanager", "amtool"),
+    "chromium": ("chromium",),
+    "prometheus": ("prometheus", "promtool"),
+    "redis": ("redis-server", "redis-cli", "redis-sentinel"),
+}
 
 
 @pytest.fixture(autouse=True)

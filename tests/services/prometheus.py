@@ -1,14 +1,14 @@
 """A real Prometheus, on a free loopback port."""
 
 import json
-import socket
-import subprocess
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 
 import pytest
+
+from services import process
 
 CONFIG = """
 global: {{scrape_interval: 1s}}
@@ -45,11 +45,11 @@ class Prometheus:
 
 @pytest.fixture
 def prometheus(tmp_path):
+    """Start a server that scrapes a target, `host:port`, once a second."""
     started = []
 
     def start(target):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = process.free_port()
         (tmp_path / "prometheus.yml").write_text(CONFIG.format(target=target))
         arguments = [
             f"--config.file={tmp_path / 'prometheus.yml'}",
@@ -57,10 +57,9 @@ def prometheus(tmp_path):
             f"--web.listen-address=127.0.0.1:{port}",
             "--log.level=error",
         ]
-        started.append(subprocess.Popen(["prometheus", *arguments]))
+        started.append(process.start(["prometheus", *arguments], port=port))
         return Prometheus(f"http://127.0.0.1:{port}")
 
     yield start
-    for process in started:
-        process.terminate()
-        process.wait(10)
+    for server in started:
+        process.stop(server)
