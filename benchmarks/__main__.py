@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CALLS = 2_000
-EVERYTHING: dict[str, Any] = {"retries": 3, "circuit_breaker": True, "rate_limit": 1e9, "bulkhead": 100}
+USUAL: dict[str, Any] = {"retries": 3, "circuit_breaker": True, "rate_limit": 1_000_000_000}
+EVERYTHING: dict[str, Any] = {**USUAL, "bulkhead": 100}
 
 
 def work(x: int) -> int:
@@ -41,6 +42,18 @@ def closure(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
+        except ValueError:
+            return None
+
+    return wrapper
+
+
+def closure_async(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a coroutine function as thinly."""
+
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await function(*args, **kwargs)
         except ValueError:
             return None
 
@@ -109,13 +122,15 @@ def main() -> None:
     sync = {
         "bare closure": closure(work),
         "@opero": opero(work),
+        "+ breaker, limit": opero(**USUAL)(work),
         "+ breaker, limit, bulkhead": opero(**EVERYTHING)(work),
         "+ timeout (general path, a thread)": opero(**timed)(work),
     }
     table("a call of a plain function", sync, blocking, rounds)
     coroutine = {
-        "bare coroutine": work_async,
+        "bare async closure": closure_async(work_async),
         "@opero": opero(work_async),
+        "+ breaker, limit": opero(**USUAL)(work_async),
         "+ breaker, limit, bulkhead": opero(**EVERYTHING)(work_async),
         "+ timeout (general path)": opero(**timed)(work_async),
     }

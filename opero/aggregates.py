@@ -16,20 +16,61 @@ from opero.call import (
     FINISHED,
     STARTED,
 )
-from opero.signals import EVENTS, REJECTIONS
+from opero.exclusive import exclusive
+from opero.signals import ATTEMPTS, EVENTS, REJECTIONS, SECONDS
 from opero.windows import LatencyHistogram
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import TypeVar
 
     from opero.signals import Attributes, Metric, Signals
 
     Key = tuple[str, Attributes]
-    Delta = tuple[dict[Key, float], dict[Key, list[float]], dict[int, int]]
+    Delta = tuple[dict[Key, float], dict[Key, list[float]], list[int]]
+    N = TypeVar("N", int, float)
 
-PER_CALL = tuple((EVENTS.name, (e.name, e.kind)) for e in (STARTED, ATTEMPT_STARTED, ATTEMPT_FINISHED, FINISHED))
+BEGUN: tuple[Key, ...] = tuple((EVENTS.name, (e.name, e.kind)) for e in (STARTED, ATTEMPT_STARTED))
+ENDED: tuple[Key, ...] = tuple((EVENTS.name, (e.name, e.kind)) for e in (ATTEMPT_FINISHED, FINISHED))
 ERROR_TYPES = 50  # distinct error.type values a book keeps; the rest is `_OTHER`
+
+
+class Tally:
+    """The calls of the fast path, which all went alike: begun, and returned in their only attempt.
+
+    Two additions a call say everything: `started[0]` and one bucket of `latency`; `total[0]` is the seconds they took.
+    `passed` are the distributions in which each of them counts as a 0: it did not wait at any gate.
+    """
+
+    __slots__ = ("latency", "passed", "started", "total")
+
+    def __init__(self) -> None:
+        self.started = [0]
+        self.total = [0.0]
+        self.latency = LatencyHistogram(SECONDS)
+        self.passed: list[Key] = []
+
+    def clear(self) -> None:
+        """Start at zero, in place: generated code holds the lists."""
+        self.started[0], self.total[0] = 0, 0.0
+        self.latency.counts[:] = [0] * len(self.latency.counts)
+
+    def into(self, sums: dict[Key, float], distributions: dict[Key, list[float]]) -> None:
+        """Add what these calls amount to."""
+        begun, seconds = self.started[0], self.total[0]
+        counts = self.latency.below(SECONDS)
+        ended = sum(counts)
+        if not begun:
+            return
+        amounts: list[tuple[Key, int]] = [(key, begun) for key in BEGUN] + [(key, ended) for key in ENDED]
+        for key, amount in (*amounts, ((ACTIVE.name, ()), begun - ended)):
+            sums[key] = sums.get(key, 0) + amount
+        _add(distributions, (DURATION.name, ("ok", "")), [*counts, seconds])
+        _add(distributions, (ATTEMPT_DURATION.name, ("ok", "")), [*counts, seconds])
+        _add(distributions, (CALL_ATTEMPTS.name, ("ok",)), [ended, *[0] * len(ATTEMPTS), ended])
+        for key in self.passed:
+            _add(distributions, key, [begun, *[0] * (len(distributions[key]) - 1)])
 
 
 class Book:
@@ -40,6 +81,7 @@ class Book:
 
     def __init__(self) -> None:
         self.metrics: dict[str, Metric] = {}
+        self.tally = Tally()
         self._zeros: list[tuple[Metric, Attributes]] = []
         self._errors: set[str] = set()
         self.after_fork()
@@ -50,59 +92,49 @@ class Book:
         self._lock = allocate_lock()
         self.sums: dict[Key, float] = {}
         self.distributions: dict[Key, list[float]] = {}
-        self.latency = LatencyHistogram()
+        self.latency: LatencyHistogram | None = None
+        self._drained: Delta = ({}, {}, [])
+        self.tally.clear()
         for metric, attributes in self._zeros:
-            self._zero_locked(metric, attributes)
+            self._zero(metric, attributes)
 
     def declare(self, signals: Signals) -> None:
         """Let every series of these signals exist at 0."""
         for metric in signals.metrics:
             self.metrics[metric.name] = metric
             if metric.type != "gauge" or metric.zeros != ((),):
-                self._zeros += [(metric, attributes) for attributes in metric.zeros]
-        self._zeros += [(EVENTS, (event.name, signals.kind)) for event in signals.events]
-        self._zeros += [(REJECTIONS, (signals.kind, reason)) for reason in signals.reasons]
-        with self._lock:
-            for metric, attributes in self._zeros:
-                self._zero_locked(metric, attributes)
+                for attributes in metric.zeros:
+                    self.expect(metric, *attributes)
+        for event in signals.events:
+            self.expect(EVENTS, event.name, signals.kind)
+        for reason in signals.reasons:
+            self.expect(REJECTIONS, signals.kind, reason)
 
     def expect(self, metric: Metric, *attributes: str) -> None:
         """Let one more series exist at 0."""
         self._zeros.append((metric, attributes))
-        with self._lock:
-            self._zero_locked(metric, attributes)
+        self._zero(metric, attributes)
 
     def add(self, metric: Metric, attributes: Attributes, amount: float = 1) -> None:
         """Count."""
-        key = (metric.name, attributes)
-        with self._lock:
-            self.sums[key] = self.sums.get(key, 0) + amount
+        self.count((metric.name, attributes), amount)
+
+    def count(self, key: Key, amount: float = 1) -> None:
+        """Count under a ready key."""
+        if key not in self.sums:
+            self.sums.setdefault(key, 0)
+        self._count(key, amount)
 
     def observe(self, metric: Metric, attributes: Attributes, value: float) -> None:
         """Add a value to a distribution."""
-        with self._lock:
-            self._observe_locked(metric, attributes, value)
-            if metric is DURATION:
-                self.latency.add(value)
-
-    def begin(self) -> None:
-        """Count a call on the fast path that began."""
-        self.add(ACTIVE, ())
-
-    def undo_begin(self) -> None:
-        """Take that back: the general path counts the call as its own."""
-        self.add(ACTIVE, (), -1)
-
-    def succeed(self, duration: float) -> None:
-        """Count a call on the fast path that returned in its only attempt."""
-        with self._lock:
-            self.sums[ACTIVE.name, ()] = self.sums.get((ACTIVE.name, ()), 0) - 1
-            for key in PER_CALL:
-                self.sums[key] = self.sums.get(key, 0) + 1
-            self._observe_locked(DURATION, ("ok", ""), duration)
-            self._observe_locked(ATTEMPT_DURATION, ("ok", ""), duration)
-            self._observe_locked(CALL_ATTEMPTS, ("ok",), 1)
-            self.latency.add(duration)
+        counts = self.distributions.get((metric.name, attributes))
+        if counts is None:
+            counts = self._zero(metric, attributes)
+        self._put(counts, bisect_left(metric.buckets, value), value)
+        if metric is DURATION:
+            if self.latency is None:
+                self.latency = LatencyHistogram(SECONDS)
+            self.latency.add(value)
 
     def error_type(self, error: BaseException | None) -> str:
         """Return the class name for a label: one of a bounded set."""
@@ -114,27 +146,38 @@ class Book:
         return name
 
     def drain(self) -> Delta:
-        """Take everything out, to be merged elsewhere."""
-        with self._lock:
-            delta = (self.sums, self.distributions, self.latency.counts)
-            self.sums, self.distributions, self.latency = {}, {}, LatencyHistogram()
-        return delta
+        """Return what came since the last time, to be merged elsewhere."""
+        before, now = self._drained, self.read()
+        self._drained = now
+        sums = {key: amount - before[0].get(key, 0) for key, amount in now[0].items()}
+        distributions = {key: _minus(counts, before[1].get(key)) for key, counts in now[1].items()}
+        latencies = [int(n) for n in _minus(now[2], before[2])]
+        return (
+            {key: amount for key, amount in sums.items() if amount},
+            {key: counts for key, counts in distributions.items() if any(counts)},
+            latencies if any(latencies) else [],
+        )
 
     def merge(self, delta: Delta) -> None:
         """Add what another book counted."""
         sums, distributions, latencies = delta
-        with self._lock:
-            for key, amount in sums.items():
-                self.sums[key] = self.sums.get(key, 0) + amount
-            for key, counts in distributions.items():
-                mine = self.distributions.setdefault(key, [0.0] * len(counts))
-                mine[:] = [a + b for a, b in zip(mine, counts, strict=True)]
+        for key, amount in sums.items():
+            self.count(key, amount)
+        for key, counts in distributions.items():
+            mine = self.distributions.setdefault(key, [0.0] * len(counts))
+            for index, count in enumerate(counts):
+                self._put_at(mine, index, count)
+        if latencies:
+            if self.latency is None:
+                self.latency = LatencyHistogram(SECONDS)
             self.latency.merge(latencies)
 
     def read(self) -> Delta:
         """Return a copy of everything."""
-        with self._lock:
-            return dict(self.sums), {k: list(v) for k, v in self.distributions.items()}, dict(self.latency.counts)
+        sums = self.sums.copy()
+        distributions = {key: counts.copy() for key, counts in self.distributions.copy().items()}
+        self.tally.into(sums, distributions)
+        return sums, distributions, _plus(self.tally.latency.counts, self.latency.counts if self.latency else None)
 
     def stats(self) -> dict[str, float]:
         """Return the numbers of `f.opero.stats()`; percentiles in seconds."""
@@ -142,7 +185,9 @@ class Book:
         outcomes = {key[1][0]: sum(counts[:-1]) for key, counts in _of(DURATION, distributions, by=0)}
         made = sum(sum(counts[:-1]) for _, counts in _of(ATTEMPT_DURATION, distributions))
         rejected = sum(amount for (name, _), amount in sums.items() if name == REJECTIONS.name)
-        p50, p95, p99 = LatencyHistogram(latencies).quantiles((0.5, 0.95, 0.99))
+        histogram = LatencyHistogram(SECONDS)
+        histogram.merge(latencies)
+        p50, p95, p99 = histogram.quantiles((0.5, 0.95, 0.99))
         events = {key[1][0]: amount for key, amount in sums.items() if key[0] == EVENTS.name}
         return {
             "calls": int(sum(outcomes.values())),
@@ -161,14 +206,20 @@ class Book:
             "p99": p99,
         }
 
-    def _observe_locked(self, metric: Metric, attributes: Attributes, value: float) -> None:
-        counts = self.distributions.get((metric.name, attributes))
-        if counts is None:
-            counts = self._zero_locked(metric, attributes)
-        counts[bisect_left(metric.buckets, value)] += 1
+    @exclusive
+    def _count(self, key: Key, amount: float) -> None:
+        self.sums[key] += amount
+
+    @exclusive
+    def _put(self, counts: list[float], index: int, value: float) -> None:
+        counts[index] += 1
         counts[-1] += value
 
-    def _zero_locked(self, metric: Metric, attributes: Attributes) -> list[float]:
+    @exclusive
+    def _put_at(self, counts: list[float], index: int, amount: float) -> None:
+        counts[index] += amount
+
+    def _zero(self, metric: Metric, attributes: Attributes) -> list[float]:
         key = (metric.name, attributes)
         if metric.type == "histogram":
             return self.distributions.setdefault(key, [0.0] * (len(metric.buckets) + 2))
@@ -177,12 +228,22 @@ class Book:
 
 
 def _of(
-    metric: Metric, distributions: dict[Key, list[float]], by: int | None = None
+    metric: Metric, distributions: Mapping[Key, list[float]], by: int | None = None
 ) -> Iterable[tuple[Key, list[float]]]:
     merged: dict[Key, list[float]] = {}
     for (name, attributes), counts in distributions.items():
         if name == metric.name:
-            key = (name, attributes if by is None else (attributes[by],))
-            mine = merged.setdefault(key, [0.0] * len(counts))
-            mine[:] = [a + b for a, b in zip(mine, counts, strict=True)]
+            _add(merged, (name, attributes if by is None else (attributes[by],)), counts)
     return merged.items()
+
+
+def _add(distributions: dict[Key, list[float]], key: Key, counts: Sequence[float]) -> None:
+    distributions[key] = _plus(counts, distributions.get(key))
+
+
+def _plus(counts: Sequence[N], others: Sequence[N] | None) -> list[N]:
+    return [a + b for a, b in zip(counts, others, strict=True)] if others else list(counts)
+
+
+def _minus(counts: Sequence[float], others: Sequence[float] | None) -> list[float]:
+    return [a - b for a, b in zip(counts, others, strict=True)] if others else list(counts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial, update_wrapper
 
-from opero import catalogue, clock, settings
+from opero import catalogue, clock, fused, settings
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
 from opero.pipeline import Operation
@@ -111,6 +111,10 @@ class Handle(Generic[P, R]):
         """Call the bare function: nothing is retried, limited or counted."""
         return self.operation.function(*args, **kwargs)  # type: ignore[no-any-return]
 
+    def source(self) -> str:
+        """Return the source of its fast path, which is generated: what happens in a call that succeeds at once."""
+        return fused.source(self.operation)
+
     def __repr__(self) -> str:
         return f"<opero {self.name}: {', '.join(map(repr, self.policies)) or 'no policies'}>"
 
@@ -211,7 +215,7 @@ def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any]
     _refuse(function)
     is_async = is_coroutine_function(function)
     operation = Operation(function, policies, name=name, is_async=is_async, order=keywords.get("order"))
-    wrapper: Any = _async_wrapper(operation) if is_async else _wrapper(operation)
+    wrapper: Any = fused.wrapper(operation, _general(is_async))
     update_wrapper(wrapper, function)
     wrapper.__wrapped__ = function
     wrapper.opero = Handle(operation, keywords)
@@ -219,24 +223,12 @@ def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any]
     return wrapper
 
 
-def _wrapper(operation: Operation) -> Callable[..., Any]:
-    call = blocking.call
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return call(operation, args, kwargs)
-
-    return wrapper
-
-
-def _async_wrapper(operation: Operation) -> Callable[..., Any]:
+def _general(is_async: bool) -> Callable[..., Any]:
+    if not is_async:
+        return blocking.call
     from opero.drivers import aio
 
-    call = aio.call
-
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return await call(operation, args, kwargs)
-
-    return wrapper
+    return aio.call
 
 
 def _refuse(function: Any) -> None:

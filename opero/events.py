@@ -59,7 +59,7 @@ class Subscription:
         """Stop hearing."""
         if self in _subscriptions:
             _subscriptions.remove(self)
-            _heard_by.clear()
+            _changed()
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +73,7 @@ HANDLER_FAILED = "opero.telemetry.handler_failed"
 failures: dict[str, int] = {}  # operation → handlers that raised while it spoke
 _subscriptions: list[Subscription] = []
 _heard_by: dict[str, tuple[Handler, ...]] = {}
+_watched: list[tuple[tuple[str, ...], list[Handler]]] = []
 _correlation: ContextVar[str] = ContextVar("opero.correlation_id", default="")
 trace_id: Callable[[], str] = str  # an observer puts the active trace's id here
 
@@ -84,7 +85,7 @@ def subscribe(handler: Handler, *patterns: str) -> Subscription:
     """
     subscription = Subscription(handler, patterns or ("*",))
     _subscriptions.append(subscription)
-    _heard_by.clear()
+    _changed()
     return subscription
 
 
@@ -93,6 +94,14 @@ def wanted(name: str) -> tuple[Handler, ...]:
     handlers = _heard_by.get(name)
     if handlers is None:
         handlers = _heard_by[name] = tuple(s.handler for s in _subscriptions.copy() if _matches(name, s.patterns))
+    return handlers
+
+
+def watch(*names: str) -> list[Handler]:
+    """Return the list of who wants any of these names; it is kept up to date as they come and go."""
+    handlers: list[Handler] = []
+    _watched.append((names, handlers))
+    _changed()
     return handlers
 
 
@@ -139,6 +148,12 @@ def patterns() -> Iterator[str]:
     """Every pattern somebody listens to."""
     for subscription in _subscriptions:
         yield from subscription.patterns
+
+
+def _changed() -> None:
+    _heard_by.clear()
+    for names, handlers in _watched:
+        handlers[:] = [handler for name in names for handler in wanted(name)]
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -1,60 +1,196 @@
-"""The fast path: a call where nothing happens, without a coroutine, a layer or an event.
+"""The fast path: a call where nothing happens, as one flat function with the user's own signature.
 
-The policies' own gates are asked, the function is called, the outcome is settled. The first unusual thing (a gate says
-no, an error, somebody who wants every event) hands over to the general path, together with what already happened: the
-permits held, and the attempt made. Both paths are indistinguishable but for speed.
+Its source is made of the policies' fragments: admit before, settle after. No coroutine, no layer, no event, no lock.
+The first unusual thing (a gate says no, an error, somebody who wants every event) hands over to the general path,
+together with what already happened: the permits held, and the attempt made. Both are indistinguishable but for speed.
+It is compiled at the first call, once for each text; `f.opero.source()` shows it.
 """
 
 from __future__ import annotations
 
+from _bisect import bisect_left
+from _weakref import ref
+from types import FunctionType
+
 from opero import clock, events
 from opero.call import ATTEMPT_FINISHED, ATTEMPT_STARTED, FINISHED, STARTED, Record
+from opero.exclusive import GIL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import CodeType
+    from typing import Any
+
     from opero.pipeline import Operation
+    from opero.policy import Fragment
 
-enabled = True  # read when decorating
-PER_CALL = (STARTED.name, ATTEMPT_STARTED.name, ATTEMPT_FINISHED.name, FINISHED.name)
+enabled = GIL  # read when decorating; without a GIL its additions would not be exact
+VARARGS, VARKEYWORDS = 0x04, 0x08
+HAND_OVER = "HAND_OVER"  # a line of a fragment: let the general path go on from here
 
-
-class Fast:
-    """The fast path of one operation."""
-
-    __slots__ = ("_book", "_gates", "_operation")
-
-    def __init__(self, operation: Operation) -> None:
-        self._operation = operation
-        self._book = operation.book
-        self._gates = tuple(policy for policy in operation.policies if policy.gate)
-
-    def enter(self) -> tuple[Record | None, bool]:
-        """Ask the gates. Return what already happened, and whether the function may be called right here."""
-        if any(map(events.wanted, PER_CALL)):
-            return None, False
-        now = clock.now()
-        record = Record(now)
-        for gate in self._gates:
-            permit = gate.admit(self._book, now)
-            if permit is None:
-                return record, False
-            record.permits[gate.place] = permit
-        self._book.begin()
-        return record, True
-
-    def succeed(self, record: Record) -> None:
-        """Settle a call that returned."""
-        now = clock.now()
-        for gate in reversed(self._gates):
-            gate.settle(self._operation, record.permits[gate.place], now - record.started, now)
-        self._book.succeed(now - record.started)
-
-    def fail(self, record: Record, error: BaseException) -> None:
-        """Keep what a call ended with, for the general path to go on from."""
-        self._book.undo_begin()
-        record.replay = (error, record.started, clock.now() - record.started)
+loud = events.watch(STARTED.name, ATTEMPT_STARTED.name, ATTEMPT_FINISHED.name, FINISHED.name)
+_compiled: dict[str, CodeType] = {}
 
 
-def of(operation: Operation) -> Fast | None:
-    """Return the fast path of an operation, if each of its policies has one."""
-    return Fast(operation) if enabled and all(policy.fast for policy in operation.policies) else None
+def wrapper(operation: Operation, general: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that takes the place of the operation's own; `general` makes a call by the general path."""
+    cold: Any = _cold_async if operation.is_async else _cold
+    names: dict[str, Any] = {"__name__": __name__, "__builtins__": __builtins__}
+    wrapped = FunctionType(cold.__code__, names, "call")
+    reference = ref(wrapped)
+
+    fast = enabled
+
+    def warm() -> Any:
+        warmed: Any = reference()
+        text, bound, exact = _render(operation, fast)
+        names.update(bound, general=general, operation=operation)
+        if exact:
+            warmed.__defaults__ = operation.function.__defaults__
+            warmed.__kwdefaults__ = operation.function.__kwdefaults__
+        warmed.__code__ = _compile(text).replace(co_name=warmed.__name__)
+        return warmed
+
+    names["warm"] = warm
+    return wrapped
+
+
+def source(operation: Operation) -> str:
+    """Return the text of an operation's fast path."""
+    return _render(operation, enabled)[0]
+
+
+def held(started: float, permits: dict[str, Any]) -> Record:
+    """Keep what was admitted before a gate said no."""
+    record = Record(started)
+    record.permits = permits
+    return record
+
+
+def failed(started: float, permits: dict[str, Any], error: BaseException, ended: float) -> Record:
+    """Keep what an attempt ended with, for the general path to go on from."""
+    record = held(started, permits)
+    record.replay = (error, started, ended - started)
+    return record
+
+
+def _cold(*args: Any, **kwargs: Any) -> Any:
+    return warm()(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821 - a global of the function made of this
+
+
+async def _cold_async(*args: Any, **kwargs: Any) -> Any:
+    return await warm()(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821
+
+
+def _compile(text: str) -> CodeType:
+    code = _compiled.get(text)
+    if code is None:
+        made: dict[str, Any] = {}
+        exec(compile(text, "<opero fast path>", "exec"), made)  # noqa: S102 - our fragments and parameter names
+        code = _compiled[text] = made["call"].__code__
+    return code
+
+
+def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool]:
+    fragments = [(policy.place, policy.fragment()) for policy in operation.policies]
+    bound: dict[str, Any] = {}
+    for _, fragment in fragments:
+        bound.update(fragment.names if fragment else {})
+    shape = ANY if any(policy.reads_arguments for policy in operation.policies) else _own_shape(operation.function)
+    if not shape.names.isdisjoint({*RESERVED, *bound}):
+        shape = ANY
+    how = {"define": "async def", "wait": "await "} if operation.is_async else {"define": "def", "wait": ""}
+    texts = {**shape.texts, **how}
+    found = [(place, fragment) for place, fragment in fragments if fragment is not None]
+    if not fast or len(found) < len(fragments):
+        return _GENERAL.format(**texts), bound, shape is not ANY
+    text = _FAST.format(**texts, admit=_admit(found, texts), settle=_settle(found), permits=_permits(found))
+    tally = operation.book.tally
+    tally.passed = [(metric.name, attributes) for _, f in found for metric, attributes in f.passed]
+    bound.update(_TOOLS, function=operation.function, started=tally.started, total=tally.total)
+    bound.update(counts=tally.latency.counts, bounds=tally.latency.bounds)
+    return text, bound, shape is not ANY
+
+
+class _Shape:
+    """A function's parameters by kind: the first `closed` go by position only, `many` and `others` take the rest."""
+
+    def __init__(
+        self, positional: Sequence[str], named: Sequence[str], many: str, others: str, *, closed: int = 0
+    ) -> None:
+        self.names = {*positional, *named, many, others}
+        stars, spread = [f"*{many}"] if many else [], [f"**{others}"] if others else []
+        slash, bare = ["/"] if closed else [], ["*"] if named and not many else []
+        given = [*positional, *stars]
+        self.texts = {
+            "parameters": ", ".join(
+                [*positional[:closed], *slash, *positional[closed:], *stars, *bare, *named, *spread]
+            ),
+            "passed": ", ".join([*given, *(f"{name}={name}" for name in named), *spread]),
+            "args": f"({', '.join(given)}{',' if given else ''})",
+            "kwargs": f"{{{', '.join([*(f'{name!r}: {name}' for name in named), *spread])}}}",
+        }
+
+
+ANY = _Shape((), (), "args", "kwargs")
+
+
+def _own_shape(function: Callable[..., Any]) -> _Shape:
+    if not isinstance(function, FunctionType):
+        return ANY
+    code = function.__code__
+    count, only = code.co_argcount, code.co_kwonlyargcount
+    rest = list(code.co_varnames[count + only :])
+    many = rest.pop(0) if code.co_flags & VARARGS else ""
+    others = rest.pop(0) if code.co_flags & VARKEYWORDS else ""
+    positional, named = code.co_varnames[:count], code.co_varnames[count : count + only]
+    return _Shape(positional, named, many, others, closed=code.co_posonlyargcount)
+
+
+_GENERAL = """\
+{define} call({parameters}):
+    return {wait}general(operation, {args}, {kwargs}, None)
+"""
+_FAST = """\
+{define} call({parameters}):
+    if loud:
+        return {wait}general(operation, {args}, {kwargs}, None)
+    now = clock.now()
+{admit}    started[0] += 1
+    try:
+        result = {wait}function({passed})
+    except BaseException as error:
+        started[0] -= 1
+        record = failed(now, {permits}, error, clock.now())
+        return {wait}general(operation, {args}, {kwargs}, record)
+    end = clock.now()
+    took = end - now
+{settle}    counts[bisect(bounds, took)] += 1
+    total[0] += took
+    return result
+"""
+_TOOLS = {"loud": loud, "clock": clock, "bisect": bisect_left, "held": held, "failed": failed}
+_OURS = {"general", "operation", "function", "started", "total", "counts", "bounds", "now", "end", "took", "result"}
+RESERVED = {*_TOOLS, *_OURS, "error", "record", "BaseException", "warm"}
+
+
+def _admit(fragments: list[tuple[str, Fragment]], texts: dict[str, str]) -> str:
+    text = ""
+    for number, (_, fragment) in enumerate(fragments):
+        permits = _permits(fragments[:number])
+        over = "return {wait}general(operation, {args}, {kwargs}, held(now, {permits}))"
+        text += _indented(fragment.admit.replace(HAND_OVER, over.format(**texts, permits=permits)))
+    return text
+
+
+def _settle(fragments: list[tuple[str, Fragment]]) -> str:
+    return "".join(_indented(fragment.settle) for _, fragment in reversed(fragments))
+
+
+def _permits(fragments: list[tuple[str, Fragment]]) -> str:
+    return f"{{{', '.join(f'{place!r}: {fragment.permit}' for place, fragment in fragments if fragment.permit)}}}"
+
+
+def _indented(text: str) -> str:
+    return "".join(f"    {line}\n" for line in text.strip("\n").splitlines())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opero import events, fused
+from opero import events
 from opero.aggregates import Book
 from opero.call import (
     ACTIVE,
@@ -53,7 +53,7 @@ REJECTING = {"circuit_breaker", "rate_limit", "bulkhead"}
 class Operation:
     """What a decorated function is to Opero. Its book is its own; the state of its policies may be shared."""
 
-    __slots__ = ("__weakref__", "book", "fast", "function", "is_async", "name", "places", "policies", "retry", "run")
+    __slots__ = ("__weakref__", "book", "function", "is_async", "name", "places", "policies", "retry", "run")
 
     def __init__(
         self,
@@ -73,7 +73,6 @@ class Operation:
         self.book = Book()
         self._declare()
         self.run = self._compose()
-        self.fast = fused.of(self)
 
     def emit(self, event: Event, fields: Mapping[str, Any], call: int = 0) -> None:
         """Count the event, and tell whoever wants it."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from _bisect import bisect_left
+from collections import deque
+from math import inf
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 
 class Totals:
@@ -27,42 +31,54 @@ class Totals:
 
 
 class CountWindow:
-    """The last `size` calls."""
+    """The last `size` calls. Failures and slow calls are kept by their number, successes are only counted.
+
+    Anyone may add to `good[0]`, without telling; until `turn` (seconds), from when on the window wants to `roll`.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.turn = inf
+        self.good = [0]
         self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
-        self._ring: list[tuple[bool, bool]] = []
-        self._next = 0
-        self._totals = Totals()
+        self.good = [0]
+        self._failed = 0
+        self._failures: deque[int] = deque()
+        self._slow: deque[int] = deque()
+
+    def renew(self) -> None:
+        """Go on with another `good`: who still holds the old one adds to nothing."""
+        self.good = self.good.copy()
+
+    def roll(self, now: float) -> None:
+        """Time changes nothing here."""
 
     def add(self, now: float, *, failed: bool, slow: bool) -> None:
-        """Add a call, and drop the oldest when the window is full."""
-        totals = self._totals
-        if len(self._ring) < self.size:
-            self._ring.append((failed, slow))
-            totals.calls += 1
+        """Add a call."""
+        if failed:
+            self._failed += 1
         else:
-            old_failed, old_slow = self._ring[self._next]
-            totals.failures -= old_failed
-            totals.slow -= old_slow
-            self._ring[self._next] = (failed, slow)
-            self._next = (self._next + 1) % self.size
-        totals.failures += failed
-        totals.slow += slow
+            self.good[0] += 1
+        for noted, numbers in ((failed, self._failures), (slow, self._slow)):
+            if noted:
+                numbers.append(self.good[0] + self._failed)
 
     def totals(self, now: float) -> Totals:
-        """Sum over the window; the object changes with the next `add`."""
-        return self._totals
+        """Sum over the window."""
+        calls = self.good[0] + self._failed
+        for numbers in (self._failures, self._slow):
+            while numbers and numbers[0] <= calls - self.size:
+                numbers.popleft()
+        return Totals(min(calls, self.size), len(self._failures), len(self._slow))
 
 
 class TimeWindow:
     """The calls of the last `seconds`, kept in `slices`: what is older leaves a slice at a time, never too late.
 
-    With 10 s and 10 slices a total covers between 9 and 10 s.
+    With 10 s and 10 slices a total covers between 9 and 10 s. `good` and `turn` are as in `CountWindow`.
     """
 
     def __init__(self, seconds: float, slices: int = 10) -> None:
@@ -72,75 +88,113 @@ class TimeWindow:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._slices: list[tuple[int, Totals]] = []
+        self.good = [0]
+        self.turn = -inf
+        self._slices: list[_Slice] = []
+
+    def renew(self) -> None:
+        """Go on with another `good`: who still holds the old one adds to nothing."""
+        self.good = self.good.copy()
+
+    def roll(self, now: float) -> None:
+        """Begin the slice of `now`, if it has not begun."""
+        number = int(now // self.width)
+        if not self._slices or self._slices[-1].number < number:
+            self._drop(number)
+            self._slices.append(_Slice(number, self.good[0]))
+            self.turn = (number + 1) * self.width
 
     def add(self, now: float, *, failed: bool, slow: bool) -> None:
         """Add a call that ended at `now`."""
-        number = int(now // self.width)
-        if not self._slices or self._slices[-1][0] < number:
-            self._drop(number)
-            self._slices.append((number, Totals()))
-        totals = self._slices[-1][1]
-        totals.calls += 1
-        totals.failures += failed
-        totals.slow += slow
+        self.roll(now)
+        if failed:
+            self._slices[-1].failures += 1
+        else:
+            self.good[0] += 1
+        self._slices[-1].slow += slow
 
     def totals(self, now: float) -> Totals:
         """Sum over the window that ends at `now`."""
         self._drop(int(now // self.width))
-        held = [totals for _, totals in self._slices]
-        return Totals(sum(t.calls for t in held), sum(t.failures for t in held), sum(t.slow for t in held))
+        if not self._slices:
+            return Totals()
+        failures = sum(each.failures for each in self._slices)
+        calls = self.good[0] - self._slices[0].good + failures
+        return Totals(calls, failures, sum(each.slow for each in self._slices))
 
     def _drop(self, number: int) -> None:
         oldest = number - self.slices + 1
-        while self._slices and self._slices[0][0] < oldest:
+        while self._slices and self._slices[0].number < oldest:
             del self._slices[0]
 
 
+class _Slice:
+    __slots__ = ("failures", "good", "number", "slow")
+
+    def __init__(self, number: int, good: int) -> None:
+        self.number = number
+        self.good = good  # how many successes there were before it
+        self.failures = 0
+        self.slow = 0
+
+
 class LatencyHistogram:
-    """Durations in logarithmic buckets, eight to a factor of two: a percentile is off by 6 % at most. No upper limit.
+    """Durations in buckets: eight to a factor of two from 1 µs to 17 minutes, and a bound at each of `marks`.
+
+    So a percentile is off by 6 % at most, and what lies below a mark is known exactly. `counts[bisect_left(bounds, d)]`
+    is the bucket of a duration of d seconds; adding one to it is all there is to do for a call.
 
     Source: the layout of HdrHistogram (Gil Tene, 2012), with three bits of mantissa.
     """
 
-    __slots__ = ("counts",)
+    __slots__ = ("bounds", "counts")
 
-    def __init__(self, counts: Mapping[int, int] | None = None) -> None:
-        self.counts: dict[int, int] = dict(counts or {})
+    def __init__(self, marks: Iterable[float] = ()) -> None:
+        self.bounds = _bounds(tuple(marks))
+        self.counts = [0] * (len(self.bounds) + 1)
 
     def add(self, seconds: float) -> None:
-        """Count one duration; nanoseconds are the resolution."""
-        index = self._index(int(seconds * 1e9))
-        self.counts[index] = self.counts.get(index, 0) + 1
+        """Count one duration."""
+        index = bisect_left(self.bounds, seconds)
+        self.counts[index] += 1
 
-    def merge(self, counts: Mapping[int, int]) -> None:
-        """Add another histogram's counts."""
-        for index, count in counts.items():
-            self.counts[index] = self.counts.get(index, 0) + count
+    def merge(self, counts: Iterable[int]) -> None:
+        """Add another histogram's counts, of the same marks."""
+        for index, count in enumerate(counts):
+            if count:
+                self.counts[index] += count
+
+    def below(self, marks: Iterable[float]) -> list[int]:
+        """Count what lies between each two of the marks, and above the last."""
+        ends = [bisect_left(self.bounds, mark) + 1 for mark in marks]
+        counts = self.counts.copy()
+        return [sum(counts[start:end]) for start, end in zip([0, *ends], [*ends, len(counts)], strict=True)]
 
     def quantiles(self, shares: Iterable[float]) -> list[float]:
         """Seconds below which these shares of the durations lie (0.5 is the median); 0 without any."""
-        ordered = sorted(self.counts.items())
-        total = sum(count for _, count in ordered)
-        return [self._quantile(ordered, share * total) for share in shares]
+        counts = self.counts.copy()
+        total = sum(counts)
+        return [self._quantile(counts, share * total) for share in shares]
 
-    def _quantile(self, ordered: list[tuple[int, int]], rank: float) -> float:
+    def _quantile(self, counts: list[int], rank: float) -> float:
         seen = 0
-        for index, count in ordered:
+        for index, count in enumerate(counts):
             seen += count
-            if seen >= rank:
-                return self._middle(index) / 1e9
+            if count and seen >= rank:
+                return self._middle(index)
         return 0.0
 
-    @staticmethod
-    def _index(nanoseconds: int) -> int:
-        shift = max(nanoseconds.bit_length() - 4, 0)
-        return (shift << 3) + (nanoseconds >> shift)
+    def _middle(self, index: int) -> float:
+        if index == len(self.bounds):
+            return self.bounds[-1]
+        return (self.bounds[index] + (self.bounds[index - 1] if index else 0.0)) / 2
 
-    @staticmethod
-    def _middle(index: int) -> float:
-        if index < 16:
-            return float(index)
-        shift = (index >> 3) - 1
-        low = ((index & 7) + 8) << shift
-        return low + (1 << shift) / 2
+
+_made: dict[tuple[float, ...], tuple[float, ...]] = {}
+
+
+def _bounds(marks: tuple[float, ...]) -> tuple[float, ...]:
+    if marks not in _made:
+        fine = {(8 + step) / 8 * 2.0**octave for octave in range(-20, 10) for step in range(8)}
+        _made[marks] = tuple(sorted(fine.union(marks)))
+    return _made[marks]

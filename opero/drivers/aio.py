@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from opero.call import Call
+    from opero.call import Call, Record
     from opero.pipeline import Operation
 
 
@@ -65,17 +65,6 @@ class _Waiter:
 RUNTIME = Aio()
 
 
-async def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Make one call of an operation, in this task."""
-    fast, record = operation.fast, None
-    if fast is not None:
-        record, clear = fast.enter()
-        if record is not None and clear:
-            try:
-                result = await operation.function(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - the general path raises it again
-                fast.fail(record, error)
-            else:
-                fast.succeed(record)
-                return result
+async def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None) -> Any:
+    """Make one call of an operation by the general path, in this task."""
     return await operation.execute(RUNTIME, args, kwargs, record)

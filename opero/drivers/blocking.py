@@ -85,23 +85,10 @@ class _Stopped(Exception):
 RUNTIME = Blocking()
 
 
-def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Make one call of an operation, in this thread."""
-    fast, record = operation.fast, None
-    if fast is not None:
-        record, clear = fast.enter()
-        if record is not None and clear:
-            try:
-                result = operation.function(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - the general path raises it again
-                fast.fail(record, _Stopped(error) if isinstance(error, StopIteration) else error)
-            else:
-                fast.succeed(record)
-                return result
-    return _general(operation, args, kwargs, record)
-
-
-def _general(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None) -> Any:
+def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None) -> Any:
+    """Make one call of an operation by the general path, in this thread."""
+    if record is not None and record.replay is not None and isinstance(record.replay[0], StopIteration):
+        record.replay = (_Stopped(record.replay[0]), *record.replay[1:])
     try:
         return run(operation.execute(RUNTIME, args, kwargs, record))
     except _Stopped as stopped:

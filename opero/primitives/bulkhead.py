@@ -13,7 +13,7 @@ from collections import deque
 from opero import forks
 from opero.errors import BulkheadFullError
 from opero.knobs import Knob
-from opero.policy import Policy, number, whole
+from opero.policy import Fragment, Policy, number, whole
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
 
 TYPE_CHECKING = False
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from opero.aggregates import Book
     from opero.call import Call, Layer, Next
-    from opero.pipeline import Operation
     from opero.policy import Observation
     from opero.runtime import Waiter
 
@@ -54,7 +52,7 @@ class Bulkhead(Policy):
     """
 
     place = "bulkhead"
-    gate = fast = True
+    reads_arguments = False
     SIGNALS = SIGNALS
 
     limit: int
@@ -79,14 +77,14 @@ class Bulkhead(Policy):
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 
-    def admit(self, book: Book, now: float) -> bool | None:
-        if not self.slots.take():
-            return None
-        book.observe(WAITED, (self.name or "",), 0.0)
-        return True
-
-    def settle(self, operation: Operation, permit: bool, duration: float, now: float) -> None:
-        self.slots.release()
+    def fragment(self) -> Fragment:
+        return Fragment(
+            "if slots.used >= slots.limit.value or slots.queue:\n    HAND_OVER\nslots.used += 1",
+            "if slots.queue:\n    slots.release()\nelse:\n    slots.used -= 1",
+            names={"slots": self.slots},
+            permit="True",
+            passed=[(WAITED, (self.name or "",))],
+        )
 
     def observe(self, now: float) -> Iterable[Observation]:
         yield USAGE, (), self.slots.used
@@ -95,7 +93,9 @@ class Bulkhead(Policy):
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Hold a slot while the call runs."""
-        if call.record.permits.pop(self.place, None) is None:
+        if call.record.permits.pop(self.place, None):
+            call.operation.book.observe(WAITED, (self.name or "",), 0.0)
+        else:
             await self._enter(call)
         try:
             return await next(call)
@@ -137,7 +137,10 @@ class Bulkhead(Policy):
 
 
 class Slots:
-    """The state: slots in use, and who waits. The lock is held for arithmetic only."""
+    """The state: slots in use, and who waits. The lock is held for arithmetic only.
+
+    Who finds nobody queueing may take a slot or give it back without the lock, if nothing is called in between.
+    """
 
     def __init__(self, limit: int, max_queue: int) -> None:
         self.limit = Knob("bulkhead.limit", limit, low=1, high=max(limit * 100, 1000))
@@ -165,6 +168,7 @@ class Slots:
             if len(self.queue) >= self.max_queue:
                 return None
             self.queue.append(waiter)
+            self._serve_locked()  # a slot given back since we looked was given back to nobody
             return len(self.queue)
 
     def leave(self, waiter: Waiter) -> bool:
@@ -179,9 +183,12 @@ class Slots:
         """Give a slot back: to the first who waits, else to all."""
         with self._lock:
             self.used -= 1
-            while self.queue and self.used < self.limit.value:
-                self.used += 1
-                self.queue.popleft().wake()
+            self._serve_locked()
+
+    def _serve_locked(self) -> None:
+        while self.queue and self.used < self.limit.value:
+            self.used += 1
+            self.queue.popleft().wake()
 
     def _take_locked(self) -> bool:
         if self.used >= self.limit.value or self.queue:

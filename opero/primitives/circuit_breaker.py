@@ -15,12 +15,12 @@ that was cancelled or refused further in is neither success nor failure: its pro
 from __future__ import annotations
 
 from _thread import allocate_lock
-from math import ceil
+from math import ceil, inf
 
 from opero import conditions, forks
 from opero.call import FAILURE, NONE, SUCCESS
 from opero.errors import CircuitOpenError, ConfigurationError, Rejected
-from opero.policy import Policy, number, optional, whole
+from opero.policy import Fragment, Policy, number, optional, whole
 from opero.signals import POLICY, STATE, Event, Metric, Signals
 from opero.windows import CountWindow, TimeWindow
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from opero.aggregates import Book
     from opero.call import Call, Layer, Next
     from opero.conditions import Condition, ConditionLike
     from opero.pipeline import Operation
@@ -82,7 +81,7 @@ class CircuitBreaker(Policy):
     """
 
     place = "circuit_breaker"
-    gate = fast = True
+    reads_arguments = False
     SIGNALS = SIGNALS
 
     failure_ratio: float
@@ -145,13 +144,19 @@ class CircuitBreaker(Policy):
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 
-    def admit(self, book: Book, now: float) -> Permit | None:
-        return self.circuit.admit_closed()
+    def fragment(self) -> Fragment:
+        late = "end >= breaker.turn" if self.slow_call is None else "end >= breaker.turn or took > breaker.slow"
+        return Fragment(
+            "if now >= breaker.turn:\n    HAND_OVER\ngood = breaker.good",
+            f"if {late}:\n    circuit_breaker.settle(operation, good, took, end)\nelse:\n    good[0] += 1",
+            names={"breaker": self.circuit, "circuit_breaker": self},
+            permit="good",
+        )
 
-    def settle(self, operation: Operation, permit: Permit, duration: float, now: float) -> None:
-        change = self.circuit.settle(permit, SUCCESS, duration, now)
-        if change is not None:
-            self.say(lambda event, **fields: operation.emit(event, fields), operation.book, change)
+    def settle(self, operation: Operation, good: list[int], duration: float, now: float) -> None:
+        """Take the success of a call on the fast path that the window must be told of."""
+        change = self.circuit.settle(Permit(good, probe=False), SUCCESS, duration, now)
+        self.say(lambda event, **fields: operation.emit(event, fields), operation.book, change)
 
     def observe(self, now: float) -> Iterable[Observation]:
         state, failure_ratio, slow_ratio = self.circuit.read(now)
@@ -163,7 +168,7 @@ class CircuitBreaker(Policy):
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Ask, call, and report the outcome."""
         held = call.record.permits.pop(self.place, None)
-        permit = held or self._enter(call)
+        permit = Permit(held, probe=False) if held else self._enter(call)
         started, outcome = call.record.started if held else call.runtime.now(), NONE
         try:
             result = await next(call)
@@ -212,12 +217,12 @@ class CircuitBreaker(Policy):
 
 
 class Permit:
-    """Leave to call, given by one generation of the state."""
+    """Leave to call, given by one generation of the state: it is known by the list that counts its successes."""
 
-    __slots__ = ("generation", "probe")
+    __slots__ = ("good", "probe")
 
-    def __init__(self, generation: int, *, probe: bool) -> None:
-        self.generation = generation
+    def __init__(self, good: list[int], *, probe: bool) -> None:
+        self.good = good
         self.probe = probe
 
 
@@ -232,14 +237,20 @@ class Change:
 
 
 class Circuit:
-    """The state machine. Time is an argument; the lock is held for arithmetic only."""
+    """The state machine. Time is an argument; the lock is held for arithmetic only.
+
+    While `now < turn` it is closed, and a success is worth no more than `good[0] += 1`.
+    """
 
     def __init__(self, policy: CircuitBreaker) -> None:
         self.policy = policy
+        self.slow = inf if policy.slow_call is None else policy.slow_call
         self.window = CountWindow(policy.calls) if policy.calls else TimeWindow(policy.window)
         self.state = CLOSED
-        self.generation = 0
+        self.good = self.window.good
+        self.turn = self.window.turn
         self.failed_in_a_row = 0
+        self.good_at_failure = 0
         self.opened_in_a_row = 0
         self.changed_at = 0.0
         self.pause = 0.0
@@ -253,17 +264,14 @@ class Circuit:
         """Make the lock anew."""
         self._lock = allocate_lock()
 
-    def admit_closed(self) -> Permit | None:
-        """Return a permit if the circuit is closed."""
-        with self._lock:
-            return Permit(self.generation, probe=False) if self.state == CLOSED else None
-
     def admit(self, now: float) -> tuple[Permit | None, Change | None, float | None]:
         """Return a permit or None, a change of state if there was one, and seconds until it is worth asking again."""
         with self._lock:
             change = None
             if self.state == CLOSED:
-                return Permit(self.generation, probe=False), None, None
+                self.window.roll(now)
+                self.turn = self.window.turn
+                return Permit(self.good, probe=False), None, None
             if self.state == FORCED_OPEN:
                 return None, None, None
             left = self.changed_at + self.pause - now
@@ -272,12 +280,12 @@ class Circuit:
                     return None, None, left
                 change = self._change_locked(HALF_OPEN, now)
             self.probes_out += 1
-            return Permit(self.generation, probe=True), change, None
+            return Permit(self.good, probe=True), change, None
 
     def settle(self, permit: Permit, outcome: str, duration: float, now: float) -> Change | None:
         """Take the outcome of a permitted call; return a change of state if it led to one."""
         with self._lock:
-            if permit.generation != self.generation:
+            if permit.good is not self.good:
                 return None
             if permit.probe:
                 return self._settle_probe_locked(outcome, duration, now)
@@ -298,11 +306,14 @@ class Circuit:
     def _settle_closed_locked(self, outcome: str, duration: float, now: float) -> Change | None:
         policy = self.policy
         failed = outcome == FAILURE
-        self.window.add(now, failed=failed, slow=self._slow(duration))
-        self.failed_in_a_row = self.failed_in_a_row + 1 if failed else 0
+        self.window.add(now, failed=failed, slow=duration > self.slow)
+        self.turn = self.window.turn
+        if failed:
+            self.failed_in_a_row = 1 + (self.failed_in_a_row if self.good[0] == self.good_at_failure else 0)
+            self.good_at_failure = self.good[0]
         totals = self.window.totals(now)
         if policy.consecutive is not None:
-            tripped = self.failed_in_a_row >= policy.consecutive
+            tripped = failed and self.failed_in_a_row >= policy.consecutive
         else:
             tripped = totals.calls >= policy.min_calls and totals.failure_ratio() >= policy.failure_ratio
         if policy.slow_call is not None:
@@ -313,7 +324,7 @@ class Circuit:
         self.probes_out -= 1
         if outcome == NONE:
             return None
-        bad = outcome == FAILURE or self._slow(duration)
+        bad = outcome == FAILURE or duration > self.slow
         self.probes_bad += bad
         self.probes_good += not bad
         probes = self.policy.half_open_probes
@@ -339,13 +350,12 @@ class Circuit:
         elif state == CLOSED:
             self.opened_in_a_row = 0
             self.window.clear()
+        self.window.renew()
+        self.good = self.window.good
+        self.turn = self.window.turn if state == CLOSED else -inf
         self.state, self.changed_at = state, now
-        self.generation += 1
-        self.failed_in_a_row = self.probes_out = self.probes_good = self.probes_bad = 0
+        self.failed_in_a_row = self.good_at_failure = self.probes_out = self.probes_good = self.probes_bad = 0
         return Change(state, **fields)
 
     def _probes_given(self) -> int:
         return self.probes_out + self.probes_good + self.probes_bad
-
-    def _slow(self, duration: float) -> bool:
-        return self.policy.slow_call is not None and duration > self.policy.slow_call

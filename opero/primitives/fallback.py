@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from opero.policy import Policy
+from opero.policy import Fragment, Policy
 from opero.signals import Event, Signals
 
 TYPE_CHECKING = False
@@ -32,13 +32,16 @@ class Fallback(Policy):
     """
 
     place = "fallback"
-    fast = True
     SIGNALS = SIGNALS
 
     value: Any
 
     def __init__(self, value: Any) -> None:
         self._freeze(value=value)
+        self.__dict__["reads_arguments"] = callable(value)
+
+    def fragment(self) -> Fragment:
+        return Fragment()
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer

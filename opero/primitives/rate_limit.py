@@ -15,7 +15,8 @@ from math import ceil, inf
 
 from opero import forks
 from opero.errors import ConfigurationError, RateLimitedError
-from opero.policy import Policy, number, whole
+from opero.exclusive import exclusive
+from opero.policy import Fragment, Policy, number, whole
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
 
 TYPE_CHECKING = False
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from opero.aggregates import Book
     from opero.call import Call, Layer, Next
-    from opero.pipeline import Operation
     from opero.policy import Observation
 
 DELAYED = Event("opero.rate_limiter.delayed", "debug", "A call waits for its turn.", ("delay",))
@@ -56,7 +55,7 @@ class RateLimit(Policy):
     """
 
     place = "rate_limit"
-    gate = fast = True
+    reads_arguments = False
     SIGNALS = SIGNALS
 
     rate: float
@@ -94,14 +93,19 @@ class RateLimit(Policy):
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 
-    def admit(self, book: Book, now: float) -> float | None:
-        _, due = self.bucket.book(now, 0.0)
-        if due is not None:
-            book.observe(WAITED, (self.name or "",), 0.0)
-        return due
-
-    def settle(self, operation: Operation, permit: float, duration: float, now: float) -> None:
-        """Leave the quota used."""
+    def fragment(self) -> Fragment:
+        return Fragment(
+            """\
+due = bucket.due
+if due < now:
+    due = now
+elif due > now + slack:
+    HAND_OVER
+bucket.due = due + interval""",
+            names={"bucket": self.bucket, "slack": self.bucket.slack, "interval": self.bucket.interval},
+            permit="True",
+            passed=[(WAITED, (self.name or "",))],
+        )
 
     def observe(self, now: float) -> Iterable[Observation]:
         yield LIMIT, (), self.rate / self.per
@@ -109,7 +113,9 @@ class RateLimit(Policy):
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Wait for the turn, or refuse."""
-        if call.record.permits.pop(self.place, None) is None:
+        if call.record.permits.pop(self.place, None):
+            call.operation.book.observe(WAITED, (self.name or "",), 0.0)
+        else:
             await self._enter(call)
         return await next(call)
 
@@ -139,11 +145,12 @@ class RateLimit(Policy):
 
 
 class Bucket:
-    """The state: one number. Time is an argument; the lock is held for arithmetic only."""
+    """The state: one number. Time is an argument. Nothing is called between a read of `due` and its write."""
 
     def __init__(self, interval: float, burst: int) -> None:
         self.interval = interval
         self.burst = burst
+        self.slack = interval * (burst - 1)
         self.due = -inf
         self.after_fork()
         forks.remember(self)
@@ -152,23 +159,23 @@ class Bucket:
         """Make the lock anew."""
         self._lock = allocate_lock()
 
+    @exclusive
     def book(self, now: float, patience: float) -> tuple[float, float | None]:
         """Return how long to wait, and the booking; None if that is longer than `patience`."""
-        with self._lock:
-            due = max(self.due, now)
-            delay = max(0.0, due - now - self.interval * (self.burst - 1))
-            if delay > patience:
-                return delay, None
-            self.due = due + self.interval
-            return delay, self.due
+        due = self.due
+        due = max(due, now)
+        delay = due - now - self.slack
+        if delay > patience:
+            return delay, None
+        self.due = due = due + self.interval
+        return (delay if delay > 0 else 0.0), due
 
+    @exclusive
     def give_back(self, due: float) -> None:
         """Undo the last booking."""
-        with self._lock:
-            if self.due == due:
-                self.due -= self.interval
+        if self.due == due:
+            self.due -= self.interval
 
     def available(self, now: float) -> int:
         """How many calls would go at once."""
-        with self._lock:
-            return max(0, int(self.burst - max(0.0, self.due - now) / self.interval + 1e-9))
+        return max(0, int(self.burst - max(0.0, self.due - now) / self.interval + 1e-9))

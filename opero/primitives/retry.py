@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from opero import conditions, waits
 from opero.errors import ConfigurationError
-from opero.policy import Policy, choice, whole
+from opero.policy import Fragment, Policy, choice, whole
 from opero.signals import REJECTIONS, SECONDS, Event, Metric, Signals
 
 TYPE_CHECKING = False
@@ -48,6 +48,7 @@ class Retry(Policy):
     """
 
     place = "retry"
+    reads_arguments = False
     SIGNALS = SIGNALS
 
     retries: int
@@ -81,10 +82,13 @@ class Retry(Policy):
         self.start()
 
     def start(self) -> None:
-        self.__dict__.update(matches=conditions.of("on", self.on), fast=self.on_result is None)
+        self.__dict__["matches"] = conditions.of("on", self.on)
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
+
+    def fragment(self) -> Fragment | None:
+        return Fragment() if self.on_result is None else None
 
     def delay(self, n: int, previous: float, error: BaseException | None) -> float:
         """Seconds before the n-th retry."""

@@ -42,6 +42,7 @@ class Timeout(Policy):
         (Timeout(seconds=10.0, attempt=None), Timeout(seconds=None, attempt=2.0))
     """
 
+    reads_arguments = False
     SIGNALS = SIGNALS
 
     seconds: float | None

@@ -1,0 +1,159 @@
+"""The fast path: its shape, its exactness, and that it leaves nothing behind."""
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import sys
+import threading
+
+import pytest
+
+from opero import events, opero
+
+STACK = {"retries": 3, "circuit_breaker": True, "rate_limit": 1e9, "bulkhead": 1000}
+
+
+def positional(a, b, /, c):
+    return a, b, c
+
+
+def named(a, *, b=2, **others):
+    return a, b, others
+
+
+def many(a, b=1, *rest, c=3):
+    return a, b, rest, c
+
+
+def clashing(now, loud, function=None, /, **bounds):
+    return now, loud, function, bounds
+
+
+SHAPES = [
+    (positional, (1, 2, 3), {}),
+    (positional, (1, 2), {"c": 3}),
+    (named, (1,), {}),
+    (named, (), {"a": 1, "b": 5, "z": 6}),
+    (many, (1,), {}),
+    (many, (1, 2, 3, 4), {"c": 0}),
+    (clashing, (1, 2), {"counts": 1}),
+    (divmod, (7, 2), {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs"), SHAPES, ids=[f"{n}-{s[0].__name__}" for n, s in enumerate(SHAPES)]
+)
+def test_arguments_arrive_as_they_were_given(function, args, kwargs):
+    decorated = opero(**STACK)(function)
+    for _ in range(3):
+        assert decorated(*args, **kwargs) == function(*args, **kwargs)
+    assert decorated.opero.stats()["ok"] == 3
+    assert inspect.signature(decorated) == inspect.signature(function)
+
+
+def test_a_call_with_wrong_arguments_is_no_attempt():
+    decorated = opero(**STACK)(positional)
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"positional\(\) missing 1 required positional argument: 'c'"):
+            decorated(1, 2)
+    assert decorated.opero.stats()["attempts"] == 0
+
+
+def test_a_fallback_gets_the_arguments_in_their_original_shape():
+    @opero(retries=0, fallback=lambda url, **options: (url, options))
+    def fetch(url, timeout=5, retries=1):
+        raise OSError
+
+    assert fetch("a") == ("a", {})
+    assert fetch("a", retries=2) == ("a", {"retries": 2})
+
+
+def test_the_source_is_shown_and_calls_nothing_between_a_read_and_its_write():
+    text = opero(**STACK)(many).opero.source()
+    assert text.startswith("def call(a, b, *rest, c):\n")
+    assert "slots.used += 1" in text
+    assert "good[0] += 1" in text
+    assert opero(retries=0, timeout=5)(many).opero.source().count("\n") == 2
+
+
+def test_counts_are_exact_under_eight_threads():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    decorated = opero(**{**STACK, "bulkhead": 8})(positional)
+    barrier = threading.Barrier(8)
+
+    def work():
+        barrier.wait()
+        for _ in range(4000):
+            decorated(1, 2, 3)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    try:
+        for thread in threads:
+            thread.start()
+    finally:
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    operation = decorated.opero.operation
+    assert decorated.opero.stats()["ok"] == 32000
+    assert decorated.opero.stats()["active"] == 0
+    assert operation.places["circuit_breaker"].circuit.good[0] == 32000
+    assert operation.places["bulkhead"].slots.used == 0
+
+
+@pytest.mark.parametrize("outcome", ["returns", "raises"])
+def test_a_call_leaves_no_cyclic_garbage(outcome):
+    @opero(**{**STACK, "retries": 0})
+    def f():
+        if outcome == "raises":
+            raise KeyError
+
+    def call():
+        with contextlib.suppress(KeyError):
+            f()
+
+    call()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(15):
+            call()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_a_function_that_raises_stop_iteration_is_heard():
+    decorated = opero(retries=0)(lambda: next(iter(())))
+    with pytest.raises(StopIteration):
+        decorated()
+    assert decorated.opero.stats()["errors"] == 1
+
+
+def test_who_wants_every_call_gets_every_call_also_when_the_function_is_warm():
+    decorated, heard = opero(**STACK)(positional), []
+    decorated(1, 2, 3)
+    with events.subscribe(heard.append, "opero.call.*"):
+        decorated(1, 2, 3)
+    decorated(1, 2, 3)
+    assert [event.name for event in heard] == ["opero.call.started", "opero.call.finished"]
+    assert decorated.opero.stats()["calls"] == 3
+
+
+def test_a_coroutine_function_stays_one():
+    @opero(**STACK)
+    async def f(x):
+        await asyncio.sleep(0)
+        return x
+
+    assert inspect.iscoroutinefunction(f)
+
+    async def both():
+        return await asyncio.gather(f(1), f(2))
+
+    assert asyncio.run(both()) == [1, 2]
+    assert inspect.iscoroutinefunction(f)
+    assert f.opero.stats()["ok"] == 2
