@@ -15,7 +15,6 @@ import pytest
 import opero
 import opero_telemetry.demo.operations as shop
 from opero import call, parallel
-from opero.pipeline import ORDER
 from opero.primitives import (
     arg_fallback,
     bulkhead,
@@ -25,6 +24,7 @@ from opero.primitives import (
     retry,
     timeout,
 )
+from opero.settings import BUILDERS
 from opero_telemetry.demo.script import SCRIPT, phase_at
 from opero_telemetry.naming import prometheus_name
 
@@ -67,7 +67,7 @@ def test_it_ends_well_and_compares():
 
 def test_the_demo_uses_every_primitive_there_is():
     functions = shop.resilient(shop.Shop(["x"], "x"), shop.AsyncShop(["x"], "x")).values()
-    assert {policy.place for f in functions for policy in f.opero.policies} == set(ORDER)
+    assert {policy.place for f in functions for policy in f.opero.policies} == {"retry", *BUILDERS}
 
 
 def test_the_script_covers_the_whole_run_and_its_outage_is_ten_of_forty_five_seconds():
