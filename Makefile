@@ -25,7 +25,7 @@ lint: .venv/.dev  ## ruff, mypy, pyright, import-linter, codespell
 	$(BIN)/codespell
 	$(BIN)/python docs/generate.py --check
 
-bench: .venv/.dev  ## measure what a call costs
+bench: .venv/.peers  ## measure Opero beside its peers (BENCH="calls --share 0.3")
 	$(BIN)/python -m benchmarks $(BENCH)
 
 docs: .venv/.dev  ## fill the generated tables and build the documentation into site/
@@ -55,6 +55,10 @@ clean:  ## remove what the other targets made
 .venv/.dev: .venv/.uv pyproject.toml tests/constraints.txt
 	$(INSTALL) --editable '.[all]' --group dev
 	@touch $@ .venv/.demo
+
+.venv/.peers: .venv/.dev
+	$(INSTALL) --group peers
+	@touch $@
 
 .venv/.services: tests/services/install.sh .venv/.uv
 	tests/services/install.sh

@@ -1,142 +1,86 @@
-"""What a call costs, as ratios to a bare closure of the same run.
+"""Measure Opero beside its peers, as ratios to a yardstick of the same run.
 
-Subjects are measured in turn, round after round, so that a busy machine disturbs them alike; the minimum and the median
-of the rounds are printed. Only the ratios are stable.
+python -m benchmarks                    every suite
+python -m benchmarks calls --check      one suite, held to benchmarks/budget.toml
+python -m benchmarks --json FILE        keep the figures
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import datetime as dt
+import importlib
+import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
-import time
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opero import opero
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from benchmarks.harness import Table
 
-CALLS = 2_000
-USUAL: dict[str, Any] = {"retries": 3, "circuit_breaker": True, "rate_limit": 1_000_000_000}
-EVERYTHING: dict[str, Any] = {**USUAL, "bulkhead": 100}
-
-
-def work(x: int) -> int:
-    """Do nothing worth measuring."""
-    return x
+HERE = Path(__file__).parent
+SUITES = ("calls", "costs")
 
 
-async def work_async(x: int) -> int:
-    """Do nothing worth measuring, in a coroutine."""
-    return x
-
-
-def closure(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a function as thinly as a decorator that handles an error can."""
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except ValueError:
-            return None
-
-    return wrapper
-
-
-def closure_async(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a coroutine function as thinly."""
-
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return await function(*args, **kwargs)
-        except ValueError:
-            return None
-
-    return wrapper
-
-
-def blocking(function: Callable[..., Any]) -> float:
-    """Return nanoseconds a call."""
-    started = time.perf_counter_ns()
-    for x in range(CALLS):
-        function(x)
-    return (time.perf_counter_ns() - started) / CALLS
-
-
-def awaited(function: Callable[..., Any]) -> float:
-    """Return nanoseconds a call, awaited in one loop."""
-
-    async def run() -> float:
-        started = time.perf_counter_ns()
-        for x in range(CALLS):
-            await function(x)
-        return (time.perf_counter_ns() - started) / CALLS
-
-    return asyncio.run(run())
-
-
-def table(title: str, subjects: dict[str, Callable[..., Any]], measure: Callable[..., float], rounds: int) -> None:
-    """Measure and print; the first subject is the yardstick."""
-    taken: dict[str, list[float]] = {name: [] for name in subjects}
-    for _ in range(rounds):
-        for name, subject in subjects.items():
-            taken[name].append(measure(subject))
-    yardstick = statistics.median(next(iter(taken.values())))
-    print(f"\n{title:<44}{'min ns':>10}{'median ns':>12}{'ratio':>9}")
-    for name, values in taken.items():
-        median = statistics.median(values)
-        print(f"{name:<44}{min(values):>10.0f}{median:>12.0f}{median / yardstick:>8.1f}x")
-
-
-def imports(rounds: int) -> None:
-    """Compare import times, each in a fresh interpreter, over one that imports nothing."""
-    subjects = {"bare Python": "", "import asyncio": "import asyncio", "import opero": "import opero"}
-    subjects["from opero import opero, opmap"] = "from opero import opero, opmap"
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    taken: dict[str, list[float]] = {name: [] for name in subjects}
-    for _ in range(rounds):
-        for name, code in subjects.items():
-            started = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True, env=environment)
-            taken[name].append(time.perf_counter() - started)
-    bare = min(taken.pop("bare Python"))
-    yardstick = min(taken["import asyncio"]) - bare
-    print(f"\n{'imports, over bare Python':<44}{'min ms':>10}{'':>12}{'ratio':>9}")
-    for name, values in taken.items():
-        cost = min(values) - bare
-        print(f"{name:<44}{cost * 1e3:>10.1f}{'':>12}{cost / yardstick:>8.2f}x")
-
-
-def main() -> None:
-    """Print every table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=25, help="how often each subject is measured (default 25)")
-    rounds = parser.parse_args().rounds
-    print(f"{platform.python_implementation()} {platform.python_version()}, {CALLS} calls a round, {rounds} rounds")
-    timed = {**EVERYTHING, "timeout": 10.0}
-    sync = {
-        "bare closure": closure(work),
-        "@opero": opero(work),
-        "+ breaker, limit": opero(**USUAL)(work),
-        "+ breaker, limit, bulkhead": opero(**EVERYTHING)(work),
-        "+ timeout (general path, a thread)": opero(**timed)(work),
+def environment() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    return {
+        "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "load": os.getloadavg()[0],
     }
-    table("a call of a plain function", sync, blocking, rounds)
-    coroutine = {
-        "bare async closure": closure_async(work_async),
-        "@opero": opero(work_async),
-        "+ breaker, limit": opero(**USUAL)(work_async),
-        "+ breaker, limit, bulkhead": opero(**EVERYTHING)(work_async),
-        "+ timeout (general path)": opero(**timed)(work_async),
-    }
-    table("a call of a coroutine function", coroutine, awaited, rounds)
-    imports(rounds)
+
+
+def verdicts(tables: list[Table]) -> list[tuple[bool, str]]:
+    """Hold the tables to the budget; a gate whose rows were not measured is left out."""
+    found = {table.name: table for table in tables}
+    answers = []
+    for gate in tomllib.loads((HERE / "budget.toml").read_text())["gate"]:
+        table, yardstick = found.get(gate["table"]), gate.get("yardstick")
+        if table is None or {gate["subject"], yardstick or gate["subject"]} - table.taken.keys():
+            continue
+        value = (
+            table.ratio(gate["subject"], yardstick) if yardstick else statistics.median(table.taken[gate["subject"]])
+        )
+        what = f"of {yardstick}" if yardstick else table.unit
+        answers.append(
+            (value <= gate["at_most"], f"{gate['subject']}: {value:.3g} {what}, at most {gate['at_most']:g}")
+        )
+    return answers
+
+
+def main() -> int:
+    """Print every table, and the verdicts."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("suites", nargs="*", help=f"some of {', '.join(SUITES)} (default: all)", metavar="SUITE")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the rounds to take (default 1.0)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a gate of the budget is exceeded")
+    options = parser.parse_args()
+    if unknown := set(options.suites) - set(SUITES):
+        parser.error(f"there is no suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
+    about = environment()
+    print(f"{about['python']}, {about['machine']}, load {about['load']:.1f}\n")
+    tables = []
+    for suite in options.suites or SUITES:
+        for table in importlib.import_module(f"benchmarks.{suite}").tables():
+            print(table.run(options.share).text(), flush=True)
+            tables.append(table)
+    answers = verdicts(tables)
+    for good, text in answers:
+        print("held    " if good else "EXCEEDED", text)
+    if options.json:
+        rows = {table.name: {"unit": table.unit, "rows": list(table.rows())} for table in tables}
+        options.json.write_text(json.dumps({"environment": about, "tables": rows}, indent=1))
+    return int(options.check and not all(good for good, _ in answers))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

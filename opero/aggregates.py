@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     Delta = tuple[dict[Key, float], dict[Key, list[float]], list[int]]
     N = TypeVar("N", int, float)
 
-BEGUN: tuple[Key, ...] = tuple((EVENTS.name, (e.name, e.kind)) for e in (STARTED, ATTEMPT_STARTED))
-ENDED: tuple[Key, ...] = tuple((EVENTS.name, (e.name, e.kind)) for e in (ATTEMPT_FINISHED, FINISHED))
+BEGUN: tuple[Key, ...] = (STARTED.key, ATTEMPT_STARTED.key)
+ENDED: tuple[Key, ...] = (ATTEMPT_FINISHED.key, FINISHED.key)
 ERROR_TYPES = 50  # distinct error.type values a book keeps; the rest is `_OTHER`
 
 
@@ -80,9 +80,9 @@ class Book:
     """
 
     def __init__(self) -> None:
-        self.metrics: dict[str, Metric] = {}
         self.tally = Tally()
-        self._zeros: list[tuple[Metric, Attributes]] = []
+        self._declared: tuple[Signals, ...] = ()
+        self._expected: tuple[tuple[Metric, Attributes], ...] = ()
         self._errors: set[str] = set()
         self.after_fork()
         forks.remember(self)
@@ -92,28 +92,21 @@ class Book:
         self._lock = allocate_lock()
         self.sums: dict[Key, float] = {}
         self.distributions: dict[Key, list[float]] = {}
-        self.latency: LatencyHistogram | None = None
+        self.latencies: dict[int, int] = {}  # bucket of `tally.latency` → calls of the general path
         self._drained: Delta = ({}, {}, [])
         self.tally.clear()
-        for metric, attributes in self._zeros:
-            self._zero(metric, attributes)
 
-    def declare(self, signals: Signals) -> None:
+    def declare(self, *signals: Signals) -> None:
         """Let every series of these signals exist at 0."""
-        for metric in signals.metrics:
-            self.metrics[metric.name] = metric
-            if metric.type != "gauge" or metric.zeros != ((),):
-                for attributes in metric.zeros:
-                    self.expect(metric, *attributes)
-        for event in signals.events:
-            self.expect(EVENTS, event.name, signals.kind)
-        for reason in signals.reasons:
-            self.expect(REJECTIONS, signals.kind, reason)
+        self._declared = (*self._declared, *signals)
 
-    def expect(self, metric: Metric, *attributes: str) -> None:
-        """Let one more series exist at 0."""
-        self._zeros.append((metric, attributes))
-        self._zero(metric, attributes)
+    def expect(self, series: tuple[tuple[Metric, Attributes], ...]) -> None:
+        """Let these series exist at 0, too."""
+        self._expected = (*self._expected, *series) if self._expected else series
+
+    def metrics(self) -> dict[str, Metric]:
+        """Return every instrument it was told of."""
+        return {metric.name: metric for signals in self._declared for metric in signals.metrics}
 
     def add(self, metric: Metric, attributes: Attributes, amount: float = 1) -> None:
         """Count."""
@@ -129,12 +122,12 @@ class Book:
         """Add a value to a distribution."""
         counts = self.distributions.get((metric.name, attributes))
         if counts is None:
-            counts = self._zero(metric, attributes)
+            counts = self.distributions.setdefault((metric.name, attributes), _empty(metric))
         self._put(counts, bisect_left(metric.buckets, value), value)
         if metric is DURATION:
-            if self.latency is None:
-                self.latency = LatencyHistogram(SECONDS)
-            self.latency.add(value)
+            index = self.tally.latency.index(value)
+            self.latencies.setdefault(index, 0)
+            self._count_latency(index)
 
     def error_type(self, error: BaseException | None) -> str:
         """Return the class name for a label: one of a bounded set."""
@@ -167,17 +160,26 @@ class Book:
             mine = self.distributions.setdefault(key, [0.0] * len(counts))
             for index, count in enumerate(counts):
                 self._put_at(mine, index, count)
-        if latencies:
-            if self.latency is None:
-                self.latency = LatencyHistogram(SECONDS)
-            self.latency.merge(latencies)
+        for index, calls in enumerate(latencies):
+            if calls:
+                self.latencies.setdefault(index, 0)
+                self._count_latency(index, calls)
+
+    def take_over(self, book: Book) -> None:
+        """Go on with the sums of a function that is gone."""
+        self._declared = tuple(dict.fromkeys((*self._declared, *book._declared)))
+        self.merge(book.read())
 
     def read(self) -> Delta:
         """Return a copy of everything."""
-        sums = self.sums.copy()
-        distributions = {key: counts.copy() for key, counts in self.distributions.copy().items()}
+        sums, distributions = self._zeros()
+        sums.update(self.sums.copy())
+        distributions.update((key, counts.copy()) for key, counts in self.distributions.copy().items())
         self.tally.into(sums, distributions)
-        return sums, distributions, _plus(self.tally.latency.counts, self.latency.counts if self.latency else None)
+        latencies = self.tally.latency.counts.copy()
+        for index, calls in self.latencies.copy().items():
+            latencies[index] += calls
+        return sums, distributions, latencies
 
     def stats(self) -> dict[str, float]:
         """Return the numbers of `f.opero.stats()`; percentiles in seconds."""
@@ -219,12 +221,33 @@ class Book:
     def _put_at(self, counts: list[float], index: int, amount: float) -> None:
         counts[index] += amount
 
-    def _zero(self, metric: Metric, attributes: Attributes) -> list[float]:
-        key = (metric.name, attributes)
-        if metric.type == "histogram":
-            return self.distributions.setdefault(key, [0.0] * (len(metric.buckets) + 2))
-        self.sums.setdefault(key, 0)
-        return []
+    @exclusive
+    def _count_latency(self, index: int, calls: int = 1) -> None:
+        self.latencies[index] += calls
+
+    def _zeros(self) -> tuple[dict[Key, float], dict[Key, list[float]]]:
+        sums: dict[Key, float] = {}
+        distributions: dict[Key, list[float]] = {}
+        declared = [
+            (metric, attributes)
+            for signals in self._declared
+            for metric in signals.metrics
+            if metric.type != "gauge" or metric.zeros != ((),)
+            for attributes in metric.zeros
+        ]
+        for metric, attributes in (*declared, *self._expected):
+            if metric.type == "histogram":
+                distributions[metric.name, attributes] = _empty(metric)
+            else:
+                sums[metric.name, attributes] = 0
+        for signals in self._declared:
+            sums.update(dict.fromkeys([event.key for event in signals.events], 0))
+            sums.update(dict.fromkeys([(REJECTIONS.name, (signals.kind, reason)) for reason in signals.reasons], 0))
+        return sums, distributions
+
+
+def _empty(metric: Metric) -> list[float]:
+    return [0.0] * (len(metric.buckets) + 2)
 
 
 def _of(

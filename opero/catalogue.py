@@ -72,9 +72,10 @@ def snapshot() -> list[Family]:
     families: dict[str, Family] = {}
     for name, book in books:
         sums, distributions, _ = book.read()
+        metrics = book.metrics()
         values: dict[Key, Any] = {**sums, **distributions}
         for (metric, attributes), value in values.items():
-            _add(_family(families, book.metrics.get(metric, EVENTS)), name, attributes, value)
+            _add(_family(families, metrics.get(metric, EVENTS)), name, attributes, value)
     for operation in operations():
         _observe(families, operation)
     for name, count in list(events.failures.items()):
@@ -126,5 +127,4 @@ def _sweep_locked() -> None:
             continue
         del _live[number]
         retired = _retired.setdefault(name, Book())
-        retired.metrics.update(book.metrics)
-        retired.merge(book.read())
+        retired.take_over(book)

@@ -36,7 +36,7 @@ _compiled: dict[str, CodeType] = {}
 def wrapper(operation: Operation, general: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function that takes the place of the operation's own; `general` makes a call by the general path."""
     cold: Any = _cold_async if operation.is_async else _cold
-    names: dict[str, Any] = {"__name__": __name__, "__builtins__": __builtins__}
+    names: dict[str, Any] = {"__builtins__": _TOOLS}  # shared: a function keeps only what is its own
     wrapped = FunctionType(cold.__code__, names, "call")
     reference = ref(wrapped)
 
@@ -108,7 +108,7 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
     text = _FAST.format(**texts, admit=_admit(found, texts), settle=_settle(found), permits=_permits(found))
     tally = operation.book.tally
     tally.passed = [(metric.name, attributes) for _, f in found for metric, attributes in f.passed]
-    bound.update(_TOOLS, function=operation.function, started=tally.started, total=tally.total)
+    bound.update(function=operation.function, started=tally.started, total=tally.total)
     bound.update(counts=tally.latency.counts, bounds=tally.latency.bounds)
     return text, bound, shape is not ANY
 
@@ -171,8 +171,9 @@ _FAST = """\
     return result
 """
 _TOOLS = {"loud": loud, "clock": clock, "bisect": bisect_left, "held": held, "failed": failed}
+_TOOLS["BaseException"] = BaseException
 _OURS = {"general", "operation", "function", "started", "total", "counts", "bounds", "now", "end", "took", "result"}
-RESERVED = {*_TOOLS, *_OURS, "error", "record", "BaseException", "warm"}
+RESERVED = {*_TOOLS, *_OURS, "error", "record", "warm"}
 
 
 def _admit(fragments: list[tuple[str, Fragment]], texts: dict[str, str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from opero import events
 from opero.aggregates import Book
 from opero.call import (
@@ -19,7 +21,6 @@ from opero.call import (
     Call,
 )
 from opero.errors import CallTimeout, ConfigurationError, Rejected
-from opero.signals import EVENTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from opero.policy import Policy
     from opero.primitives.retry import Retry
     from opero.runtime import Runtime
-    from opero.signals import Event
+    from opero.signals import Attributes, Event, Metric
 
 ORDER = (
     "fallback",
@@ -76,7 +77,7 @@ class Operation:
 
     def emit(self, event: Event, fields: Mapping[str, Any], call: int = 0) -> None:
         """Count the event, and tell whoever wants it."""
-        self.book.add(EVENTS, (event.name, event.kind))
+        self.book.count(event.key)
         events.say(event, self.name, fields, call)
 
     async def execute(
@@ -104,20 +105,21 @@ class Operation:
         return step
 
     def _declare(self) -> None:
-        book = self.book
-        book.declare(SIGNALS)
-        for policy in self.policies:
-            book.declare(policy.SIGNALS)
+        self.book.declare(SIGNALS, *(policy.SIGNALS for policy in self.policies))
         outcomes = {"ok", "error", "cancelled"} | {OUTCOME_OF[place] for place in self.places if place in OUTCOME_OF}
         if REJECTING & self.places.keys():
             outcomes.add("rejected")
-        for outcome in outcomes:
-            book.expect(DURATION, outcome, "")
-            book.expect(CALL_ATTEMPTS, outcome)
-        if self.retry is not None:
-            book.expect(ATTEMPT_DURATION, "retryable", "")
-        if "timeout" in outcomes:
-            book.expect(ATTEMPT_DURATION, "timeout", "")
+        attempts = {"retryable"} if self.retry is not None else set()
+        self.book.expect(_series(frozenset(outcomes), frozenset(attempts | outcomes & {"timeout"})))
+
+
+@lru_cache
+def _series(outcomes: frozenset[str], attempts: frozenset[str]) -> tuple[tuple[Metric, Attributes], ...]:
+    return (
+        *((DURATION, (outcome, "")) for outcome in sorted(outcomes)),
+        *((CALL_ATTEMPTS, (outcome,)) for outcome in sorted(outcomes)),
+        *((ATTEMPT_DURATION, (outcome, "")) for outcome in sorted(attempts)),
+    )
 
 
 def in_order(policies: Iterable[Policy], order: Sequence[str] | None) -> dict[str, Policy]:

@@ -28,7 +28,7 @@ CALL = "opero.call.name"
 class Event:
     """One thing that can be said; `fields` are what it carries besides operation, time and correlation id."""
 
-    __slots__ = ("fields", "help", "kind", "name", "severity")
+    __slots__ = ("fields", "help", "key", "kind", "name", "severity")
 
     def __init__(self, name: str, severity: Severity, help: str, fields: Sequence[str] = ()) -> None:  # noqa: A002
         self.name = name
@@ -36,6 +36,7 @@ class Event:
         self.help = help
         self.fields = tuple(fields)
         self.kind = ""
+        self.key = (EVENTS.name, (name, ""))  # its series in a book
 
 
 class Metric:
@@ -80,6 +81,7 @@ class Signals:
         self.reasons = tuple(reasons)
         for event in events:
             event.kind = kind
+            event.key = (EVENTS.name, (event.name, kind))
 
 
 EVENTS = Metric("opero.events", "counter", "{event}", "What was said, by event.", attributes=(EVENT, KIND))

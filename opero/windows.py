@@ -153,9 +153,13 @@ class LatencyHistogram:
         self.bounds = _bounds(tuple(marks))
         self.counts = [0] * (len(self.bounds) + 1)
 
+    def index(self, seconds: float) -> int:
+        """Return the bucket of a duration."""
+        return bisect_left(self.bounds, seconds)
+
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        index = bisect_left(self.bounds, seconds)
+        index = self.index(seconds)
         self.counts[index] += 1
 
     def merge(self, counts: Iterable[int]) -> None:

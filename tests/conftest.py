@@ -14,6 +14,7 @@ PROGRAMS = {
     "chromium": ("chromium",),
     "prometheus": ("prometheus", "promtool"),
     "redis": ("redis-server", "redis-cli", "redis-sentinel"),
+    "valgrind": ("valgrind",),
 }
 
 

@@ -2,8 +2,8 @@
 # Install the real servers the tests talk to.
 set -euo pipefail
 
-programs=(prometheus promtool prometheus-alertmanager amtool redis-server redis-sentinel redis-cli chromium)
-packages=(prometheus prometheus-alertmanager redis-server redis-sentinel redis-tools chromium fonts-dejavu-core)
+programs=(prometheus promtool prometheus-alertmanager amtool redis-server redis-sentinel redis-cli chromium valgrind)
+packages=(prometheus prometheus-alertmanager redis-server redis-sentinel redis-tools chromium fonts-dejavu-core valgrind)
 
 missing() {
   local program

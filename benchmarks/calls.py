@@ -1,0 +1,125 @@
+"""What a call costs when nothing goes wrong, when it fails, and when it is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.harness import Table, awaited, blocking, failing
+from opero import CircuitBreaker, Retry, opero, waits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+USUAL: dict[str, Any] = {"retries": 3, "circuit_breaker": True, "rate_limit": 1_000_000_000}
+EVERYTHING: dict[str, Any] = {**USUAL, "bulkhead": 100}
+
+
+def work(x: int) -> int:
+    """Do nothing worth measuring."""
+    return x
+
+
+async def work_async(x: int) -> int:
+    """Do nothing worth measuring, in a coroutine."""
+    return x
+
+
+def boom(x: int) -> int:
+    """Fail."""
+    raise KeyError(x)
+
+
+def closure(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function as thinly as a decorator that handles an error can."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except ValueError:
+            return None
+
+    return wrapper
+
+
+def closure_async(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a coroutine function as thinly."""
+
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await function(*args, **kwargs)
+        except ValueError:
+            return None
+
+    return wrapper
+
+
+def loop_by_hand(x: int) -> int:
+    """Try three times, as one writes it by hand."""
+    for number in range(3):
+        try:
+            return boom(x)
+        except KeyError:
+            if number == 2:
+                raise
+    raise AssertionError
+
+
+async def timeout_by_asyncio(x: int) -> int:
+    """Bound a coroutine by the standard library's means."""
+    async with asyncio.timeout(10):
+        return await work_async(x)
+
+
+def tables() -> Iterator[Table]:
+    """Yield every table; peers are those that are installed."""
+    from benchmarks import peers
+
+    yield Table(
+        "a call of a plain function",
+        {
+            "bare closure": closure(work),
+            "@opero": opero(work),
+            "@opero, breaker, limit": opero(**USUAL)(work),
+            "@opero, breaker, limit, bulkhead": opero(**EVERYTHING)(work),
+            **peers.plain(work),
+        },
+        blocking,
+    )
+    yield Table(
+        "a call of a coroutine function",
+        {
+            "bare async closure": closure_async(work_async),
+            "@opero": opero(work_async),
+            "@opero, breaker, limit": opero(**USUAL)(work_async),
+            "@opero, breaker, limit, timeout": opero(**USUAL, timeout=10)(work_async),
+            "asyncio.timeout": timeout_by_asyncio,
+            **peers.coroutine(work_async),
+        },
+        awaited,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        yield Table(
+            "a timeout around a plain function",
+            {
+                "hand-over to a thread pool": lambda x: pool.submit(work, x).result(10),
+                "@opero(timeout=10)": opero(retries=0, timeout=10)(work),
+            },
+            blocking,
+            calls=300,
+        )
+    yield Table(
+        "three attempts that fail, without waits",
+        {"loop by hand": loop_by_hand, "@opero": opero(Retry(2, wait=waits.constant(0)))(boom), **peers.failing(boom)},
+        failing,
+        calls=400,
+    )
+    opened = opero(CircuitBreaker())(work)
+    opened.opero.breaker.force_open()
+    yield Table(
+        "an open breaker refuses",
+        {"bare closure": closure(work), "@opero": opened, **peers.opened(boom)},
+        failing,
+        calls=400,
+    )

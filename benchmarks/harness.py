@@ -1,0 +1,102 @@
+"""How work is measured: subjects in turn, round after round, so that a busy machine disturbs them alike.
+
+A row is the minimum and the median of its rounds, and its ratio to the table's yardstick, both taken in the same run.
+Only the ratios are stable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Measure = Callable[[Any, int], float]
+
+
+class Table:
+    """Subjects that do the same work. The first is the yardstick; the numbers are in `unit`."""
+
+    def __init__(
+        self,
+        name: str,
+        subjects: dict[str, Any],
+        measure: Measure,
+        *,
+        calls: int = 2000,
+        rounds: int = 25,
+        unit: str = "ns",
+    ) -> None:
+        self.name = name
+        self.subjects = subjects
+        self.measure = measure
+        self.calls = calls
+        self.rounds = rounds
+        self.unit = unit
+        self.taken: dict[str, list[float]] = {subject: [] for subject in subjects}
+
+    def run(self, share: float = 1.0) -> Table:
+        """Take all rounds, or a share of them."""
+        for _ in range(max(3, round(self.rounds * share))):
+            for name, subject in self.subjects.items():
+                gc.collect()
+                self.taken[name].append(self.measure(subject, self.calls))
+        return self
+
+    def ratio(self, subject: str, yardstick: str | None = None) -> float:
+        """Return the median of a subject over that of another; the first, unless said."""
+        other = self.taken[yardstick or next(iter(self.taken))]
+        return statistics.median(self.taken[subject]) / statistics.median(other)
+
+    def rows(self) -> Iterable[tuple[str, float, float, float]]:
+        """Yield name, minimum, median and ratio."""
+        for name, values in self.taken.items():
+            yield name, min(values), statistics.median(values), self.ratio(name)
+
+    def text(self) -> str:
+        """Return the table as it is printed."""
+        head = f"{self.name:<52}{'min ' + self.unit:>12}{'median ' + self.unit:>14}{'ratio':>9}"
+        rows = [f"{n:<52}{low:>12,.4g}{middle:>14,.4g}{ratio:>8.2f}x" for n, low, middle, ratio in self.rows()]
+        return "\n".join([head, *rows, ""])
+
+
+def blocking(function: Callable[[int], Any], calls: int) -> float:
+    """Return nanoseconds a call."""
+    numbers = range(calls)
+    started = time.perf_counter_ns()
+    for x in numbers:
+        function(x)
+    return (time.perf_counter_ns() - started) / calls
+
+
+def failing(function: Callable[[int], Any], calls: int) -> float:
+    """Return nanoseconds a call that raises."""
+    numbers = range(calls)
+    started = time.perf_counter_ns()
+    for x in numbers:
+        with contextlib.suppress(Exception):
+            function(x)
+    return (time.perf_counter_ns() - started) / calls
+
+
+def awaited(function: Callable[[int], Any], calls: int) -> float:
+    """Return nanoseconds a call, awaited one after the other in one task."""
+
+    async def run() -> float:
+        numbers = range(calls)
+        started = time.perf_counter_ns()
+        for x in numbers:
+            await function(x)
+        return (time.perf_counter_ns() - started) / calls
+
+    return asyncio.run(run())
+
+
+def once(work: Callable[[], float], _: int) -> float:
+    """Let the subject measure itself."""
+    return work()
