@@ -14,7 +14,7 @@ __version__ = "3.0.0.dev0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from opero import conditions, errors, events, testing, waits
+    from opero import conditions, errors, events, stops, testing, waits
     from opero.call import Attempt, attempts
     from opero.decorators import opero
     from opero.errors import (
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
         CircuitOpenError,
         ConcurrencyError,
         ConfigurationError,
+        DoNotRetry,
         ExecutionError,
         MapError,
         OperoError,
         RateLimitedError,
         Rejected,
         RetryBudgetExhausted,
+        RetryNow,
         WorkerLost,
     )
     from opero.events import correlation_id
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from opero.primitives.rate_limit import RateLimit
     from opero.primitives.retry import Retry
     from opero.primitives.timeout import Timeout
+    from opero.strategies import Strategy
 
 _HOMES = {
     "opero": "decorators",
@@ -56,6 +59,7 @@ _HOMES = {
     "RateLimit": "primitives.rate_limit",
     "Retry": "primitives.retry",
     "Timeout": "primitives.timeout",
+    "Strategy": "strategies",
     "AllFailedError": "errors",
     "BulkheadFullError": "errors",
     "CacheError": "errors",
@@ -63,15 +67,17 @@ _HOMES = {
     "CircuitOpenError": "errors",
     "ConcurrencyError": "errors",
     "ConfigurationError": "errors",
+    "DoNotRetry": "errors",
     "ExecutionError": "errors",
     "MapError": "errors",
     "OperoError": "errors",
     "RateLimitedError": "errors",
     "Rejected": "errors",
     "RetryBudgetExhausted": "errors",
+    "RetryNow": "errors",
     "WorkerLost": "errors",
 }
-_MODULES = ("conditions", "errors", "events", "testing", "waits")
+_MODULES = ("conditions", "errors", "events", "stops", "testing", "waits")
 
 __all__ = [
     "AllFailedError",
@@ -85,6 +91,7 @@ __all__ = [
     "CircuitOpenError",
     "ConcurrencyError",
     "ConfigurationError",
+    "DoNotRetry",
     "ExecutionError",
     "Fallback",
     "MapError",
@@ -94,6 +101,8 @@ __all__ = [
     "Rejected",
     "Retry",
     "RetryBudgetExhausted",
+    "RetryNow",
+    "Strategy",
     "Timeout",
     "WorkerLost",
     "attempts",
@@ -103,6 +112,7 @@ __all__ = [
     "events",
     "opero",
     "opmap",
+    "stops",
     "testing",
     "waits",
 ]

@@ -20,7 +20,7 @@ from opero.signals import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
     from opero.pipeline import Operation
@@ -197,10 +197,23 @@ class Call:
         record, retry = self.record, self.operation.retry
         if retry is None or (self.deadline is not None and self.deadline.hit):
             return False
-        if record.judged is None or record.judged[0] is not error:
-            errors = error.errors if isinstance(error, AllFailedError) else (error,)
-            record.judged = (error, any(retry.matches(e) for e in errors))
-        return record.judged[1]
+        judged = record.judged
+        if judged is None or judged[0] is not error:
+            judged = record.judged = (error, any(map(retry.matches, _each(error))))
+        return judged[1]
+
+    async def judge(self, error: Exception) -> None:
+        """Let `retryable` know the answer where the retry's condition is a coroutine function."""
+        retry = self.operation.retry
+        if retry is not None and retry.is_async and (self.record.judged or (None,))[0] is not error:
+            verdicts = [await retry.judge(each) for each in _each(error)]
+            self.record.judged = (error, any(verdicts))
+
+    def action(self, error: BaseException) -> str | None:
+        """What the operation's strategies say about this error."""
+        retry = self.operation.retry
+        strategy = None if retry is None else retry.strategy(error)
+        return None if strategy is None else strategy.action
 
 
 def attempts(error: BaseException) -> tuple[Attempt, ...]:
@@ -209,6 +222,10 @@ def attempts(error: BaseException) -> tuple[Attempt, ...]:
     if history and history[-1].error is None:
         return (*history[:-1], history[-1].ending(error))
     return history
+
+
+def _each(error: Exception) -> Sequence[Exception]:
+    return error.errors if isinstance(error, AllFailedError) else (error,)
 
 
 def _picklable(error: BaseException | None) -> BaseException | None:

@@ -1,63 +1,120 @@
-"""Which errors count: a type, several types, a predicate, or a `Condition`; `&`, `|` and `~` combine them."""
+"""Which outcomes count: an exception type, several types, a predicate, or a `Condition`.
+
+A condition speaks of errors, of results (`result`), or of both (`status`). `&`, `|` and `~` combine them side by side;
+`~` of one that speaks of errors speaks of errors only, so `~status(404)` never means a good answer.
+"""
 
 from __future__ import annotations
 
 from opero.errors import ConfigurationError, OperoError, Rejected
+from opero.kinds import is_coroutine_function
+from opero.responses import status as status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, TypeAlias, Union
 
-    Matches = Callable[[BaseException], Any]
+    Matches = Callable[[Any], Any]
     ConditionLike: TypeAlias = Union[type[BaseException], tuple[type[BaseException], ...], Matches, "Condition"]  # noqa: UP007
+
+ALLOWED = "an exception type, a tuple of them, or a predicate on the error"
 
 
 class Condition:
-    """A predicate on an error."""
+    """A predicate on an error, on a result, or on both; None where it does not speak of them."""
 
-    def __init__(self, matches: Matches, text: str) -> None:
-        self._matches = matches
+    def __init__(self, on_error: Matches | None, text: str, on_result: Matches | None = None) -> None:
+        self.on_error = on_error
+        self.on_result = on_result
+        self.is_async = _is_async(on_error) or _is_async(on_result)
         self._text = text
 
     def __call__(self, error: BaseException) -> bool:
-        return bool(self._matches(error))
+        return self.on_error is not None and bool(self.on_error(error))
+
+    async def judge(self, error: BaseException) -> bool:
+        """Say the same where a predicate may be a coroutine function."""
+        return self.on_error is not None and await _ask(self.on_error, error)
+
+    async def unwanted(self, result: object) -> bool:
+        """Whether it speaks of results, and matches this one."""
+        return self.on_result is not None and await _ask(self.on_result, result)
 
     def __and__(self, other: ConditionLike) -> Condition:
-        right = of("condition", other)
-        return Condition(_Both(self, right), f"{self} & {right}")
+        right = of("condition", other, awaits=True)
+        return Condition(
+            _joined(_Both, self.on_error, right.on_error, needs_both=True),
+            f"{self} & {right}",
+            _joined(_Both, self.on_result, right.on_result, needs_both=True),
+        )
 
     def __or__(self, other: ConditionLike) -> Condition:
-        right = of("condition", other)
-        return Condition(_Either(self, right), f"({self} | {right})")
+        right = of("condition", other, awaits=True)
+        return Condition(
+            _joined(_Either, self.on_error, right.on_error),
+            f"({self} | {right})",
+            _joined(_Either, self.on_result, right.on_result),
+        )
+
+    def __ror__(self, other: ConditionLike) -> Condition:
+        return of("condition", other, awaits=True) | self
+
+    def __rand__(self, other: ConditionLike) -> Condition:
+        return of("condition", other, awaits=True) & self
 
     def __invert__(self) -> Condition:
-        return Condition(_Not(self), f"~{self}")
+        if self.on_error is None:
+            return Condition(None, f"~{self}", self.on_result and _Not(self.on_result))
+        return Condition(_Not(self.on_error), f"~{self}")
 
     def __repr__(self) -> str:
         return self._text
 
 
-def of(field: str, value: Any) -> Condition:
+def of(field: str, value: Any, *, awaits: bool = False) -> Condition:
     """Make a condition of what a user may write for one.
 
     Exception types match their instances. Refusals by Opero itself match only where a type of Opero is named: a local
-    rejection says nothing about the dependency.
+    rejection says nothing about the dependency. Coroutine functions are taken where the caller can await them.
     """
-    if isinstance(value, Condition):
-        return value
-    types = value if isinstance(value, tuple) else (value,)
-    if types and all(isinstance(t, type) and issubclass(t, Exception) for t in types):
-        return Condition(_OfType(types), " | ".join(t.__name__ for t in types))
-    if callable(value) and not isinstance(value, type):
-        return Condition(value, getattr(value, "__name__", repr(value)))
-    raise ConfigurationError(field, value, "an exception type, a tuple of them, or a predicate on the error")
+    found = value if isinstance(value, Condition) else _made(value)
+    if found is None:
+        raise ConfigurationError(field, value, ALLOWED)
+    if found.is_async and not awaits:
+        raise ConfigurationError(field, value, "a predicate that is no coroutine function: it is asked under a lock")
+    return found
+
+
+def types(*kinds: type[BaseException]) -> Condition:
+    """Match errors of these types."""
+    return of("types", kinds)
+
+
+def not_types(*kinds: type[BaseException]) -> Condition:
+    """Match errors of all types but these."""
+    return ~of("not_types", kinds)
+
+
+def result(matches: Matches) -> Condition:
+    """Match a result; says nothing of errors."""
+    if not callable(matches):
+        raise ConfigurationError("result", matches, "a predicate on the result")
+    return Condition(None, f"result({getattr(matches, '__name__', matches)!s})", matches)
+
+
+def status(*codes: int | range) -> Condition:
+    """Match HTTP statuses, in errors and in responses: `status(429, range(500, 600))`."""
+    if not codes or not all(isinstance(code, range) or 100 <= code < 600 for code in codes):
+        raise ConfigurationError("status", codes, "HTTP statuses from 100 to 599, and ranges of them")
+    matches = _HasStatus(codes)
+    return Condition(matches, f"status({', '.join(map(str, codes))})", matches)
 
 
 def cause(value: ConditionLike) -> Condition:
     """Match an error whose chain of causes (`__cause__`, else `__context__`) holds a match."""
-    inner = of("cause", value)
-    return Condition(_InChain(inner), f"cause({inner})")
+    inner = of("cause", value, awaits=True)
+    return Condition(inner.on_error and _InChain(inner.on_error), f"cause({inner})")
 
 
 def message(part: str) -> Condition:
@@ -65,43 +122,104 @@ def message(part: str) -> Condition:
     return Condition(_Says(part), f"message({part!r})")
 
 
-class _OfType:
-    def __init__(self, types: tuple[type[Exception], ...]) -> None:
-        self.types = types
-        self.ours = any(issubclass(t, OperoError) for t in types)
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and its causes."""
+    seen: BaseException | None = error
+    for _ in range(100):  # a chain may be a circle
+        if seen is None:
+            return
+        yield seen
+        seen = seen.__cause__ or seen.__context__
 
-    def __call__(self, error: BaseException) -> bool:
-        return isinstance(error, self.types) and (self.ours or not isinstance(error, Rejected))
+
+def _made(value: Any) -> Condition | None:
+    kinds = value if isinstance(value, tuple) else (value,)
+    if kinds and all(isinstance(t, type) and issubclass(t, Exception) for t in kinds):
+        return Condition(_OfType(kinds), " | ".join(t.__name__ for t in kinds))
+    if callable(value) and not isinstance(value, type):
+        return Condition(value, getattr(value, "__name__", repr(value)))
+    return None
+
+
+def _is_async(matches: Matches | None) -> bool:
+    return matches is not None and (getattr(matches, "is_async", False) is True or is_coroutine_function(matches))
+
+
+async def _ask(matches: Matches, outcome: object) -> bool:
+    answer = matches(outcome)
+    return bool(await answer if hasattr(answer, "__await__") else answer)
+
+
+def _joined(
+    how: type[_Both], left: Matches | None, right: Matches | None, *, needs_both: bool = False
+) -> Matches | None:
+    if left is None or right is None:
+        return None if needs_both else left or right
+    return how(left, right)
 
 
 class _Both:
-    def __init__(self, *conditions: Condition) -> None:
-        self.conditions = conditions
+    """Combines predicates. A coroutine where one of them is; else plain, so that it can be asked anywhere."""
 
-    def __call__(self, error: BaseException) -> bool:
-        return all(condition(error) for condition in self.conditions)
+    stops_at = False
+
+    def __init__(self, *parts: Matches) -> None:
+        self.parts = parts
+        self.is_async = any(map(_is_async, parts))
+
+    def __call__(self, outcome: Any) -> Any:
+        if self.is_async:
+            return self._judge(outcome)
+        return any(bool(part(outcome)) is self.stops_at for part in self.parts) is self.stops_at
+
+    async def _judge(self, outcome: Any) -> bool:
+        for part in self.parts:
+            if await _ask(part, outcome) is self.stops_at:
+                return self.stops_at
+        return not self.stops_at
 
 
 class _Either(_Both):
-    def __call__(self, error: BaseException) -> bool:
-        return any(condition(error) for condition in self.conditions)
+    stops_at = True
 
 
 class _Not(_Both):
-    def __call__(self, error: BaseException) -> bool:
-        return not self.conditions[0](error)
+    def __call__(self, outcome: Any) -> Any:
+        return self._judge(outcome) if self.is_async else not self.parts[0](outcome)
+
+    async def _judge(self, outcome: Any) -> bool:
+        return not await _ask(self.parts[0], outcome)
 
 
 class _InChain(_Both):
-    def __call__(self, error: BaseException) -> bool:
-        seen: BaseException | None = error
-        for _ in range(100):  # a chain may be a circle
-            if seen is None:
-                return False
-            if self.conditions[0](seen):
+    def __call__(self, outcome: Any) -> Any:
+        return self._judge(outcome) if self.is_async else any(map(self.parts[0], chain(outcome)))
+
+    async def _judge(self, outcome: Any) -> bool:
+        for error in chain(outcome):
+            if await _ask(self.parts[0], error):
                 return True
-            seen = seen.__cause__ or seen.__context__
         return False
+
+
+class _OfType:
+    def __init__(self, kinds: tuple[type[Exception], ...]) -> None:
+        self.kinds = kinds
+        self.ours = any(issubclass(t, OperoError) for t in kinds)
+
+    def __call__(self, error: BaseException) -> bool:
+        return isinstance(error, self.kinds) and (self.ours or not isinstance(error, Rejected))
+
+
+class _HasStatus:
+    def __init__(self, codes: tuple[int | range, ...]) -> None:
+        self.codes = codes
+
+    def __call__(self, outcome: object) -> bool:
+        found = status_of(outcome)
+        return found is not None and any(
+            found in code if isinstance(code, range) else found == code for code in self.codes
+        )
 
 
 class _Says:

@@ -7,6 +7,7 @@ from functools import partial, update_wrapper
 from opero import catalogue, clock, fused, settings
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
+from opero.kinds import is_coroutine_function, is_generator_function
 from opero.pipeline import Operation
 
 TYPE_CHECKING = False
@@ -59,9 +60,6 @@ else:
 
     Generic = {("P", "R"): _Subscriptable}
     P, R = "P", "R"
-
-COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
-GENERATOR, ASYNC_GENERATOR = 0x20, 0x200
 
 
 class Handle(Generic[P, R]):
@@ -198,11 +196,6 @@ def decorate(function: Any, given: Sequence[Policy], keywords: Mapping[str, Any]
     return _wrap(function, policies, keywords, name=name or name_of(function))
 
 
-def is_coroutine_function(function: Any) -> bool:
-    """Whether calling it returns a coroutine; looks through partials, bound methods and callables."""
-    return bool(_flags(function) & COROUTINE) or _marked(function)
-
-
 def name_of(function: Any) -> str:
     """Return `module.qualname`; of the type, for a callable object."""
     while isinstance(function, partial):
@@ -237,27 +230,10 @@ def _refuse(function: Any) -> None:
         raise ConfigurationError(
             "function", function, "a function, method, coroutine function, partial or callable object"
         )
-    if _flags(function) & (GENERATOR | ASYNC_GENERATOR):
+    if is_generator_function(function):
         raise ConfigurationError(
             "function", function, "no generator function: it runs while it is iterated; decorate what fetches one item"
         )
-
-
-def _flags(function: Any) -> int:
-    """Return the code flags of what will run in the end."""
-    while not hasattr(function, "__code__"):
-        if isinstance(function, partial):
-            function = function.func
-        else:
-            function = getattr(function, "__func__", None) or type(function).__dict__.get("__call__")
-        if function is None or type(function).__name__ in {"wrapper_descriptor", "method-wrapper"}:
-            return 0
-    return int(function.__code__.co_flags)
-
-
-def _marked(function: Any) -> bool:
-    """Whether it was marked by `inspect.markcoroutinefunction` (Python 3.12)."""
-    return hasattr(function, "_is_coroutine_mark")
 
 
 def is_decorable(value: Any) -> bool:

@@ -98,6 +98,26 @@ class CallTimeout(ExecutionError, TimeoutError):
         self.scope = scope
 
 
+class RetryNow(ExecutionError):
+    """For your function to raise: try again, whatever the retry's conditions say, after `after` seconds.
+
+    Limits, budget and deadline hold. When none is left, the caller gets `error` if given, else this.
+    """
+
+    def __init__(self, error: Exception | None = None, *, after: float = 0.0) -> None:
+        super().__init__(*(() if error is None else (error,)))
+        self.error = error
+        self.after = after
+
+
+class DoNotRetry(ExecutionError):
+    """For your function to raise: do not try again. The caller gets `error` if given, else this."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__(*(() if error is None else (error,)))
+        self.error = error
+
+
 class CacheError(ExecutionError):
     """A cache could not do what was asked of it."""
 

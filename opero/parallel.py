@@ -7,9 +7,10 @@ import sys
 from functools import update_wrapper
 
 from opero import clock
-from opero.decorators import decorate, is_coroutine_function, is_decorable
+from opero.decorators import decorate, is_decorable
 from opero.drivers.blocking import run
 from opero.errors import ConfigurationError, MapError, WorkerLost
+from opero.kinds import is_coroutine_function
 from opero.policy import choice, whole
 from opero.signals import OUTCOME, SECONDS, Event, Metric, Signals
 

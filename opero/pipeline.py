@@ -159,6 +159,7 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
     try:
         result = await next(call)
     except Exception as error:
+        await call.judge(error)
         late = isinstance(error, CallTimeout) and error.operation == call.operation.name
         _settle(call, attempt, "timeout" if late else "retryable" if call.retryable(error) else "fatal", error)
         raise

@@ -1,14 +1,20 @@
-"""How long to wait before a retry: `delay(n, previous, error)` in seconds, `n` counting retries from 1."""
+"""How long to wait before a retry: `delay(n, previous, outcome)` in seconds, `n` counting retries from 1.
+
+`previous` is the last delay, 0 at first; `outcome` the error, or the unwanted result.
+"""
 
 from __future__ import annotations
 
-from opero import forks
+from opero import clock, conditions, forks, responses
+from opero.errors import ConfigurationError
 from opero.policy import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, TypeAlias
+
+    WaitLike: TypeAlias = "Wait | float | Callable[[int, Any], float]"
 
 
 class _Randomness:
@@ -49,8 +55,8 @@ class Wait:
 
     jittered = False  # draws its own randomness, and wants no jitter on top
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
-        """Seconds before the n-th retry; `previous` is the last delay, 0 at first."""
+    def delay(self, n: int, previous: float, outcome: object) -> float:
+        """Seconds before the n-th retry."""
         raise NotImplementedError
 
     def steps(self) -> int | None:
@@ -72,7 +78,7 @@ class exponential(Wait):  # noqa: N801 - read as waits.exponential(0.1, 30)
         self.high = number("high", high, low=self.low)
         self.factor = number("factor", factor, low=1)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
+    def delay(self, n: int, previous: float, outcome: object) -> float:
         if self.low == 0:
             return 0.0
         try:
@@ -89,7 +95,7 @@ class linear(Wait):  # noqa: N801
         self.high = number("high", high, low=self.low)
         self.step = self.low if step is None else number("step", step, low=0)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
+    def delay(self, n: int, previous: float, outcome: object) -> float:
         return min(self.high, self.low + (n - 1) * self.step)
 
 
@@ -100,7 +106,7 @@ class fibonacci(Wait):  # noqa: N801
         self.low = number("low", low, low=0)
         self.high = number("high", high, low=self.low)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
+    def delay(self, n: int, previous: float, outcome: object) -> float:
         current, following = 1, 1
         for _ in range(n - 1):
             current, following = following, current + following
@@ -115,7 +121,7 @@ class constant(Wait):  # noqa: N801
     def __init__(self, seconds: float = 0.1) -> None:
         self.seconds = number("seconds", seconds, low=0)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
+    def delay(self, n: int, previous: float, outcome: object) -> float:
         return self.seconds
 
 
@@ -131,7 +137,7 @@ class decorrelated_jitter(Wait):  # noqa: N801
         self.low = number("low", low, low=0)
         self.high = number("high", high, low=self.low)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
+    def delay(self, n: int, previous: float, outcome: object) -> float:
         return min(self.high, uniform(self.low, max(self.low, previous) * 3))
 
 
@@ -141,17 +147,31 @@ class sequence(Wait):  # noqa: N801
     def __init__(self, *delays: float) -> None:
         self.delays: Sequence[float] = tuple(number("delays", delay, low=0) for delay in delays) or (0.0,)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
+    def delay(self, n: int, previous: float, outcome: object) -> float:
         return self.delays[min(n, len(self.delays)) - 1]
 
     def steps(self) -> int | None:
         return len(self.delays)
 
 
+class between(Wait):  # noqa: N801
+    """An even draw between two bounds."""
+
+    jittered = True
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low = number("low", low, low=0)
+        self.high = number("high", high, low=self.low)
+
+    def delay(self, n: int, previous: float, outcome: object) -> float:
+        return uniform(self.low, self.high)
+
+
 class retry_after(Wait):  # noqa: N801
     """What the service asked for, `otherwise` where it did not ask; never more than `high`.
 
-    Reads `error.retry_after`, or the `Retry-After` header of `error.response`, in seconds.
+    Reads `.retry_after` of the outcome, or the `Retry-After` header, in seconds or as an HTTP date, of errors and
+    responses of httpx, requests, aiohttp and urllib.
     """
 
     jittered = True
@@ -160,15 +180,64 @@ class retry_after(Wait):  # noqa: N801
         self.otherwise = otherwise or exponential()
         self.high = number("high", high, low=0)
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
-        asked: Any = getattr(error, "retry_after", None)
-        if asked is None:
-            asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After")
-        try:
-            return min(self.high, max(0.0, float(asked)))
-        except (TypeError, ValueError):
-            delay = self.otherwise.delay(n, previous, error)
-            return delay if self.otherwise.jittered else uniform(0, delay)
+    def delay(self, n: int, previous: float, outcome: object) -> float:
+        asked = responses.retry_after(outcome, clock.wall())
+        if asked is not None:
+            return min(self.high, asked)
+        return _full(self.otherwise, n, previous, outcome)
+
+
+class by_error(Wait):  # noqa: N801
+    """A wait for each class of errors, the first match: `by_error({Throttled: constant(5)}, otherwise=linear())`."""
+
+    jittered = True
+
+    def __init__(self, waits: Mapping[Any, WaitLike], otherwise: Wait | None = None) -> None:
+        self.entries = tuple((conditions.of("by_error", key), waiting("by_error", wait)) for key, wait in waits.items())
+        self.otherwise = otherwise or exponential()
+
+    def delay(self, n: int, previous: float, outcome: object) -> float:
+        for matches, wait in self.entries:
+            if isinstance(outcome, BaseException) and matches(outcome):
+                return _full(wait, n, previous, outcome)
+        return _full(self.otherwise, n, previous, outcome)
+
+
+class summed(Wait):  # noqa: N801
+    """The sum of several waits: `summed(constant(1), between(0, 0.5))`."""
+
+    def __init__(self, *waits: WaitLike) -> None:
+        self.waits = tuple(waiting("summed", wait) for wait in waits)
+        self.jittered = any(wait.jittered for wait in self.waits)
+
+    def delay(self, n: int, previous: float, outcome: object) -> float:
+        return sum(wait.delay(n, previous, outcome) for wait in self.waits)
+
+
+def waiting(field: str, value: Any) -> Wait:
+    """Make a wait of what a user may write for one: a strategy, seconds, or `function(n, outcome)` asked each time."""
+    if isinstance(value, Wait):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return constant(value)
+    if callable(value) and not isinstance(value, type):
+        return _Asked(value)
+    raise ConfigurationError(field, value, "a strategy of opero.waits, seconds, or a function of (n, outcome)")
+
+
+def _full(wait: Wait, n: int, previous: float, outcome: object) -> float:
+    delay = wait.delay(n, previous, outcome)
+    return delay if wait.jittered else uniform(0, delay)
+
+
+class _Asked(Wait):
+    jittered = True
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def delay(self, n: int, previous: float, outcome: object) -> float:
+        return number("wait", self.function(n, outcome), low=0)
 
 
 class _Chain(Wait):
@@ -177,11 +246,11 @@ class _Chain(Wait):
         self.then = then
         self.jittered = first.jittered and then.jittered
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
+    def delay(self, n: int, previous: float, outcome: object) -> float:
         steps = self.first.steps()
         if steps is None or n <= steps:
-            return self.first.delay(n, previous, error)
-        return self.then.delay(n - steps, previous, error)
+            return self.first.delay(n, previous, outcome)
+        return self.then.delay(n - steps, previous, outcome)
 
     def steps(self) -> int | None:
         first, then = self.first.steps(), self.then.steps()

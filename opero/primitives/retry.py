@@ -1,27 +1,39 @@
 """Retry: call again after a failure that may pass by itself.
 
-1. `retries` counts calls after the first; each waits `wait`, spread by `jitter`.
-2. What `on` does not match passes through at once. Refusals by Opero itself are not retried unless named.
+1. `retries` counts calls after the first; each waits `wait`, spread by `jitter`. `stop` may end it sooner.
+2. What `on` does not match passes through at once. Refusals by Opero itself are not retried unless named. The function
+   has the last word: `RetryNow` is always retried, `DoNotRetry` never. `strategies` come before `on`.
 3. A wait that would end after the deadline is not begun: the last error is raised instead, with reason `deadline`.
-4. When retries are used up the user's own error passes through, with a note; an unwanted result is returned.
+4. What an inner decorated function retried to its end is not retried again, unless `nested=True`: three functions of
+   three attempts each make three calls to a service that is down, not 27.
+5. With a budget a token is reserved before the wait; it comes back when the retry succeeds, or never begins.
+6. When retries are used up the user's own error passes through, with a note; an unwanted result is returned.
+7. A generator is retried until it yielded its first item; with `generator="restart"` also later, from its first item.
 """
 
 from __future__ import annotations
 
+import os
+from _contextvars import ContextVar
+
 from opero import conditions, waits
-from opero.errors import ConfigurationError
-from opero.policy import Fragment, Policy, choice, whole
+from opero.errors import ConfigurationError, DoNotRetry, RetryNow
+from opero.kinds import is_coroutine_function
+from opero.policy import Fragment, Policy, choice, optional, whole
 from opero.signals import REJECTIONS, SECONDS, Event, Metric, Signals
+from opero.strategies import RETRY, ROTATE, Strategies, Strategy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from opero.call import Call, Layer, Next
     from opero.conditions import Condition, ConditionLike
+    from opero.stops import Reached
 
 JITTERS = ("full", "equal", "none")
+GENERATOR = ("first", "restart")
 
 SCHEDULED = Event(
     "opero.retry.scheduled", "info", "Another attempt follows after `delay` seconds.", ("attempt", "delay", "error")
@@ -30,15 +42,27 @@ SUCCEEDED = Event("opero.retry.succeeded", "info", "An attempt after the first o
 EXHAUSTED = Event(
     "opero.retry.exhausted", "error", "No attempt is left, or no time for one.", ("attempts", "reason", "error")
 )
+NESTED = Event(
+    "opero.retry.nested",
+    "info",
+    "Not retried: a decorated function inside had retried it to the end.",
+    ("attempts", "inner", "error"),
+)
 DELAY = Metric("opero.retry.delay", "histogram", "s", "How long retries waited.", buckets=SECONDS)
-SIGNALS = Signals("retry", (SCHEDULED, SUCCEEDED, EXHAUSTED), (DELAY,), ("deadline",))
+SIGNALS = Signals("retry", (SCHEDULED, SUCCEEDED, EXHAUSTED, NESTED), (DELAY,), ("deadline",))
+
+GAVE_UP = "_opero_gave_up"  # on an error: process, time, operation and number of the call that retried it to its end
+_gave_up: ContextVar[int] = ContextVar("opero.gave_up", default=0)
 
 
 class Retry(Policy):
     """Call again after a failure.
 
-    `wait` is a strategy of `opero.waits`; with `jitter="full"` a wait of w becomes an even draw from 0 to w, with
-    "equal" from w/2 to w. `on` says which errors are retried, `on_result` which results. Holds no state.
+    `retries` None means as often as `stop`, a rule of `opero.stops`, allows. `wait` is a strategy of `opero.waits`,
+    seconds, or `function(n, outcome)`; with `jitter="full"` a wait of w becomes an even draw from 0 to w, with "equal"
+    from w/2 to w. `on` says which errors are retried, and which results where its condition speaks of them; `on_result`
+    is a predicate on the result; both may be coroutine functions around a coroutine function. `strategies` maps error
+    classes to a `Strategy`. `budget` is a `RetryBudget`, or its ratio. Holds no state but the budget's.
 
     Example:
         >>> Retry(retries=5, on=(ConnectionError, TimeoutError)).retries
@@ -51,87 +75,210 @@ class Retry(Policy):
     reads_arguments = False
     SIGNALS = SIGNALS
 
-    retries: int
+    retries: int | None
     wait: waits.Wait
     jitter: str
     on: ConditionLike
     on_result: Callable[[Any], object] | None
-    matches: Condition
+    stop: Reached | None
+    nested: bool
+    generator: str
+    condition: Condition
+    is_async: bool
+    table: Strategies
 
     def __init__(
         self,
-        retries: int = 3,
+        retries: int | None = 3,
         *,
-        wait: waits.Wait | None = None,
+        wait: waits.WaitLike | None = None,
         jitter: str = "full",
         on: ConditionLike = Exception,
         on_result: Callable[[Any], object] | None = None,
+        stop: Reached | None = None,
+        strategies: Mapping[Any, Strategy | str] | None = None,
+        nested: bool = False,
+        generator: str = "first",
+        name: str | None = None,
     ) -> None:
-        if wait is not None and not isinstance(wait, waits.Wait):
-            raise ConfigurationError("wait", wait, "a strategy of opero.waits")
         if on_result is not None and not callable(on_result):
             raise ConfigurationError("on_result", on_result, "a predicate on the result, or None")
-        conditions.of("on", on)
+        if stop is not None and not callable(stop):
+            raise ConfigurationError("stop", stop, "a rule of opero.stops, or a function of (attempts, elapsed, delay)")
+        if retries is None and stop is None:
+            raise ConfigurationError("retries", retries, "a whole number, 0 or more; None only with stop=")
         self._freeze(
-            retries=whole("retries", retries, low=0),
-            wait=wait or waits.exponential(),
+            retries=optional(whole, "retries", retries, low=0),
+            wait=waits.exponential() if wait is None else waits.waiting("wait", wait),
             jitter=choice("jitter", jitter, JITTERS),
             on=on,
             on_result=on_result,
+            stop=stop,
+            strategies=strategies,
+            nested=choice("nested", nested, (True, False)),
+            generator=choice("generator", generator, GENERATOR),
+            name=name,
         )
         self.start()
 
     def start(self) -> None:
-        self.__dict__["matches"] = conditions.of("on", self.on)
+        condition = conditions.of("on", self.on, awaits=True)
+        if self.on_result is not None:
+            on_result = self.on_result
+            condition |= on_result if isinstance(on_result, conditions.Condition) else conditions.result(on_result)
+        self.__dict__.update(
+            condition=condition,
+            is_async=condition.is_async,
+            table=Strategies(self.settings["strategies"]),
+        )
 
     def attach(self, function: Callable[..., Any]) -> Layer:
+        if self.is_async and not is_coroutine_function(function):
+            raise ConfigurationError("on", self.condition, "a plain predicate: the function is no coroutine function")
         return self.layer
 
     def fragment(self) -> Fragment | None:
-        return Fragment() if self.on_result is None else None
+        return Fragment() if self.condition.on_result is None and not self.is_async else None
 
-    def delay(self, n: int, previous: float, error: BaseException | None) -> float:
+    def delay(self, n: int, previous: float, outcome: object, wait: waits.Wait | None = None) -> float:
         """Seconds before the n-th retry."""
-        delay = self.wait.delay(n, previous, error)
-        if self.wait.jittered or self.jitter == "none":
+        wait = wait or self.wait
+        delay = wait.delay(n, previous, outcome)
+        if wait.jittered or self.jitter == "none":
             return delay
         return waits.uniform(delay / 2 if self.jitter == "equal" else 0.0, delay)
 
+    def strategy(self, error: BaseException) -> Strategy | None:
+        """Return what `strategies` say about an error."""
+        return self.table.of(error)
+
+    def matches(self, error: BaseException) -> bool:
+        """Whether an error is to be retried."""
+        said = self._said(error)
+        return self.condition(error) if said is None else said
+
+    async def judge(self, error: BaseException) -> bool:
+        """Say the same where the condition is a coroutine function."""
+        said = self._said(error)
+        return await self.condition.judge(error) if said is None else said
+
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Try until it succeeds, cannot succeed, or may not go on."""
-        tries, delay = 0, 0.0
+        tries = _Tries(self, call)
         while True:
-            tries += 1
+            tries.made += 1
             try:
                 result = await next(call)
             except Exception as error:
-                if not call.retryable(error):
-                    raise
-                planned = self._plan(call, tries, delay, error)
-                if planned is None:
+                await call.judge(error)
+                if not tries.go_on(error):
+                    if isinstance(error, DoNotRetry | RetryNow) and error.error is not None:
+                        raise error.error from None
                     raise
             else:
-                if self.on_result is None or not self.on_result(result):
-                    if tries > 1:
-                        call.emit(SUCCEEDED, attempts=tries)
+                if not await self.condition.unwanted(result):
+                    tries.succeed()
                     return result
-                planned = self._plan(call, tries, delay, None)
-                if planned is None:
+                if not tries.schedule(result, None):
                     return result
-            delay = call.record.delay = planned
-            await call.runtime.sleep(delay)
+            await tries.wait()
 
-    def _plan(self, call: Call, tries: int, previous: float, error: Exception | None) -> float | None:
-        name = type(error).__name__ if error else ""
-        if tries > self.retries:
-            if self.retries:
-                call.emit(EXHAUSTED, attempts=tries, reason="attempts", error=name)
-            return None
-        delay = self.delay(tries, previous, error)
+    def _said(self, error: BaseException) -> bool | None:
+        if isinstance(error, DoNotRetry | RetryNow):
+            return isinstance(error, RetryNow)
+        strategy = self.strategy(error)
+        return None if strategy is None else strategy.action in {RETRY, ROTATE}
+
+
+class _Tries:
+    """How far one call has come."""
+
+    __slots__ = ("call", "counts", "delay", "made", "policy", "reserved")
+
+    def __init__(self, policy: Retry, call: Call) -> None:
+        self.policy = policy
+        self.call = call
+        self.made = 0
+        self.delay = 0.0
+        self.reserved = 0.0  # tokens of the budget for the attempt that comes, or runs
+        self.counts: dict[Strategy | None, int] = {}
+
+    def go_on(self, error: Exception) -> bool:
+        """Whether another attempt follows this error."""
+        call = self.call
+        if not call.retryable(error):
+            if call.deadline is not None and call.deadline.hit and self.made > 1:
+                _mark(call, error)
+            return False
+        inner = None if self.policy.nested else _retried_inside(call, error)
+        if inner is not None:
+            call.emit(NESTED, attempts=self.made, inner=inner, error=type(error).__name__)
+            return False
+        if self.schedule(error, error):
+            return True
+        _mark(call, error)
+        return False
+
+    def schedule(self, outcome: object, error: Exception | None) -> bool:
+        """Plan the next attempt, or say why there is none."""
+        call, name = self.call, type(error).__name__ if error else ""
+        strategy = None if error is None else self.policy.strategy(error)
+        reason = self._refusal(strategy, outcome)
+        if reason is not None:
+            if reason == "deadline":
+                call.operation.book.add(REJECTIONS, ("retry", reason))
+            if self.policy.retries != 0:
+                call.emit(EXHAUSTED, attempts=self.made, reason=reason, error=name)
+            return False
+        call.operation.book.observe(DELAY, (), self.delay)
+        call.emit(SCHEDULED, attempt=self.made + 1, delay=self.delay, error=name)
+        return True
+
+    def succeed(self) -> None:
+        """Say that it took more than one attempt."""
+        if self.made > 1:
+            self.call.emit(SUCCEEDED, attempts=self.made)
+
+    async def wait(self) -> None:
+        """Wait for the next attempt."""
+        self.call.record.delay = self.delay
+        await self.call.runtime.sleep(self.delay)
+
+    def _refusal(self, strategy: Strategy | None, outcome: object) -> str | None:
+        policy, call = self.policy, self.call
+        own = strategy if strategy is not None and strategy.limit is not None else None
+        limit = policy.retries if own is None else own.limit
+        self.counts[own] = self.counts.get(own, 0) + 1
+        if limit is not None and self.counts[own] > limit:
+            return "attempts"
+        wait = None if strategy is None else strategy.wait
+        delay = outcome.after if isinstance(outcome, RetryNow) else policy.delay(self.made, self.delay, outcome, wait)
+        if policy.stop is not None and policy.stop(self.made, call.runtime.now() - call.record.started, delay):
+            return "stop"
         if not call.time_for(delay):
-            call.operation.book.add(REJECTIONS, ("retry", "deadline"))
-            call.emit(EXHAUSTED, attempts=tries, reason="deadline", error=name)
-            return None
-        call.operation.book.observe(DELAY, (), delay)
-        call.emit(SCHEDULED, attempt=tries + 1, delay=delay, error=name)
-        return delay
+            return "deadline"
+        self.delay = delay
+        return None
+
+
+def _mark(call: Call, error: Exception) -> None:
+    """Let an outer retry know that this error was retried to its end."""
+    error.__dict__[GAVE_UP] = (os.getpid(), call.runtime.now(), call.operation.name, call.record.id)
+    _gave_up.set(call.record.id)
+
+
+def _retried_inside(call: Call, error: BaseException) -> str | None:
+    """Return the operation that retried this error to its end within this call.
+
+    A mark older than this call is of an earlier one. One of the same operation is inside only if this context saw it:
+    an error object that two tasks raise, as mocks do, says nothing about the other's call.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        inner = [_retried_inside(call, each) for each in error.exceptions]
+        return inner[0] if all(inner) else None
+    for each in conditions.chain(error):
+        process, at, operation, number = each.__dict__.get(GAVE_UP, (0, 0.0, "", 0))
+        ours = operation != call.operation.name or _gave_up.get() == number
+        if process and (process != os.getpid() or (at > call.record.started and ours)):
+            return str(operation)
+    return None

@@ -158,6 +158,102 @@ def an_unwanted_result_is_retried_and_returned_at_last(w):
     assert _stats(f, ok=1, attempts=2)
 
 
+def a_condition_may_speak_of_errors_and_results(w):
+    f = w.decorate([OSError(), None, 7], retries=3, retry_on=OSError | o.conditions.result(lambda r: r is None))
+    assert w.call(f)[0] == 7
+    assert _stats(f, attempts=3, retries=2)
+
+
+def what_the_function_says_goes_before_what_the_conditions_say(w):
+    mine = OSError("mine")
+    f = w.decorate([o.RetryNow(after=4), o.DoNotRetry(mine), 7], retries=3, retry_on=OSError)
+    answer, took = w.call(f)
+    assert answer is mine
+    assert took == 4
+    assert len(o.attempts(mine)) == 2
+    f = w.decorate([o.RetryNow(mine), o.RetryNow(mine)], retries=1)
+    assert w.call(f) == (mine, 0)
+    f = w.decorate([o.DoNotRetry(), 7], retries=1)
+    assert isinstance(w.call(f)[0], o.DoNotRetry)
+
+
+def each_class_of_errors_has_its_own_limit_and_wait(w):
+    table = {KeyError: o.Strategy(limit=2, wait=10), ValueError: "raise", OSError: o.Strategy(wait=1)}
+    policy = o.Retry(1, on=ArithmeticError, jitter="none", strategies=table)
+    f = w.decorate([KeyError(), KeyError(), OSError(), 7], policies=[policy])
+    assert w.call(f) == (7, 21)
+    f = w.decorate([KeyError(), KeyError(), KeyError("third"), 7], policies=[policy])
+    error, took = w.call(f)
+    assert (str(error), took) == ("'third'", 20)
+    f = w.decorate([ValueError(), 7], policies=[policy])
+    assert isinstance(w.call(f)[0], ValueError)
+
+
+def a_stop_ends_it_sooner(w):
+    for stop, attempts in ((o.stops.attempts(2), 2), (o.stops.elapsed(10), 4), (o.stops.before(10), 3)):
+        f = w.decorate([OSError()] * 9, policies=[o.Retry(None, wait=4, jitter="none", stop=stop)])
+        w.call(f)
+        assert len(w.calls) == attempts
+        assert w.heard[-1].fields["reason"] == "stop"
+
+
+def what_an_inner_function_gave_up_is_not_retried_again(w):
+    outer, middle, leaf = _three_levels(w)
+    error, _ = w.call(outer)
+    assert (type(error), len(w.calls)) == (OSError, 3)
+    assert [e.fields["inner"] for e in w.heard if e.name == "opero.retry.nested"] == ["leaf", "leaf"]
+    assert [f.opero.stats()["attempts"] for f in (outer, middle, leaf)] == [1, 1, 3]
+
+
+def the_nested_guard_sees_through_wrapped_errors_and_can_be_off(w):
+    outer, _, _ = _three_levels(w, wrap=True)
+    assert isinstance(w.call(outer)[0], RuntimeError)
+    assert len(w.calls) == 3
+    outer, _, _ = _three_levels(w, nested=True)
+    w.call(outer)
+    assert len(w.calls) == 27
+
+
+def an_error_object_raised_by_call_after_call_is_retried_each_time(w):
+    same = OSError()
+    f = w.decorate([same] * 9, retries=2)
+    for _ in range(3):
+        assert w.call(f)[0] is same
+    assert len(w.calls) == 9
+
+
+def _three_levels(w, *, nested=False, wrap=False):
+    def down(function, name):
+        policy = o.Retry(2, wait=1, jitter="none", nested=nested)
+
+        if w.driver == "aio":
+
+            async def level(value=None):
+                try:
+                    return await function(value)
+                except OSError as error:
+                    raise (RuntimeError("wrapped") if wrap else error) from (error if wrap else None)
+
+        else:
+
+            def level(value=None):
+                try:
+                    return function(value)
+                except OSError as error:
+                    raise (RuntimeError("wrapped") if wrap else error) from (error if wrap else None)
+
+        return o.opero(policy, name=name)(level)
+
+    fused.enabled = w.speed == "fast"
+    try:
+        leaf = w.decorate([OSError() for _ in range(99)], retries=2, min_delay=1, jitter="none", name="leaf")
+        fused.enabled = w.speed == "fast"
+        middle = down(leaf, "middle")
+        return down(middle, "outer"), middle, leaf
+    finally:
+        fused.enabled = True
+
+
 def a_retry_that_has_no_time_left_is_not_begun(w):
     f = w.decorate([ConnectionError(), 7], retries=3, jitter="none", min_delay=5, timeout=2.0)
     error, took = w.call(f)

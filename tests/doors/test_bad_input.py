@@ -5,7 +5,7 @@ import math
 import pytest
 
 import opero as o
-from opero import opero, opmap, waits
+from opero import conditions, opero, opmap, waits
 
 
 def plain(x):
@@ -46,7 +46,15 @@ def test_a_wrong_keyword_names_field_and_value_and_what_is_allowed(field, value)
 
 
 POLICIES = [
-    (lambda: o.Retry(-1), "retries"), (lambda: o.Retry(wait=3), "wait"), (lambda: o.Retry(jitter=""), "jitter"),
+    (lambda: o.Retry(-1), "retries"), (lambda: o.Retry(wait="3"), "wait"), (lambda: o.Retry(jitter=""), "jitter"),
+    (lambda: o.Retry(None), "retries"), (lambda: o.Retry(wait=-1), "seconds"), (lambda: o.Retry(wait=True), "wait"),
+    (lambda: o.Retry(stop=3), "stop"), (lambda: o.Retry(nested="no"), "nested"),
+    (lambda: o.Retry(generator="never"), "generator"), (lambda: o.Retry(strategies=[OSError]), "strategies"),
+    (lambda: o.Retry(strategies={OSError: "ignore"}), "action"), (lambda: o.Strategy(limit=-1), "limit"),
+    (lambda: o.Strategy(wait="long"), "wait"), (lambda: o.CircuitBreaker(ignore=coroutine), "ignore"),
+    (lambda: o.stops.attempts(0), "attempts"), (lambda: o.stops.elapsed(-1), "elapsed"),
+    (lambda: o.stops.before(math.nan), "before"), (conditions.status, "status"),
+    (lambda: conditions.status(4290), "status"), (lambda: conditions.result(5), "result"),
     (lambda: o.Retry(on="OSError"), "on"), (lambda: o.Retry(on_result=1), "on_result"), (o.Timeout, "Timeout"),
     (lambda: o.Timeout(1, attempt=1), "Timeout"),
     (lambda: o.CircuitBreaker(failure_ratio=0), "failure_ratio"),
@@ -70,6 +78,11 @@ def test_a_wrong_policy_names_its_field(make, field):
     with pytest.raises(o.ConfigurationError, match=f"{field} takes ") as caught:
         make()
     assert caught.value.field == field
+
+
+def test_an_asynchronous_condition_around_a_plain_function_is_refused():
+    with pytest.raises(o.ConfigurationError, match="plain predicate"):
+        opero(o.Retry(on=coroutine))(plain)
 
 
 def test_policies_are_frozen():

@@ -1,5 +1,8 @@
 """Delays, conditions, and what stays as it was."""
 
+import asyncio
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,19 +54,33 @@ def test_a_seed_makes_draws_repeatable():
     waits.seed(None)
 
 
-class _Busy(Exception):
-    def __init__(self, header):
-        self.response = type("Response", (), {"headers": {"Retry-After": header}})()
+def test_a_wait_may_be_a_number_or_a_function_or_depend_on_the_error():
+    assert Retry(wait=2, jitter="none").delay(9, 0, None) == 2
+    assert Retry(wait=lambda n, outcome: n * 10).delay(3, 0, None) == 30
+    wait = waits.by_error({OSError: 7, KeyError: lambda n, _: n}, otherwise=waits.constant(1))
+    delays = [wait.delay(2, 0, error) for error in (ConnectionError(), KeyError(), ValueError(), "result")]
+    assert 0 <= delays[0] <= 7
+    assert delays[1] == 2
+    assert all(0 <= delay <= 1 for delay in delays[2:])
+    assert 3 <= waits.summed(3, waits.between(0, 1)).delay(1, 0, None) <= 4
 
 
-@pytest.mark.parametrize(("error", "delay"), [(_Busy("7"), 7), (_Busy("-3"), 0), (_Busy("9999"), 60)])
-def test_retry_after_is_what_the_service_asked_for_within_bounds(error, delay):
-    assert waits.retry_after().delay(1, 0, error) == delay
+@pytest.mark.parametrize("answer", [-1, float("nan"), float("inf"), "soon", None])
+def test_an_absurd_delay_of_the_users_function_is_said_not_slept(answer):
+    with pytest.raises(o.ConfigurationError, match="wait takes a number"):
+        Retry(wait=lambda n, outcome: answer).delay(1, 0, None)
 
 
-@pytest.mark.parametrize("error", [_Busy("soon"), _Busy(None), OSError(), None])
-def test_retry_after_falls_back_where_nothing_was_asked(error):
-    assert 0 <= waits.retry_after(waits.constant(5)).delay(1, 0, error) <= 5
+def test_stops_combine():
+    enough = o.stops.attempts(3) | (o.stops.elapsed(10) & o.stops.before(12))
+    verdicts = [enough(*state) for state in [(1, 0, 0), (3, 0, 0), (1, 10, 1), (1, 10, 3), (1, 9, 5)]]
+    assert verdicts == [False, True, False, True, False]
+    flag = threading.Event()
+    stop = o.stops.event(flag) | (lambda attempts, elapsed, delay: delay > 99)
+    assert (stop(1, 0, 0), stop(1, 0, 100)) == (False, True)
+    flag.set()
+    assert stop(1, 0, 0)
+    assert repr(enough) == "attempts(3) | (elapsed(10.0) & before(12.0))"
 
 
 def _chained():
@@ -88,10 +105,54 @@ def _chained():
         (Exception, o.CircuitOpenError("open"), False),
         (o.Rejected, o.CircuitOpenError("open"), True),
         (Exception, o.CallTimeout("late"), True),
+        (conditions.types(OSError, KeyError), KeyError(), True),
+        (conditions.not_types(OSError, KeyError), KeyError(), False),
+        (conditions.not_types(OSError), KeyError(), True),
+        (OSError | conditions.message("busy"), ValueError("busy"), True),
+        (OSError & conditions.message("busy"), ValueError("busy"), False),
+        (conditions.result(bool), OSError(), False),
+        (~conditions.cause(OSError), _chained(), False),
     ],
 )
 def test_a_condition_matches(condition, error, matches):
     assert conditions.of("on", condition)(error) is matches
+
+
+@pytest.mark.parametrize(
+    ("condition", "result", "unwanted"),
+    [
+        (conditions.result(bool), 1, True),
+        (~conditions.result(bool), 1, False),
+        (OSError | conditions.result(bool), 1, True),
+        (~(OSError | conditions.result(bool)), 0, False),
+        (conditions.result(bool) & conditions.result(callable), 1, False),
+        (conditions.of("x", OSError), 1, False),
+        (OSError & conditions.result(bool), 1, False),
+    ],
+)
+def test_a_condition_speaks_of_results_only_where_it_says_so(condition, result, unwanted):
+    assert asyncio.run(condition.unwanted(result)) is unwanted
+
+
+@given(st.recursive(st.sampled_from([False, True]), lambda x: st.tuples(st.sampled_from("&|~"), x, x), max_leaves=8))
+def test_conditions_follow_the_laws_of_logic_plain_and_awaited(tree):
+    async def yes(error):
+        return True
+
+    def build(node, leaf):
+        if isinstance(node, bool):
+            return conditions.of("x", leaf if node else ~conditions.of("x", leaf, awaits=True), awaits=True)
+        sign, left, right = node[0], build(node[1], leaf), build(node[2], leaf)
+        return left & right if sign == "&" else left | right if sign == "|" else ~left
+
+    def value(node):
+        if isinstance(node, bool):
+            return node
+        sign, left, right = node[0], value(node[1]), value(node[2])
+        return (left and right) if sign == "&" else (left or right) if sign == "|" else not left
+
+    assert build(tree, Exception)(OSError()) is value(tree)
+    assert asyncio.run(build(tree, yes).judge(OSError())) is value(tree)
 
 
 def test_a_note_is_not_repeated_when_an_error_is_raised_again():

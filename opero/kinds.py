@@ -1,0 +1,38 @@
+"""What kind of function it is: plain, coroutine function, generator, async generator. Looks through what wraps it."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+COROUTINE, GENERATOR, ASYNC_GENERATOR = 0x80, 0x20, 0x200  # inspect's flags, without importing inspect
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Whether calling it returns a coroutine; looks through partials, bound methods and callables."""
+    return bool(_flags(function) & COROUTINE) or hasattr(function, "_is_coroutine_mark")  # markcoroutinefunction, 3.12
+
+
+def is_generator_function(function: Any) -> bool:
+    """Whether calling it returns a generator, plain or asynchronous."""
+    return bool(_flags(function) & (GENERATOR | ASYNC_GENERATOR))
+
+
+def is_async_generator_function(function: Any) -> bool:
+    """Whether calling it returns an asynchronous generator."""
+    return bool(_flags(function) & ASYNC_GENERATOR)
+
+
+def _flags(function: Any) -> int:
+    """Return the code flags of what will run in the end."""
+    from functools import partial
+
+    while not hasattr(function, "__code__"):
+        if isinstance(function, partial):
+            function = function.func
+        else:
+            function = getattr(function, "__func__", None) or type(function).__dict__.get("__call__")
+        if function is None or type(function).__name__ in {"wrapper_descriptor", "method-wrapper"}:
+            return 0
+    return int(function.__code__.co_flags)

@@ -1,0 +1,62 @@
+"""What an HTTP answer says: its status, and when to come back.
+
+Reads errors and responses of httpx, requests, aiohttp and urllib by the attributes they share.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HEADER = "Retry-After"
+
+
+def status(outcome: object) -> int | None:
+    """Return the HTTP status of a response, or of an error that carries one."""
+    for holder in (outcome, getattr(outcome, "response", None)):
+        for name in ("status_code", "status", "code"):
+            value = getattr(holder, name, None)
+            if isinstance(value, int) and 100 <= value < 600:
+                return int(value)
+    return None
+
+
+def retry_after(outcome: object, wall: float) -> float | None:
+    """Return after how many seconds to come back: its `.retry_after`, else its header, in seconds or as an HTTP date.
+
+    `wall` is the time now, as Unix time. A date that is past means 0.
+    """
+    own = getattr(outcome, "retry_after", None)
+    if own is not None:
+        return _seconds(own, wall)
+    for holder in (outcome, getattr(outcome, "response", None)):
+        headers: Any = getattr(holder, "headers", None)
+        for name in (HEADER, HEADER.lower()) if hasattr(headers, "get") else ():
+            found = headers.get(name)
+            if found is not None:
+                return _seconds(found, wall)
+    return None
+
+
+def _seconds(value: object, wall: float) -> float | None:
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return _until(value, wall) if isinstance(value, str) else None
+    return max(0.0, seconds) if isfinite(seconds) else None
+
+
+def _until(date: str, wall: float) -> float | None:
+    """Seconds until an HTTP date; a date without a zone is in GMT (RFC 9110, 5.6.7)."""
+    from email.utils import mktime_tz, parsedate_tz
+
+    parsed = parsedate_tz(date)
+    if parsed is None:
+        return None
+    try:
+        return max(0.0, mktime_tz((*parsed[:9], parsed[9] or 0)) - wall)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,97 @@
+"""When to stop trying, besides the number of retries; `&` and `|` combine them.
+
+A stop is asked after a failed attempt: `stop(attempts, elapsed, delay)` gets how many attempts were made, the seconds
+since the call began, and the seconds the next one would have to wait.
+"""
+
+from __future__ import annotations
+
+from opero.policy import number, whole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    class Flag(Protocol):
+        """A `threading.Event`, an `asyncio.Event`, or alike."""
+
+        def is_set(self) -> bool: ...
+
+    Reached = Callable[[int, float, float], object]
+
+
+class Stop:
+    """Base of the rules."""
+
+    def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
+        """Whether to give up."""
+        raise NotImplementedError
+
+    def __or__(self, other: Reached) -> Stop:
+        return _Any(self, other)
+
+    def __and__(self, other: Reached) -> Stop:
+        return _All(self, other)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.__dict__.values()))})"
+
+
+class attempts(Stop):  # noqa: N801 - read as stops.attempts(5)
+    """After so many attempts, the first one counted."""
+
+    def __init__(self, count: int) -> None:
+        self.count = whole("attempts", count, low=1)
+
+    def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
+        return attempts >= self.count
+
+
+class elapsed(Stop):  # noqa: N801
+    """Once so many seconds have passed. The last wait may end later: 9 s passed, a wait of 5 s, and 10 s become 14."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = number("elapsed", seconds, low=0)
+
+    def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
+        return elapsed >= self.seconds
+
+
+class before(Stop):  # noqa: N801
+    """When the next wait would end after so many seconds: no attempt begins later than that."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = number("before", seconds, low=0)
+
+    def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
+        return elapsed + delay > self.seconds
+
+
+class event(Stop):  # noqa: N801
+    """When an event is set, such as one that says the program shuts down. It does not end a wait that has begun."""
+
+    def __init__(self, flag: Flag) -> None:
+        self.flag = flag
+
+    def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
+        return self.flag.is_set()
+
+
+class _Any(Stop):
+    def __init__(self, *rules: Reached) -> None:
+        self.rules = rules
+
+    def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
+        return any(rule(attempts, elapsed, delay) for rule in self.rules)
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.rules))
+
+
+class _All(_Any):
+    def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
+        return all(rule(attempts, elapsed, delay) for rule in self.rules)
+
+    def __repr__(self) -> str:
+        return f"({' & '.join(map(repr, self.rules))})"
