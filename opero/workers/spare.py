@@ -67,12 +67,12 @@ class _Threads:
         """The threads stayed in the parent."""
         self._lock = allocate_lock()
         self._idle: list[_Thread] = []
-        self._running: set[Job] = set()
+        self.running: set[Job] = set()
         self.abandoned: set[Job] = set()
 
     def start(self, job: Job) -> None:
         with self._lock:
-            self._running.add(job)
+            self.running.add(job)
             thread = self._idle.pop() if self._idle else None
         if thread is None:
             thread = _Thread()
@@ -82,14 +82,14 @@ class _Threads:
     def leave(self, job: Job) -> bool:
         """Whether the job still runs, and is abandoned now."""
         with self._lock:
-            if job in self._running:
+            if job in self.running:
                 self.abandoned.add(job)
                 return True
             return False
 
     def end(self, job: Job) -> None:
         with self._lock:
-            self._running.discard(job)
+            self.running.discard(job)
             self.abandoned.discard(job)
 
     def rest(self, thread: _Thread) -> None:
@@ -131,3 +131,8 @@ def start(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 def abandoned() -> int:
     """How many functions still run after their callers' timeouts."""
     return len(_threads.abandoned)
+
+
+def at_work() -> int:
+    """How many functions run, whether somebody waits for them or not."""
+    return len(_threads.running)
