@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from opero.events import correlation_id
+    from opero.objectives import SLO
     from opero.parallel import opmap
     from opero.primitives.arg_fallback import ArgFallback
     from opero.primitives.bulkhead import Bulkhead
@@ -58,6 +59,7 @@ _HOMES = {
     "Fallback": "primitives.fallback",
     "RateLimit": "primitives.rate_limit",
     "Retry": "primitives.retry",
+    "SLO": "objectives",
     "Timeout": "primitives.timeout",
     "Strategy": "strategies",
     "AllFailedError": "errors",
@@ -80,6 +82,7 @@ _HOMES = {
 _MODULES = ("conditions", "errors", "events", "stops", "testing", "waits")
 
 __all__ = [
+    "SLO",
     "AllFailedError",
     "ArgFallback",
     "Attempt",

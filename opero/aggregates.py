@@ -43,12 +43,13 @@ class Tally:
     `passed` are the distributions in which each of them counts as a 0: it did not wait at any gate.
     """
 
-    __slots__ = ("latency", "passed", "started", "total")
+    __slots__ = ("latency", "marks", "passed", "started", "total")
 
-    def __init__(self) -> None:
+    def __init__(self, marks: tuple[float, ...]) -> None:
         self.started = [0]
         self.total = [0.0]
-        self.latency = LatencyHistogram(SECONDS)
+        self.marks = marks
+        self.latency = LatencyHistogram(marks)
         self.passed: list[Key] = []
 
     def clear(self) -> None:
@@ -66,7 +67,7 @@ class Tally:
         amounts: list[tuple[Key, int]] = [(key, begun) for key in BEGUN] + [(key, ended) for key in ENDED]
         for key, amount in (*amounts, ((ACTIVE.name, ()), begun - ended)):
             sums[key] = sums.get(key, 0) + amount
-        _add(distributions, (DURATION.name, ("ok", "")), [*counts, seconds])
+        _add(distributions, (DURATION.name, ("ok", "")), [*self.latency.below(self.marks), seconds])
         _add(distributions, (ATTEMPT_DURATION.name, ("ok", "")), [*counts, seconds])
         _add(distributions, (CALL_ATTEMPTS.name, ("ok",)), [ended, *[0] * len(ATTEMPTS), ended])
         for key in self.passed:
@@ -76,11 +77,13 @@ class Tally:
 class Book:
     """The sums of one decorated function: counters, distributions, and latencies for percentiles.
 
-    A distribution is its bucket counts, the overflow, and the sum. Thread-safe.
+    A distribution is its bucket counts, the overflow, and the sum. `marks` are the bounds of the durations of calls:
+    the usual ones, and thresholds of its own. Thread-safe.
     """
 
-    def __init__(self) -> None:
-        self.tally = Tally()
+    def __init__(self, marks: tuple[float, ...] = SECONDS) -> None:
+        self.marks = marks
+        self.tally = Tally(marks)
         self._declared: tuple[Signals, ...] = ()
         self._expected: tuple[tuple[Metric, Attributes], ...] = ()
         self._errors: set[str] = set()
@@ -122,8 +125,8 @@ class Book:
         """Add a value to a distribution."""
         counts = self.distributions.get((metric.name, attributes))
         if counts is None:
-            counts = self.distributions.setdefault((metric.name, attributes), _empty(metric))
-        self._put(counts, bisect_left(metric.buckets, value), value)
+            counts = self.distributions.setdefault((metric.name, attributes), self._empty(metric))
+        self._put(counts, bisect_left(self.marks if metric is DURATION else metric.buckets, value), value)
         if metric is DURATION:
             index = self.tally.latency.index(value)
             self.latencies.setdefault(index, 0)
@@ -187,7 +190,7 @@ class Book:
         outcomes = {key[1][0]: sum(counts[:-1]) for key, counts in _of(DURATION, distributions, by=0)}
         made = sum(sum(counts[:-1]) for _, counts in _of(ATTEMPT_DURATION, distributions))
         rejected = sum(amount for (name, _), amount in sums.items() if name == REJECTIONS.name)
-        histogram = LatencyHistogram(SECONDS)
+        histogram = LatencyHistogram(self.marks)
         histogram.merge(latencies)
         p50, p95, p99 = histogram.quantiles((0.5, 0.95, 0.99))
         events = {key[1][0]: amount for key, amount in sums.items() if key[0] == EVENTS.name}
@@ -237,7 +240,7 @@ class Book:
         ]
         for metric, attributes in (*declared, *self._expected):
             if metric.type == "histogram":
-                distributions[metric.name, attributes] = _empty(metric)
+                distributions[metric.name, attributes] = self._empty(metric)
             else:
                 sums[metric.name, attributes] = 0
         for signals in self._declared:
@@ -245,9 +248,8 @@ class Book:
             sums.update(dict.fromkeys([(REJECTIONS.name, (signals.kind, reason)) for reason in signals.reasons], 0))
         return sums, distributions
 
-
-def _empty(metric: Metric) -> list[float]:
-    return [0.0] * (len(metric.buckets) + 2)
+    def _empty(self, metric: Metric) -> list[float]:
+        return [0.0] * (len(self.marks if metric is DURATION else metric.buckets) + 2)
 
 
 def _of(

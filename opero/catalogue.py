@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import warnings
+from _bisect import bisect_left
 from _thread import allocate_lock
 from _weakref import ref
 from collections import deque
 
 from opero import clock, events
 from opero.aggregates import Book
-from opero.signals import CALL, EVENTS, POLICY
+from opero.call import DURATION
+from opero.signals import CALL, EVENTS, POLICY, SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from opero.aggregates import Key
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     Samples = dict[tuple[str, ...], "float | list[float]"]
 
 _live: dict[int, tuple[ref[Operation], str, Book]] = {}
-_retired: dict[str, Book] = {}
+_retired: dict[tuple[str, tuple[float, ...]], Book] = {}
+_others: list[Callable[[], Iterable[Family]]] = []
 _gone: deque[int] = deque()  # filled by the garbage collector, which may run anywhere; emptied under the lock
 _lock = allocate_lock()
 _announced = False
@@ -33,12 +37,17 @@ ANNOUNCING = ("OPERO_METRICS_PORT",)  # environment variables by which observers
 class Family:
     """All series of one instrument: (operation, *attributes) → a number, or the bucket counts and the sum."""
 
-    __slots__ = ("attributes", "metric", "samples")
+    __slots__ = ("attributes", "marks", "metric", "samples")
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
         self.attributes = (CALL, *metric.attributes)
         self.samples: Samples = {}
+        self.marks: dict[str, tuple[float, ...]] = {}  # operations whose objectives brought bounds of their own
+
+    def bounds(self, operation: str) -> tuple[float, ...]:
+        """Return the upper bounds of an operation's buckets."""
+        return self.marks.get(operation, self.metric.buckets)
 
 
 def register(operation: Operation) -> None:
@@ -68,19 +77,29 @@ def snapshot() -> list[Family]:
     """Return everything there is to measure, by instrument."""
     with _lock:
         _sweep_locked()
-        books = [(name, book) for _, name, book in _live.values()] + list(_retired.items())
+        books = [(name, book) for _, name, book in _live.values()]
+        books += [(name, book) for (name, _), book in _retired.items()]
     families: dict[str, Family] = {}
     for name, book in books:
         sums, distributions, _ = book.read()
         metrics = book.metrics()
         values: dict[Key, Any] = {**sums, **distributions}
         for (metric, attributes), value in values.items():
-            _add(_family(families, metrics.get(metric, EVENTS)), name, attributes, value)
+            _add(_family(families, metrics.get(metric, EVENTS)), name, attributes, value, book.marks)
     for operation in operations():
         _observe(families, operation)
     for name, count in list(events.failures.items()):
         _add(_family(families, EVENTS), name, (events.HANDLER_FAILED, "telemetry"), count)
+    for other in _others:
+        for family in other():
+            _family(families, family.metric).samples.update(family.samples)
     return list(families.values())
+
+
+def contribute(source: Callable[[], Iterable[Family]]) -> Callable[[], None]:
+    """Let an observer's own families be part of every snapshot, and return how to take them out."""
+    _others.append(source)
+    return lambda: _others.remove(source) if source in _others else None
 
 
 def _announce() -> None:
@@ -108,7 +127,13 @@ def _family(families: dict[str, Family], metric: Metric) -> Family:
     return families[metric.name]
 
 
-def _add(family: Family, name: str, attributes: Attributes, value: float | list[float]) -> None:
+def _add(
+    family: Family, name: str, attributes: Attributes, value: float | list[float], marks: tuple[float, ...] = SECONDS
+) -> None:
+    if marks is not SECONDS and family.metric.name == DURATION.name:
+        value = _align(family, name, value, marks)
+    elif name in family.marks:
+        value = _align(family, name, value, SECONDS)
     if POLICY in family.metric.attributes and not attributes[0]:
         attributes = (name, *attributes[1:])
     key = (name, *attributes)
@@ -119,6 +144,26 @@ def _add(family: Family, name: str, attributes: Attributes, value: float | list[
         family.samples[key] = value + (before if isinstance(before, int | float) else 0)
 
 
+def _align(family: Family, name: str, value: float | list[float], marks: tuple[float, ...]) -> float | list[float]:
+    """Bring two operations of one name to the bounds they share, which lose nothing but detail."""
+    had = family.bounds(name) if any(key[0] == name for key in family.samples) else marks
+    shared = tuple(mark for mark in had if mark in marks)
+    for key, counts in family.samples.items():
+        if key[0] == name and isinstance(counts, list) and had != shared:
+            family.samples[key] = _coarsen(counts, had, shared)
+    family.marks[name] = shared
+    return _coarsen(value, marks, shared) if isinstance(value, list) else value
+
+
+def _coarsen(counts: list[float], marks: tuple[float, ...], shared: tuple[float, ...]) -> list[float]:
+    if marks == shared:
+        return counts
+    made = [0.0] * (len(shared) + 1)
+    for mark, count in zip((*marks, float("inf")), counts[:-1], strict=True):
+        made[bisect_left(shared, mark)] += count
+    return [*made, counts[-1]]
+
+
 def _sweep_locked() -> None:
     while _gone:
         number = _gone.popleft()
@@ -126,5 +171,5 @@ def _sweep_locked() -> None:
         if reference is None or book is None or reference() is not None:
             continue
         del _live[number]
-        retired = _retired.setdefault(name, Book())
+        retired = _retired.setdefault((name, book.marks), Book(book.marks))
         retired.take_over(book)

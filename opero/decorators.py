@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial, update_wrapper
 
-from opero import catalogue, clock, fused, settings
+from opero import catalogue, clock, fused, objectives, settings
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
 from opero.kinds import is_coroutine_function, is_generator_function
@@ -207,7 +207,8 @@ def name_of(function: Any) -> str:
 def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any], *, name: str) -> Any:
     _refuse(function)
     is_async = is_coroutine_function(function)
-    operation = Operation(function, policies, name=name, is_async=is_async, order=keywords.get("order"))
+    slos = objectives.of(keywords.get("slo"))
+    operation = Operation(function, policies, name=name, is_async=is_async, order=keywords.get("order"), slos=slos)
     wrapper: Any = fused.wrapper(operation, _general(is_async))
     update_wrapper(wrapper, function)
     wrapper.__wrapped__ = function

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from opero import events
+from opero import events, objectives
 from opero.aggregates import Book
 from opero.call import (
     ACTIVE,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.call import Layer, Next, Record
+    from opero.objectives import SLO
     from opero.policy import Policy
     from opero.primitives.retry import Retry
     from opero.runtime import Runtime
@@ -54,7 +55,7 @@ REJECTING = {"circuit_breaker", "rate_limit", "bulkhead"}
 class Operation:
     """What a decorated function is to Opero. Its book is its own; the state of its policies may be shared."""
 
-    __slots__ = ("__weakref__", "book", "function", "is_async", "name", "places", "policies", "retry", "run")
+    __slots__ = ("__weakref__", "book", "function", "is_async", "name", "places", "policies", "retry", "run", "slos")
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Operation:
         name: str,
         is_async: bool,
         order: Sequence[str] | None = None,
+        slos: tuple[SLO, ...] = (),
     ) -> None:
         self.function = function
         self.name = name
@@ -71,7 +73,8 @@ class Operation:
         self.places = in_order(policies, order)
         self.policies = tuple(self.places.values())
         self.retry: Retry | None = self.places.get("retry")  # type: ignore[assignment]
-        self.book = Book()
+        self.slos = slos
+        self.book = Book(objectives.bounds(name, slos))
         self._declare()
         self.run = self._compose()
 

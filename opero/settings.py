@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opero import waits
+from opero import objectives, waits
 from opero.errors import ConfigurationError
 from opero.policy import Policy, choice, number, whole
 from opero.primitives.arg_fallback import ArgFallback
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, TypedDict
 
     from opero.conditions import ConditionLike
+    from opero.objectives import SLO
 
     class Settings(TypedDict, total=False):
         """The keywords of `@opero`. Times in seconds."""
@@ -40,9 +41,11 @@ if TYPE_CHECKING:
         arg_fallback: str
         name: str
         order: Sequence[str]
+        slo: float | SLO | Sequence[float | SLO]
 
 
 RETRY = ("retries", "backoff", "backoff_factor", "min_delay", "max_delay", "jitter", "retry_on", "retry_on_result")
+ABOUT = ("name", "order", "slo")  # of the operation, not of a policy
 BACKOFFS = ("exponential", "fibonacci", "linear", "constant", "decorrelated_jitter")
 UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0, "day": 86400.0}
 RATES = 'calls per second as a number, a text like "100/s", "10/min", "1000/h" or "5/day", or a RateLimit'
@@ -56,10 +59,11 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
                 "policies", policy, "policy objects like Retry(...), by position; a setting goes by keyword"
             )
     for keyword in settings:
-        if keyword not in BUILDERS and keyword not in {*RETRY, "name", "order"}:
+        if keyword not in BUILDERS and keyword not in {*RETRY, *ABOUT}:
             raise ConfigurationError(
                 keyword, settings[keyword], f"nothing: there is no such keyword; there are {', '.join(sorted(known()))}"
             )
+    objectives.of(settings.get("slo"))
     built = list(given)
     if any(keyword in settings for keyword in RETRY) or (not given and retries):
         built += [policy for policy in [_retry(settings, retries)] if policy is not None]
@@ -71,7 +75,7 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
 
 def known() -> set[str]:
     """Return every keyword there is."""
-    return {*RETRY, *BUILDERS, "name", "order"}
+    return {*RETRY, *BUILDERS, *ABOUT}
 
 
 def place_of(keyword: str) -> str:

@@ -42,9 +42,9 @@ def _histogram(family: Family) -> Metric:
     out = HistogramMetricFamily(
         prometheus_name(family.metric), family.metric.help, labels=[label(a) for a in family.attributes]
     )
-    bounds = [*map(floatToGoString, family.metric.buckets), "+Inf"]
     for values, counts in family.samples.items():
         if isinstance(counts, list):
+            bounds = [*map(floatToGoString, family.bounds(values[0])), "+Inf"]
             out.add_metric(values, _buckets(bounds, counts), counts[-1])
     return out
 

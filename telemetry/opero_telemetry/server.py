@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import entry_points
 from ipaddress import ip_address
 from threading import Thread
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -16,6 +18,7 @@ from opero.errors import ConfigurationError
 if TYPE_CHECKING:
     from typing import Any
 
+PLAIN = "text/plain; charset=utf-8"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -74,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path in {"/healthz", "/"}:
             self._answer(HTTPStatus.OK, "ok\n" if self.path == "/healthz" else "Opero: /metrics /healthz\n")
         else:
-            self._answer(HTTPStatus.NOT_FOUND, "there are /metrics and /healthz\n")
+            self._answer(*_page(self.path))
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -83,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
         host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
         return not host or host.strip("[]") in self.server.hosts or _is_address(host.strip("[]"))
 
-    def _answer(self, status: HTTPStatus, body: str | bytes, kind: str = "text/plain; charset=utf-8") -> None:
+    def _answer(self, status: HTTPStatus, body: str | bytes, kind: str = PLAIN) -> None:
         payload = body.encode() if isinstance(body, str) else body
         self.send_response(status)
         self.send_header("Content-Type", kind)
@@ -94,6 +97,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name http.server calls
         """Say nothing: a scrape is no news."""
+
+
+def _page(address: str) -> tuple[HTTPStatus, str | bytes, str]:
+    """Ask whoever has a page of this name: an entry point of the group `opero.pages`, from query to kind and body."""
+    path, _, query = address.partition("?")
+    name = path.strip("/")
+    points = entry_points(group="opero.pages")
+    if name not in points.names:
+        others = " ".join(f"/{other}" for other in sorted(points.names))
+        return HTTPStatus.NOT_FOUND, f"there are /metrics /healthz {others}\n", PLAIN
+    try:
+        kind, body = points[name].load()(dict(parse_qsl(query[:2000])))
+    except ModuleNotFoundError as error:
+        return HTTPStatus.NOT_IMPLEMENTED, f"/{name} needs {error.name}: pip install 'opero[{name}]'\n", PLAIN
+    except Exception as error:  # noqa: BLE001 - a page that fails must not take the server with it
+        return HTTPStatus.INTERNAL_SERVER_ERROR, f"/{name} failed: {type(error).__name__}\n", PLAIN
+    return HTTPStatus.OK, body, kind
 
 
 def _is_address(host: str) -> bool:
