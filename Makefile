@@ -24,6 +24,7 @@ lint: .venv/.dev  ## ruff, mypy, pyright, import-linter, codespell
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/opero dashboards check --out dashboards/grafana
 
 bench: .venv/.peers  ## measure Opero beside its peers (BENCH="calls --share 0.3")
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from services.prometheus import prometheus
+from services.prometheus import module_prometheus, prometheus
 from services.redis_servers import redis_cluster, redis_server
 
-__all__ = ["prometheus", "redis_cluster", "redis_server"]  # fixtures
+__all__ = ["module_prometheus", "prometheus", "redis_cluster", "redis_server"]  # fixtures
 PROGRAMS = {
     "alertmanager": ("prometheus-alertmanager", "amtool"),
     "chromium": ("chromium",),

@@ -5,6 +5,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from contextlib import contextmanager
 
 import pytest
 
@@ -43,17 +44,16 @@ class Prometheus:
             return []
 
 
-@pytest.fixture
-def prometheus(tmp_path):
-    """Start a server that scrapes a target, `host:port`, once a second."""
+@contextmanager
+def servers(folder):
     started = []
 
     def start(target):
         port = process.free_port()
-        (tmp_path / "prometheus.yml").write_text(CONFIG.format(target=target))
+        (folder / "prometheus.yml").write_text(CONFIG.format(target=target))
         arguments = [
-            f"--config.file={tmp_path / 'prometheus.yml'}",
-            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
             "--log.level=error",
         ]
@@ -63,3 +63,17 @@ def prometheus(tmp_path):
     yield start
     for server in started:
         process.stop(server)
+
+
+@pytest.fixture
+def prometheus(tmp_path):
+    """Start a server that scrapes a target, `host:port`, once a second."""
+    with servers(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def module_prometheus(tmp_path_factory):
+    """The same, for all tests of a module."""
+    with servers(tmp_path_factory.mktemp("prometheus")) as start:
+        yield start

@@ -1,0 +1,3 @@
+import json
+
+class DashboardEncoder(json.JSONEncoder): ...
