@@ -25,6 +25,7 @@ PRIMITIVES = {
     "circuit_breaker": "CircuitBreaker",
     "rate_limit": "RateLimit",
     "bulkhead": "Bulkhead",
+    "chaos": "Chaos",
     "fallback": "Fallback",
     "arg_fallback": "ArgFallback",
 }

@@ -15,7 +15,7 @@ __version__ = "3.0.0.dev0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from opero import conditions, errors, events, stops, testing, waits
-    from opero.call import Attempt, attempts
+    from opero.call import Attempt, attempts, remaining
     from opero.decorators import opero
     from opero.errors import (
         AllFailedError,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from opero.parallel import opmap
     from opero.primitives.arg_fallback import ArgFallback
     from opero.primitives.bulkhead import Bulkhead
+    from opero.primitives.chaos import Chaos
     from opero.primitives.circuit_breaker import CircuitBreaker
     from opero.primitives.fallback import Fallback
     from opero.primitives.rate_limit import RateLimit
@@ -52,9 +53,11 @@ _HOMES = {
     "opmap": "parallel",
     "Attempt": "call",
     "attempts": "call",
+    "remaining": "call",
     "correlation_id": "events",
     "ArgFallback": "primitives.arg_fallback",
     "Bulkhead": "primitives.bulkhead",
+    "Chaos": "primitives.chaos",
     "CircuitBreaker": "primitives.circuit_breaker",
     "Fallback": "primitives.fallback",
     "RateLimit": "primitives.rate_limit",
@@ -90,6 +93,7 @@ __all__ = [
     "BulkheadFullError",
     "CacheError",
     "CallTimeout",
+    "Chaos",
     "CircuitBreaker",
     "CircuitOpenError",
     "ConcurrencyError",
@@ -115,6 +119,7 @@ __all__ = [
     "events",
     "opero",
     "opmap",
+    "remaining",
     "stops",
     "testing",
     "waits",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from itertools import count
 
+from opero import clock
 from opero.errors import AllFailedError, CallTimeout, Rejected
 from opero.signals import (
     ATTEMPT_OUTCOME,
@@ -113,14 +115,20 @@ class Attempt:
 
 
 class Deadline:
-    """A point in time, and whose it is; `hit` once it cut something short."""
+    """A point in time, and whose it is; `hit` once it cut something short.
 
-    __slots__ = ("at", "hit", "scope", "seconds")
+    `how` a blocking function is ended: by `thread`, `signal`, or `cooperative`ly. An `inherited` one is enforced by the
+    call around this one: here nothing waits past it, and nothing begins after it.
+    """
 
-    def __init__(self, at: float, seconds: float, scope: str) -> None:
+    __slots__ = ("at", "hit", "how", "inherited", "scope", "seconds")
+
+    def __init__(self, at: float, seconds: float, scope: str, how: str = "thread", *, inherited: bool = False) -> None:
         self.at = at
         self.seconds = seconds
         self.scope = scope
+        self.how = how
+        self.inherited = inherited
         self.hit = False
 
     def expire(self, operation: str) -> CallTimeout:
@@ -128,6 +136,39 @@ class Deadline:
         self.hit = True
         text = f"{operation} did not finish within {self.seconds:g} s ({self.scope})"
         return CallTimeout(text, operation=operation, seconds=self.seconds, scope=self.scope)
+
+
+deadline: ContextVar[Deadline | None] = ContextVar("opero.deadline", default=None)
+
+
+def inherited() -> Deadline | None:
+    """Return the deadline of the decorated call around this one."""
+    outer = deadline.get()
+    return outer and Deadline(outer.at, outer.seconds, outer.scope, inherited=True)
+
+
+class propagating:  # noqa: N801 - used as `with propagating(deadline):`
+    """Let decorated calls made inside inherit a deadline."""
+
+    __slots__ = ("_deadline", "_token")
+
+    def __init__(self, within: Deadline) -> None:
+        self._deadline = within
+
+    def __enter__(self) -> None:
+        self._token = deadline.set(self._deadline)
+
+    def __exit__(self, *_: object) -> None:
+        deadline.reset(self._token)
+
+
+def remaining() -> float | None:
+    """Seconds until the deadline of the decorated call around here, 0 after it, None without one.
+
+    What an HTTP client takes as its timeout, inside of a function with `timeout=` or a `with Timeout(...)` block.
+    """
+    outer = deadline.get()
+    return None if outer is None else max(0.0, outer.at - clock.now())
 
 
 class Record:
@@ -191,6 +232,11 @@ class Call:
     def time_for(self, seconds: float) -> bool:
         """Whether so long a wait ends before the deadline."""
         return self.deadline is None or self.runtime.now() + seconds < self.deadline.at
+
+    def begin_before(self, deadline: Deadline) -> None:
+        """Raise `CallTimeout` if there is no time to begin."""
+        if self.runtime.now() >= deadline.at:
+            raise deadline.expire(self.operation.name)
 
     def retryable(self, error: Exception) -> bool:
         """Whether the operation's retry would try again after this error; judged once an error."""

@@ -12,9 +12,10 @@ from opero.pipeline import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
     from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+    from opero.circuit import Circuit
     from opero.policy import Policy
     from opero.primitives.circuit_breaker import CircuitBreaker
     from opero.settings import Settings
@@ -118,32 +119,48 @@ class Handle(Generic[P, R]):
 
 
 class Breaker:
-    """A circuit breaker by hand: `f.opero.breaker`."""
+    """A circuit breaker by hand: `f.opero.breaker`; with `key=`, that of one key: `f.opero.breaker.of(key)`."""
 
-    def __init__(self, operation: Operation, policy: CircuitBreaker) -> None:
+    def __init__(self, operation: Operation, policy: CircuitBreaker, circuit: Circuit | None = None) -> None:
         self._operation = operation
         self._policy = policy
+        self._circuit = circuit
 
     @property
     def state(self) -> str:
-        """One of closed, open, half_open, forced_open."""
-        return self._policy.circuit.state
+        """One of closed, open, half_open, forced_open; of the circuits of many keys, the worst."""
+        return self._policy.state() if self._circuit is None else self._circuit.state
+
+    @property
+    def mode(self) -> str:
+        """One of auto, forced_open, forced_closed, disabled."""
+        return (self._circuit or self._policy.circuit).mode
+
+    def of(self, key: Hashable) -> Breaker:
+        """Return the breaker of one key."""
+        return Breaker(self._operation, self._policy, self._policy.of(key, clock.now()))
 
     def force_open(self) -> None:
         """Refuse every call, until `force_close` or `reset`."""
-        self._force("forced_open")
+        self._hold("forced_open")
 
     def force_close(self) -> None:
-        """Let calls pass again, with an empty window."""
-        self._force("closed")
+        """Let every call pass, whatever happens, until `force_open` or `reset`. Outcomes are counted and told."""
+        self._hold("forced_closed")
+
+    def disable(self) -> None:
+        """Let every call pass and count nothing, until `reset`."""
+        self._hold("disabled")
 
     def reset(self) -> None:
-        """Close it, and forget what it counted."""
-        self._force("closed")
+        """Close it, forget what it counted, and let it go on by itself."""
+        self._hold("auto")
 
-    def _force(self, state: str) -> None:
-        change = self._policy.circuit.force(state, clock.now())
-        self._policy.say(self._emit, self._operation.book, change)
+    def _hold(self, mode: str) -> None:
+        policy = self._policy
+        every = [self._circuit] if self._circuit else [policy.circuit, *policy.circuits.values()]
+        for circuit in every:
+            policy.say(self._emit, self._operation.book, circuit.hold(mode, clock.now()))
 
     def _emit(self, event: Any, **fields: Any) -> None:
         self._operation.emit(event, fields)
@@ -207,6 +224,11 @@ def name_of(function: Any) -> str:
 def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any], *, name: str) -> Any:
     _refuse(function)
     is_async = is_coroutine_function(function)
+    for policy in policies:
+        if policy.only_async and not is_async:
+            raise ConfigurationError(
+                policy.place, policy, "for a function that is not a coroutine function: another one"
+            )
     slos = objectives.of(keywords.get("slo"))
     operation = Operation(function, policies, name=name, is_async=is_async, order=keywords.get("order"), slos=slos)
     wrapper: Any = fused.wrapper(operation, _general(is_async))

@@ -19,6 +19,7 @@ from opero.call import (
     STARTED,
     Attempt,
     Call,
+    inherited,
 )
 from opero.errors import CallTimeout, ConfigurationError, Rejected
 
@@ -87,7 +88,7 @@ class Operation:
         self, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None = None
     ) -> Any:
         """Make one call: the general path, for every driver."""
-        call = Call(self, runtime, args, kwargs, record=record)
+        call = Call(self, runtime, args, kwargs, record=record, deadline=inherited())
         self.book.add(ACTIVE, ())
         call.emit(STARTED)
         try:

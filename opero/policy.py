@@ -51,6 +51,7 @@ class Policy:
     SIGNALS: ClassVar[Signals]
     name: str | None = None
     settings: Mapping[str, Any]
+    only_async = False  # cannot wait for blocking functions
     reads_arguments = True  # in their original shape; else the fast path may pass them by position
 
     def _freeze(self, **settings: Any) -> None:

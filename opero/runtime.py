@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     class Waiter(Protocol):
         """One parked call."""
 
-        def wake(self) -> None:
-            """Let it go on; from any thread, once."""
+        def wake(self) -> bool:
+            """Let it go on; from any thread, once. False when there is nobody any more: its event loop is closed."""
+            raise NotImplementedError
 
 
 class Runtime:

@@ -9,7 +9,7 @@ from opero.primitives.arg_fallback import ArgFallback
 from opero.primitives.bulkhead import Bulkhead
 from opero.primitives.circuit_breaker import CircuitBreaker
 from opero.primitives.fallback import Fallback
-from opero.primitives.rate_limit import RateLimit
+from opero.primitives.rate_limit import RATES, RateLimit
 from opero.primitives.retry import Retry
 from opero.primitives.timeout import Timeout
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from opero.conditions import ConditionLike
     from opero.objectives import SLO
+    from opero.primitives.rate_limit import AsyncLimiter, RateLimiter
 
     class Settings(TypedDict, total=False):
         """The keywords of `@opero`. Times in seconds."""
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         timeout: float
         attempt_timeout: float
         circuit_breaker: bool | CircuitBreaker
-        rate_limit: str | float | RateLimit
+        rate_limit: str | float | RateLimit | RateLimiter | AsyncLimiter
         bulkhead: int | Bulkhead
         fallback: Any
         arg_fallback: str
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 RETRY = ("retries", "backoff", "backoff_factor", "min_delay", "max_delay", "jitter", "retry_on", "retry_on_result")
 ABOUT = ("name", "order", "slo")  # of the operation, not of a policy
 BACKOFFS = ("exponential", "fibonacci", "linear", "constant", "decorrelated_jitter")
-UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0, "day": 86400.0}
-RATES = 'calls per second as a number, a text like "100/s", "10/min", "1000/h" or "5/day", or a RateLimit'
 
 
 def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retries: int = 3) -> tuple[Policy, ...]:
@@ -148,19 +147,10 @@ def _circuit_breaker(field: str, value: Any) -> CircuitBreaker | None:
 def _rate_limit(field: str, value: Any) -> RateLimit | None:
     if value is None or isinstance(value, RateLimit):
         return value
-    if isinstance(value, str):
-        count, _, unit = value.partition("/")
-        per = UNITS.get(unit.strip().lower())
-        try:
-            rate = float(count)
-        except ValueError:
-            rate = 0.0
-        if per is None or not 0 < rate < float("inf"):
-            raise ConfigurationError(field, value, RATES)
-        return RateLimit(rate, per=per)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ConfigurationError(field, value, RATES)
-    return RateLimit(value)
+    try:
+        return RateLimit(value)
+    except ConfigurationError:
+        raise ConfigurationError(field, value, RATES) from None
 
 
 def _bulkhead(field: str, value: Any) -> Bulkhead | None:

@@ -31,6 +31,7 @@ class Clock:
         self._wall = real.wall() - start
         self._moved = threading.Condition()
         self._wakes: dict[int, float] = {}  # thread → when it goes on
+        self._changes = 0  # how often that changed: who moves time must have seen it as it is
         self._owner = threading.get_ident()
         self._real_wait = real.wait
 
@@ -61,17 +62,20 @@ class Clock:
         me = threading.get_ident()
         with self._moved:
             self._wakes[me] = at
+            self._changes += 1
         try:
             while self._now < at and not (event is not None and event.is_set()):
+                seen = self._changes
                 if self._wait_for_others(event):
                     continue
                 with self._moved:
                     first = min(self._wakes.values())
-                if first == at:
+                if first == at and seen == self._changes:
                     self._jump(at)
         finally:
             with self._moved:
                 del self._wakes[me]
+                self._changes += 1
                 self._moved.notify_all()
 
     def _wait_for_others(self, event: threading.Event | None) -> bool:

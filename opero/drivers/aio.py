@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from opero.call import propagating
 from opero.runtime import Runtime
 
 TYPE_CHECKING = False
@@ -22,17 +23,25 @@ class Aio(Runtime):
             await asyncio.sleep(seconds)
 
     async def invoke(self, call: Call) -> Any:
-        function, deadline = call.operation.function, call.deadline
+        deadline = call.deadline
         if deadline is None:
-            return await function(*call.args, **call.kwargs)
+            return await self.run(call)
+        if deadline.inherited:
+            call.begin_before(deadline)
+            return await self.run(call)
         scope = asyncio.timeout_at(deadline.at)
         try:
-            async with scope:
-                return await function(*call.args, **call.kwargs)
+            with propagating(deadline):
+                async with scope:
+                    return await self.run(call)
         except TimeoutError:
             if not scope.expired():
                 raise
         raise deadline.expire(call.operation.name)
+
+    async def run(self, call: Call) -> Any:
+        """Call the function and nothing else."""
+        return await call.operation.function(*call.args, **call.kwargs)
 
     def waiter(self) -> _Waiter:
         return _Waiter()
@@ -46,8 +55,12 @@ class _Waiter:
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[None] = self._loop.create_future()
 
-    def wake(self) -> None:
-        self._loop.call_soon_threadsafe(self._set)
+    def wake(self) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(self._set)
+        except RuntimeError:  # the loop is closed, and with it whoever waited
+            return False
+        return True
 
     def _set(self) -> None:
         if not self._woken.done():

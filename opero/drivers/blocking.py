@@ -6,6 +6,7 @@ A layer is a coroutine; one `send(None)` runs it to its end, because nothing on 
 from __future__ import annotations
 
 from opero import clock
+from opero.call import propagating
 from opero.errors import BulkheadFullError
 from opero.primitives import timeout
 from opero.runtime import Runtime
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from opero.call import Call, Record
+    from opero.call import Call, Deadline, Record
     from opero.pipeline import Operation
 
 MAX_ABANDONED = 100  # threads that may go on behind their callers' backs
@@ -30,11 +31,29 @@ class Blocking(Runtime):
 
     async def invoke(self, call: Call) -> Any:
         try:
-            if call.deadline is None:
+            deadline = call.deadline
+            if deadline is None:
                 return call.operation.function(*call.args, **call.kwargs)
-            return self._bounded(call)
+            if deadline.inherited:
+                call.begin_before(deadline)
+                return call.operation.function(*call.args, **call.kwargs)
+            with propagating(deadline):
+                return self._until(call, deadline)
         except StopIteration as error:  # which a coroutine cannot raise
             raise _Stopped(error) from None
+
+    def _until(self, call: Call, deadline: Deadline) -> Any:
+        if deadline.how == "thread":
+            return self._bounded(call, deadline)
+        if deadline.how == "signal":
+            from opero.workers import alarm
+
+            if alarm.usable():
+                return alarm.run(call, deadline)
+            return self._bounded(call, deadline)
+        result = call.operation.function(*call.args, **call.kwargs)
+        call.begin_before(deadline)  # what comes too late is of no use
+        return result
 
     def waiter(self) -> _Waiter:
         return _Waiter()
@@ -42,7 +61,7 @@ class Blocking(Runtime):
     async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]
         return waiter.wait(until)
 
-    def _bounded(self, call: Call) -> Any:
+    def _bounded(self, call: Call, deadline: Deadline) -> Any:
         """Run the function in another thread, and leave it behind at the deadline."""
         from opero.workers import spare
 
@@ -54,8 +73,6 @@ class Blocking(Runtime):
                     reason="queue_full",
                 )
             )
-        deadline = call.deadline
-        assert deadline is not None  # noqa: S101 - for the type checkers; `invoke` asked
         job = spare.start(call.operation.function, call.args, call.kwargs)
         if not job.wait(deadline.at - clock.now()):
             raise deadline.expire(call.operation.name)
@@ -68,8 +85,9 @@ class _Waiter:
 
         self._woken = Event()
 
-    def wake(self) -> None:
+    def wake(self) -> bool:
         self._woken.set()
+        return True
 
     def wait(self, until: float | None) -> bool:
         return clock.wait(self._woken, None if until is None else max(0.0, until - clock.now()))

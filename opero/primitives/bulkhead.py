@@ -2,7 +2,8 @@
 
 1. A call takes a slot; without a free one it queues, without room in the queue it is refused.
 2. A slot that comes free goes to the first in the queue, be it a thread or a task; nobody can overtake.
-3. Who waits longer than `max_wait`, or past its deadline, is refused. Who is cancelled while waiting leaves the queue.
+3. The limit may be changed at any time: what runs goes on, who waits comes in when there is room.
+4. Who waits longer than `max_wait`, or past its deadline, is refused. Who is cancelled while waiting leaves the queue.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from _thread import allocate_lock
 from collections import deque
 
 from opero import forks
+from opero.blocks import Block
 from opero.errors import BulkheadFullError
 from opero.knobs import Knob
 from opero.policy import Fragment, Policy, number, whole
@@ -41,7 +43,7 @@ WAITED = Metric(
 SIGNALS = Signals("bulkhead", (QUEUED,), (USAGE, LIMIT, QUEUE, WAITED), ("queue_full", "queue_timeout", "deadline"))
 
 
-class Bulkhead(Policy):
+class Bulkhead(Block, Policy):
     """Let `limit` calls run at once and `max_queue` more wait, for `max_wait` seconds at most (None: for ever).
 
     Refuses with `BulkheadFullError`. One instance on several functions is one pool, shared by threads and tasks.
@@ -73,6 +75,10 @@ class Bulkhead(Policy):
 
     def start(self) -> None:
         self.__dict__["slots"] = Slots(self.limit, self.max_queue)
+
+    def resize(self, limit: int) -> None:
+        """Change how many calls may run at once, from now on."""
+        self.slots.limit.set(whole("limit", limit, low=1))
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
@@ -143,7 +149,7 @@ class Slots:
     """
 
     def __init__(self, limit: int, max_queue: int) -> None:
-        self.limit = Knob("bulkhead.limit", limit, low=1, high=max(limit * 100, 1000))
+        self.limit = _Limit(self, limit)
         self.max_queue = max_queue
         self.after_fork()
         forks.remember(self)
@@ -179,6 +185,11 @@ class Slots:
             self.queue.remove(waiter)
             return True
 
+    def serve(self) -> None:
+        """Let in who waits, as far as there is room."""
+        with self._lock:
+            self._serve_locked()
+
     def release(self) -> None:
         """Give a slot back: to the first who waits, else to all."""
         with self._lock:
@@ -187,11 +198,26 @@ class Slots:
 
     def _serve_locked(self) -> None:
         while self.queue and self.used < self.limit.value:
-            self.used += 1
-            self.queue.popleft().wake()
+            if self.queue.popleft().wake():
+                self.used += 1
 
     def _take_locked(self) -> bool:
         if self.used >= self.limit.value or self.queue:
             return False
         self.used += 1
         return True
+
+
+class _Limit(Knob):
+    """How many slots there are; more of them are given out at once."""
+
+    __slots__ = ("_slots",)
+
+    def __init__(self, slots: Slots, limit: int) -> None:
+        super().__init__("bulkhead.limit", limit, low=1, high=max(limit * 100, 1000))
+        self._slots = slots
+
+    def set(self, value: float) -> float:
+        limit = super().set(value)
+        self._slots.serve()
+        return limit

@@ -1,49 +1,42 @@
-"""CircuitBreaker: stop calling what is down.
+"""CircuitBreaker: stop calling what is down. The state machine is in `opero.circuit`.
 
-closed     Every call passes and is counted in the window. It opens when at least `min_calls` are in the window and the
-           share of failures reaches `failure_ratio`, or that of slow calls `slow_ratio`. With `consecutive`, that many
-           failures in a row take the place of the ratio.
-open       Every call is refused, for `reset_after`, doubled each time it opens again, up to `max_reset_after`.
-half-open  `half_open_probes` calls pass, the others are refused. The same ratio decides: it opens when the probes reach
-           it, and closes when they no longer can. Probes that never came back are given out again after another pause.
-forced     Opened by hand, until it is closed by hand.
-
-A permit carries the generation of the state that gave it; an outcome of another generation changes nothing. A call
-that was cancelled or refused further in is neither success nor failure: its probe goes back.
+1. An error that `on` matches, or a result that `on_result` does, is a failure; one that `ignore` matches is no outcome
+   at all; every other error shows that the dependency answers.
+2. With `key` each host, tenant or shard has a circuit of its own; `max_keys` bounds how many are kept.
+3. In shadow it decides and tells like any other, and refuses nobody.
 """
 
 from __future__ import annotations
 
-from _thread import allocate_lock
-from math import ceil, inf
-
-from opero import conditions, forks
+from opero import conditions, keyed
+from opero.blocks import Block
 from opero.call import FAILURE, NONE, SUCCESS
+from opero.circuit import AUTO, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, STATES, Circuit, Permit
 from opero.errors import CircuitOpenError, ConfigurationError, Rejected
+from opero.keyed import Keyed
 from opero.policy import Fragment, Policy, number, optional, whole
 from opero.signals import POLICY, STATE, Event, Metric, Signals
-from opero.windows import CountWindow, TimeWindow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
     from typing import Any
 
     from opero.call import Call, Layer, Next
+    from opero.circuit import Change
     from opero.conditions import Condition, ConditionLike
     from opero.pipeline import Operation
     from opero.policy import Observation
-
-CLOSED, OPEN, HALF_OPEN, FORCED_OPEN = STATES = ("closed", "open", "half_open", "forced_open")
 
 OPENED = Event(
     "opero.circuit.opened",
     "error",
     "Calls are refused from here on.",
-    ("failure_ratio", "slow_ratio", "calls", "pause"),
+    ("failure_ratio", "slow_ratio", "calls", "pause", "shadow"),
 )
-HALF_OPENED = Event("opero.circuit.half_opened", "info", "A few calls may try.")
-SHUT = Event("opero.circuit.closed", "info", "Calls pass again.")
+HALF_OPENED = Event("opero.circuit.half_opened", "info", "A few calls may try.", ("shadow",))
+SHUT = Event("opero.circuit.closed", "info", "Calls pass again.", ("shadow",))
+SHADOWED = Event("opero.circuit.shadowed", "debug", "A call passed that would be refused but for shadow.", ("reason",))
 STATE_IS = Metric("opero.circuit.state", "gauge", "", "1 for the state the circuit is in.", attributes=(POLICY, STATE))
 TRANSITIONS = Metric(
     "opero.circuit.transitions",
@@ -61,27 +54,28 @@ SLOW_RATIO = Metric(
 )
 SIGNALS = Signals(
     "circuit_breaker",
-    (OPENED, HALF_OPENED, SHUT),
+    (OPENED, HALF_OPENED, SHUT, SHADOWED),
     (STATE_IS, TRANSITIONS, FAILURE_RATIO, SLOW_RATIO),
     ("circuit_open", "half_open_limit"),
 )
 _SAID = {CLOSED: SHUT, OPEN: OPENED, HALF_OPEN: HALF_OPENED, FORCED_OPEN: OPENED}
+_WORST = (CLOSED, HALF_OPEN, OPEN, FORCED_OPEN)
 
 
-class CircuitBreaker(Policy):
+class CircuitBreaker(Block, Policy):
     """Refuse calls with `CircuitOpenError` while too many of the recent ones failed.
 
-    `window` is in seconds; `calls` makes it a count instead. A call slower than `slow_call` seconds is slow. `ignore`
-    says which errors are none of the dependency's. One instance on several functions is one circuit, for all threads
-    and loops.
+    `window` is in seconds; `calls` makes it a count instead. `consecutive` failures in a row take the place of the
+    ratio. A call slower than `slow_call` seconds is slow. Errors that `ignore` matches say nothing about the dependency
+    and are not counted, those that `on` does not match count as successes, results that `on_result` matches as
+    failures. `key`, a function of the arguments or the name of one, gives each key a circuit of its own, `max_keys` of
+    them at most. One instance on several functions is one circuit, for all threads and loops.
 
-    With the defaults it opens at 10 failures in 20 calls of the last 10 s, and tries again after 5, 10, 20 … 60 s.
-
-    Source: Michael Nygard, "Release It!", 2007.
+    With the defaults it opens at 10 failures in 20 calls of the last 10 s, and tries again after 5, 10, 20 … 60 s; from
+    the second on up to a tenth (`jitter`) sooner, by chance.
     """
 
     place = "circuit_breaker"
-    reads_arguments = False
     SIGNALS = SIGNALS
 
     failure_ratio: float
@@ -93,9 +87,18 @@ class CircuitBreaker(Policy):
     slow_ratio: float
     reset_after: float
     max_reset_after: float
+    jitter: float
     half_open_probes: int
+    key: str | Callable[..., Hashable] | None
+    on: ConditionLike
+    on_result: Callable[[Any], object] | None
     ignore: ConditionLike
+    shadow: bool
+    max_keys: int
     circuit: Circuit
+    circuits: Keyed[Circuit]
+    ignored: Condition | None
+    counted: Condition
 
     def __init__(
         self,
@@ -109,8 +112,14 @@ class CircuitBreaker(Policy):
         slow_ratio: float = 1.0,
         reset_after: float = 5.0,
         max_reset_after: float = 60.0,
+        jitter: float = 0.1,
         half_open_probes: int = 10,
+        key: str | Callable[..., Hashable] | None = None,
+        on: ConditionLike = Exception,
+        on_result: Callable[[Any], object] | None = None,
         ignore: ConditionLike = (),
+        shadow: bool = False,
+        max_keys: int = 1_000,
         name: str | None = None,
     ) -> None:
         min_calls = whole("min_calls", min_calls, low=1)
@@ -118,6 +127,8 @@ class CircuitBreaker(Policy):
             raise ConfigurationError(
                 "calls", calls, f"a whole number of at least min_calls ({min_calls}), else it never opens"
             )
+        if on_result is not None and not callable(on_result):
+            raise ConfigurationError("on_result", on_result, "a predicate on the result, or None")
         reset_after = number("reset_after", reset_after, above=0)
         self._freeze(
             failure_ratio=number("failure_ratio", failure_ratio, above=0, high=1),
@@ -129,22 +140,62 @@ class CircuitBreaker(Policy):
             slow_ratio=number("slow_ratio", slow_ratio, above=0, high=1),
             reset_after=reset_after,
             max_reset_after=number("max_reset_after", max_reset_after, low=reset_after),
+            jitter=number("jitter", jitter, low=0, high=1),
             half_open_probes=whole("half_open_probes", half_open_probes, low=1),
+            key=keyed.checked("key", key),
+            on=on,
+            on_result=on_result,
             ignore=ignore,
+            shadow=bool(shadow),
+            max_keys=whole("max_keys", max_keys, low=1),
             name=name,
         )
         self.start()
 
     def start(self) -> None:
         ignored = conditions.of("ignore", self.ignore) if self.ignore != () else None
-        self.__dict__.update(circuit=Circuit(self), ignored=ignored)
+        self.__dict__.update(circuit=self._make(), circuits=Keyed(self._make, self.max_keys, share=False))
+        self.__dict__.update(ignored=ignored, counted=conditions.of("on", self.on))
 
-    ignored: Condition | None
+    @property
+    def reads_arguments(self) -> bool:  # type: ignore[override]
+        """Whether it looks at a call's arguments."""
+        return self.key is not None
+
+    def of(self, key: Hashable, now: float) -> Circuit:
+        """Return the circuit of a key."""
+        return self.circuits.get(key, now)
+
+    def state(self) -> str:
+        """Return the state; of the circuits of many keys, the worst."""
+        every = [self.circuit, *self.circuits.values()]
+        return max((circuit.state for circuit in every), key=_WORST.index)
 
     def attach(self, function: Callable[..., Any]) -> Layer:
-        return self.layer
+        key = None if self.key is None else keyed.reader("key", self.key, function)
 
-    def fragment(self) -> Fragment:
+        async def layer(call: Call, next: Next) -> Any:  # noqa: A002
+            """Ask, call, and report the outcome."""
+            held = call.record.permits.pop(self.place, None)
+            started, outcome = call.record.started if held else call.runtime.now(), NONE
+            circuit = self.circuit if key is None else self.of(key(call.args, call.kwargs), started)
+            permit = Permit(held, probe=False) if held else self._enter(call, circuit)
+            try:
+                result = await next(call)
+                outcome = FAILURE if self.on_result is not None and self.on_result(result) else SUCCESS
+            except Exception as error:
+                outcome = self.judge(error)
+                raise
+            finally:
+                now = call.runtime.now()
+                self.say(call.emit, call.operation.book, circuit.settle(permit, outcome, now - started, now))
+            return result
+
+        return layer
+
+    def fragment(self) -> Fragment | None:
+        if self.key is not None or self.on_result is not None:
+            return None
         late = "end >= breaker.turn" if self.slow_call is None else "end >= breaker.turn or took > breaker.slow"
         return Fragment(
             "if now >= breaker.turn:\n    HAND_OVER\ngood = breaker.good",
@@ -159,46 +210,34 @@ class CircuitBreaker(Policy):
         self.say(lambda event, **fields: operation.emit(event, fields), operation.book, change)
 
     def observe(self, now: float) -> Iterable[Observation]:
-        state, failure_ratio, slow_ratio = self.circuit.read(now)
+        state, reads = self.state(), [circuit.read(now) for circuit in (self.circuit, *self.circuits.values())]
         for each in STATES:
             yield STATE_IS, (each,), float(each == state)
-        yield FAILURE_RATIO, (), failure_ratio
-        yield SLOW_RATIO, (), slow_ratio
-
-    async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
-        """Ask, call, and report the outcome."""
-        held = call.record.permits.pop(self.place, None)
-        permit = Permit(held, probe=False) if held else self._enter(call)
-        started, outcome = call.record.started if held else call.runtime.now(), NONE
-        try:
-            result = await next(call)
-            outcome = SUCCESS
-        except Exception as error:
-            outcome = self.judge(error)
-            raise
-        finally:
-            now = call.runtime.now()
-            self.say(call.emit, call.operation.book, self.circuit.settle(permit, outcome, now - started, now))
-        return result
+        yield FAILURE_RATIO, (), max(failure_ratio for _, failure_ratio, _ in reads)
+        yield SLOW_RATIO, (), max(slow_ratio for _, _, slow_ratio in reads)
 
     def judge(self, error: Exception) -> str:
         """Say what an error means for the circuit."""
-        if isinstance(error, Rejected):
+        if isinstance(error, Rejected) or (self.ignored is not None and self.ignored(error)):
             return NONE
-        return SUCCESS if self.ignored is not None and self.ignored(error) else FAILURE
+        return FAILURE if self.counted(error) else SUCCESS
 
     def say(self, emit: Callable[..., None], book: Any, change: Change | None) -> None:
         """Tell a change of state."""
         if change is not None:
             book.add(TRANSITIONS, (self.name or "", change.state))
-            emit(_SAID[change.state], **change.fields)
+            emit(_SAID[change.state], **change.fields, shadow=self.shadow)
 
-    def _enter(self, call: Call) -> Permit:
-        permit, change, retry_after = self.circuit.admit(call.runtime.now())
+    def _enter(self, call: Call, circuit: Circuit) -> Permit:
+        permit, change, retry_after = circuit.admit(call.runtime.now())
         self.say(call.emit, call.operation.book, change)
         if permit is not None:
             return permit
-        limited = self.circuit.state == HALF_OPEN
+        limited = circuit.state == HALF_OPEN
+        reason = "half_open_limit" if limited else "circuit_open"
+        if self.shadow:
+            call.emit(SHADOWED, reason=reason)
+            return Permit([0], probe=False)
         text = (
             "has all its probes out"
             if limited
@@ -210,152 +249,13 @@ class CircuitBreaker(Policy):
             CircuitOpenError(
                 f"the circuit of {self.name or call.operation.name} {text}",
                 primitive="circuit_breaker",
-                reason="half_open_limit" if limited else "circuit_open",
+                reason=reason,
                 retry_after=retry_after,
             )
         )
 
-
-class Permit:
-    """Leave to call, given by one generation of the state: it is known by the list that counts its successes."""
-
-    __slots__ = ("good", "probe")
-
-    def __init__(self, good: list[int], *, probe: bool) -> None:
-        self.good = good
-        self.probe = probe
-
-
-class Change:
-    """A transition, with what led to it."""
-
-    __slots__ = ("fields", "state")
-
-    def __init__(self, state: str, **fields: Any) -> None:
-        self.state = state
-        self.fields = fields
-
-
-class Circuit:
-    """The state machine. Time is an argument; the lock is held for arithmetic only.
-
-    While `now < turn` it is closed, and a success is worth no more than `good[0] += 1`.
-    """
-
-    def __init__(self, policy: CircuitBreaker) -> None:
-        self.policy = policy
-        self.slow = inf if policy.slow_call is None else policy.slow_call
-        self.window = CountWindow(policy.calls) if policy.calls else TimeWindow(policy.window)
-        self.state = CLOSED
-        self.good = self.window.good
-        self.turn = self.window.turn
-        self.failed_in_a_row = 0
-        self.good_at_failure = 0
-        self.opened_in_a_row = 0
-        self.changed_at = 0.0
-        self.pause = 0.0
-        self.probes_out = 0
-        self.probes_good = 0
-        self.probes_bad = 0
-        self.after_fork()
-        forks.remember(self)
-
-    def after_fork(self) -> None:
-        """Make the lock anew."""
-        self._lock = allocate_lock()
-
-    def admit(self, now: float) -> tuple[Permit | None, Change | None, float | None]:
-        """Return a permit or None, a change of state if there was one, and seconds until it is worth asking again."""
-        with self._lock:
-            change = None
-            if self.state == CLOSED:
-                self.window.roll(now)
-                self.turn = self.window.turn
-                return Permit(self.good, probe=False), None, None
-            if self.state == FORCED_OPEN:
-                return None, None, None
-            left = self.changed_at + self.pause - now
-            if self.state == OPEN or self._probes_given() >= self.policy.half_open_probes:
-                if left > 0:
-                    return None, None, left
-                change = self._change_locked(HALF_OPEN, now)
-            self.probes_out += 1
-            return Permit(self.good, probe=True), change, None
-
-    def settle(self, permit: Permit, outcome: str, duration: float, now: float) -> Change | None:
-        """Take the outcome of a permitted call; return a change of state if it led to one."""
-        with self._lock:
-            if permit.good is not self.good:
-                return None
-            if permit.probe:
-                return self._settle_probe_locked(outcome, duration, now)
-            return None if outcome == NONE else self._settle_closed_locked(outcome, duration, now)
-
-    def force(self, state: str, now: float) -> Change | None:
-        """Open it until further notice, or close it with a clean window."""
-        with self._lock:
-            self.opened_in_a_row = 0
-            return None if state == self.state == FORCED_OPEN else self._change_locked(state, now)
-
-    def read(self, now: float) -> tuple[str, float, float]:
-        """State, failure ratio, slow ratio."""
-        with self._lock:
-            totals = self.window.totals(now)
-            return self.state, totals.failure_ratio(), totals.slow_ratio()
-
-    def _settle_closed_locked(self, outcome: str, duration: float, now: float) -> Change | None:
-        policy = self.policy
-        failed = outcome == FAILURE
-        self.window.add(now, failed=failed, slow=duration > self.slow)
-        self.turn = self.window.turn
-        if failed:
-            self.failed_in_a_row = 1 + (self.failed_in_a_row if self.good[0] == self.good_at_failure else 0)
-            self.good_at_failure = self.good[0]
-        totals = self.window.totals(now)
-        if policy.consecutive is not None:
-            tripped = failed and self.failed_in_a_row >= policy.consecutive
-        else:
-            tripped = totals.calls >= policy.min_calls and totals.failure_ratio() >= policy.failure_ratio
-        if policy.slow_call is not None:
-            tripped |= totals.calls >= policy.min_calls and totals.slow_ratio() >= policy.slow_ratio
-        return self._change_locked(OPEN, now) if tripped else None
-
-    def _settle_probe_locked(self, outcome: str, duration: float, now: float) -> Change | None:
-        self.probes_out -= 1
-        if outcome == NONE:
-            return None
-        bad = outcome == FAILURE or duration > self.slow
-        self.probes_bad += bad
-        self.probes_good += not bad
-        probes = self.policy.half_open_probes
-        enough = 1 if self.policy.consecutive is not None else ceil(self.policy.failure_ratio * probes)
-        if self.probes_bad >= enough:
-            return self._change_locked(OPEN, now)
-        return self._change_locked(CLOSED, now) if self.probes_good > probes - enough else None
-
-    def _change_locked(self, state: str, now: float) -> Change:
-        totals = self.window.totals(now)
-        fields: dict[str, Any] = {}
-        if state == OPEN:
-            self.pause = min(
-                self.policy.reset_after * 2.0 ** min(self.opened_in_a_row, 60), self.policy.max_reset_after
-            )
-            self.opened_in_a_row += 1
-            fields = {
-                "failure_ratio": totals.failure_ratio(),
-                "slow_ratio": totals.slow_ratio(),
-                "calls": totals.calls,
-                "pause": self.pause,
-            }
-        elif state == CLOSED:
-            self.opened_in_a_row = 0
-            self.window.clear()
-        self.window.renew()
-        self.good = self.window.good
-        self.turn = self.window.turn if state == CLOSED else -inf
-        self.state, self.changed_at = state, now
-        self.failed_in_a_row = self.good_at_failure = self.probes_out = self.probes_good = self.probes_bad = 0
-        return Change(state, **fields)
-
-    def _probes_given(self) -> int:
-        return self.probes_out + self.probes_good + self.probes_bad
+    def _make(self) -> Circuit:
+        circuit, first = Circuit(self), self.__dict__.get("circuit")
+        if first is not None and first.mode != AUTO:
+            circuit.hold(first.mode, first.changed_at)
+        return circuit

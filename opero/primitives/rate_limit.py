@@ -1,31 +1,51 @@
-"""RateLimit: keep calls within a quota, by the generic cell rate algorithm (GCRA).
+"""RateLimit: keep calls within a quota. The algorithm is in `opero.quota`.
 
-One number says everything: `due`, the time at which the bucket would be full again. A call at `now` moves it one
-interval on from `max(due, now)`. It may go at once while that lies no more than `burst` intervals ahead; else it is
-that much too early.
-
-1. A call too early waits until it is due, at most `wait` seconds and never past its deadline, or is refused.
-2. A cancelled wait gives its place back, if nobody booked behind it.
+1. A call too early waits until it is due, at most `wait` seconds and never past its deadline, or is refused. Who came
+   first goes first.
+2. A cancelled wait gives its place back: everyone behind it moves up.
+3. With several rates a call goes when the slowest lets it. With `key` each key has a quota of its own.
 """
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from math import ceil, inf
 
-from opero import forks
+from opero import keyed
+from opero.blocks import Block
 from opero.errors import ConfigurationError, RateLimitedError
-from opero.exclusive import exclusive
+from opero.keyed import Keyed
 from opero.policy import Fragment, Policy, number, whole
+from opero.quota import Quota, Rate
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from typing import Any, Protocol
 
     from opero.call import Call, Layer, Next
     from opero.policy import Observation
+    from opero.quota import Ticket
+
+    class RateLimiter(Protocol):
+        """What a rate limit asks for leave; a plugin may be one, and is given in place of the rate."""
+
+        async def acquire(self, call: Call, key: Hashable, weight: float, patience: float) -> float:
+            """Wait for the turn of a call, at most `patience` seconds, by `call.runtime`; return how long it took.
+
+            Raise `RateLimitedError`, with `retry_after` where that is known, if it would take longer.
+            """
+            raise NotImplementedError
+
+    class AsyncLimiter(Protocol):
+        """An `aiolimiter.AsyncLimiter`, as far as it is used."""
+
+        max_rate: float
+        time_period: float
+
+        def has_capacity(self, amount: float = 1) -> bool: ...
+        async def acquire(self, amount: float = 1) -> None: ...
+
 
 DELAYED = Event("opero.rate_limiter.delayed", "debug", "A call waits for its turn.", ("delay",))
 WAITED = Metric(
@@ -43,57 +63,103 @@ AVAILABLE = Metric(
 )
 SIGNALS = Signals("rate_limiter", (DELAYED,), (WAITED, LIMIT, AVAILABLE), ("rate_limited", "deadline"))
 
+UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0, "day": 86400.0}
+RATES = 'calls per second as a number, a text like "100/s", "10/min" or "10/s; 100/min", or a RateLimit'
 
-class RateLimit(Policy):
+
+class RateLimit(Block, Policy):
     """Admit `rate` calls per `per` seconds, `burst` of them at once (all of them unless given).
 
-    `wait` is True, False (refuse with `RateLimitedError`), or the longest wait in seconds. `RateLimit(10, per=60)`
-    admits 10 at once and then one each 6 s; with `burst=1` one each 6 s from the start. One instance on several
-    functions is one quota for all threads and loops of the process.
+    `rate` may be a text, "100/s", "10/min", "5/10s", with several rates "10/s; 100/min"; then `burst` is that of the
+    first. Or it is an `aiolimiter.AsyncLimiter`, or another `RateLimiter`. `wait` is True, False (refuse with
+    `RateLimitedError`), or the longest wait in seconds. `weight` is how many calls one call counts for: a number, or a
+    function of its arguments. `key`, a function of the arguments or the name of one, gives each key a quota of its own;
+    `max_keys` bounds how many are kept.
 
-    Source: ITU-T I.371 (2004), annex A.1.
+    `RateLimit(10, per=60)` admits 10 at once and then one each 6 s; with `burst=1` one each 6 s from the start. In any
+    T seconds at most rate·T + burst go. One instance on several functions is one quota for all threads and loops of
+    the process.
     """
 
     place = "rate_limit"
-    reads_arguments = False
     SIGNALS = SIGNALS
 
-    rate: float
+    rate: float | str | RateLimiter | AsyncLimiter
     per: float
     burst: int | None
     wait: bool | float
-    bucket: Bucket
+    key: str | Callable[..., Hashable] | None
+    weight: float | Callable[..., float]
+    max_keys: int
+    limiter: RateLimiter
+    local: Local | None
 
     def __init__(
         self,
-        rate: float,
+        rate: float | str | RateLimiter | AsyncLimiter,
         per: float = 1.0,
         *,
         burst: int | None = None,
         wait: bool | float = True,
+        key: str | Callable[..., Hashable] | None = None,
+        weight: float | Callable[..., float] = 1,
+        max_keys: int = 10_000,
         name: str | None = None,
     ) -> None:
-        if not isinstance(wait, bool):
-            try:
-                wait = number("wait", wait, low=0)
-            except ConfigurationError as error:
-                raise ConfigurationError("wait", wait, "True, False, or the longest wait in seconds") from error
+        if isinstance(rate, str) and len(rates := parsed("rate", rate)) == 1:
+            rate, per = rates[0]
+        elif isinstance(rate, bool | int | float) or not (isinstance(rate, str) or hasattr(rate, "acquire")):
+            rate = number("rate", rate, above=0)
         self._freeze(
-            rate=number("rate", rate, above=0),
+            rate=rate,
             per=number("per", per, above=0),
             burst=None if burst is None else whole("burst", burst, low=1),
-            wait=wait,
+            wait=_wait(wait),
+            key=keyed.checked("key", key),
+            weight=weight if callable(weight) else number("weight", weight, low=0),
+            max_keys=whole("max_keys", max_keys, low=1),
             name=name,
         )
         self.start()
+        if self.local is not None and not callable(self.weight):
+            self.local.check(self.weight)
 
     def start(self) -> None:
-        self.__dict__["bucket"] = Bucket(self.per / self.rate, self.burst or ceil(self.rate))
+        if isinstance(self.rate, str | int | float):
+            rates = parsed("rate", self.rate) if isinstance(self.rate, str) else [(self.rate, self.per)]
+            local = Local(rates, self.burst, self.max_keys)
+            self.__dict__.update(local=local, limiter=local)
+        else:
+            given: Any = self.rate
+            self.__dict__.update(local=None, limiter=Foreign(given) if hasattr(given, "has_capacity") else given)
+
+    @property
+    def only_async(self) -> bool:  # type: ignore[override]
+        """Whether it cannot wait for blocking functions."""
+        return isinstance(self.limiter, Foreign)
+
+    @property
+    def reads_arguments(self) -> bool:  # type: ignore[override]
+        """Whether it looks at a call's arguments."""
+        return self.key is not None or callable(self.weight)
 
     def attach(self, function: Callable[..., Any]) -> Layer:
-        return self.layer
+        key = None if self.key is None else keyed.reader("key", self.key, function)
 
-    def fragment(self) -> Fragment:
+        async def layer(call: Call, next: Next) -> Any:  # noqa: A002
+            """Wait for the turn, or refuse."""
+            if call.record.permits.pop(self.place, None):
+                call.operation.book.observe(WAITED, (self.name or "",), 0.0)
+            else:
+                await self._enter(call, key and key(call.args, call.kwargs))
+            return await next(call)
+
+        return layer
+
+    def fragment(self) -> Fragment | None:
+        bucket = None if self.local is None else self.local.quota.only
+        if bucket is None or self.reads_arguments or self.weight != 1:
+            return None
         return Fragment(
             """\
 due = bucket.due
@@ -102,80 +168,131 @@ if due < now:
 elif due > now + slack:
     HAND_OVER
 bucket.due = due + interval""",
-            names={"bucket": self.bucket, "slack": self.bucket.slack, "interval": self.bucket.interval},
+            names={"bucket": bucket, "slack": bucket.slack, "interval": bucket.interval},
             permit="True",
             passed=[(WAITED, (self.name or "",))],
         )
 
     def observe(self, now: float) -> Iterable[Observation]:
-        yield LIMIT, (), self.rate / self.per
-        yield AVAILABLE, (), self.bucket.available(now)
+        if self.local is not None:
+            yield LIMIT, (), self.local.limit
+            yield AVAILABLE, (), self.local.quota.available(now)
 
-    async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
-        """Wait for the turn, or refuse."""
-        if call.record.permits.pop(self.place, None):
-            call.operation.book.observe(WAITED, (self.name or "",), 0.0)
-        else:
-            await self._enter(call)
-        return await next(call)
-
-    async def _enter(self, call: Call) -> None:
+    async def _enter(self, call: Call, key: Hashable) -> None:
+        weight: float = self.weight(*call.args, **call.kwargs) if callable(self.weight) else self.weight
         patience = inf if self.wait is True else float(self.wait)
-        now = call.runtime.now()
-        left = inf if call.deadline is None else call.deadline.at - now
-        late = left < patience
-        delay, due = self.bucket.book(now, min(left, patience))
-        if due is None:
-            raise call.reject(
-                RateLimitedError(
-                    f"{call.operation.name} is over {self.rate:g} calls per {self.per:g} s for another {delay:.3g} s",
-                    primitive="rate_limiter",
-                    reason="deadline" if late else "rate_limited",
-                    retry_after=delay,
-                )
-            )
-        if delay > 0:
-            call.emit(DELAYED, delay=delay)
-            try:
-                await call.runtime.sleep(delay)
-            except BaseException:
-                self.bucket.give_back(due)
-                raise
-        call.operation.book.observe(WAITED, (self.name or "",), delay)
+        left = inf if call.deadline is None else call.deadline.at - call.runtime.now()
+        try:
+            waited = await self.limiter.acquire(call, key, weight, min(left, patience))
+        except RateLimitedError as error:
+            error.primitive = "rate_limiter"
+            error.reason = "deadline" if left < patience else "rate_limited"
+            raise call.reject(error) from None
+        call.operation.book.observe(WAITED, (self.name or "",), waited)
 
 
-class Bucket:
-    """The state: one number. Time is an argument. Nothing is called between a read of `due` and its write."""
+class Local:
+    """The limiter of this process: a quota, or one for each key."""
 
-    def __init__(self, interval: float, burst: int) -> None:
-        self.interval = interval
-        self.burst = burst
-        self.slack = interval * (burst - 1)
-        self.due = -inf
-        self.after_fork()
-        forks.remember(self)
+    def __init__(self, rates: Sequence[tuple[float, float]], burst: int | None, max_keys: int) -> None:
+        self.rates = [(count, per, ceil(count)) for count, per in rates]
+        if burst is not None:
+            self.rates[0] = (*rates[0], burst)
+        self.limit = min(count / per for count, per in rates)
+        self.quota = self._make()
+        self._keyed = Keyed(self._make, max_keys, share=True)
 
-    def after_fork(self) -> None:
-        """Make the lock anew."""
-        self._lock = allocate_lock()
+    def check(self, weight: float) -> None:
+        """Refuse what could never go."""
+        if not self.quota.fits(weight):
+            most = min(burst for _, _, burst in self.rates)
+            raise ConfigurationError("weight", weight, f"at most burst ({most}), else the call could never go")
 
-    @exclusive
-    def book(self, now: float, patience: float) -> tuple[float, float | None]:
-        """Return how long to wait, and the booking; None if that is longer than `patience`."""
-        due = self.due
-        due = max(due, now)
-        delay = due - now - self.slack
-        if delay > patience:
-            return delay, None
-        self.due = due = due + self.interval
-        return (delay if delay > 0 else 0.0), due
+    async def acquire(self, call: Call, key: Hashable, weight: float, patience: float) -> float:
+        """Wait for a ticket's time."""
+        if weight != 1:
+            self.check(number("weight", weight, low=0))
+        started = call.runtime.now()
+        quota = self.quota if key is None else self._keyed.get(key, started)
+        delay, ticket = quota.book(started, patience, weight)
+        if ticket is None:
+            text = f"{call.operation.name} is over {self} for another {delay:.3g} s"
+            raise RateLimitedError(text, retry_after=delay)
+        if delay <= 0:
+            return 0.0
+        call.emit(DELAYED, delay=delay)
+        try:
+            await _until(call, quota, ticket)
+        except BaseException:
+            quota.give_back(ticket, call.runtime.now())
+            raise
+        quota.go(ticket)
+        return call.runtime.now() - started
 
-    @exclusive
-    def give_back(self, due: float) -> None:
-        """Undo the last booking."""
-        if self.due == due:
-            self.due -= self.interval
+    def _make(self) -> Quota:
+        return Quota(Rate(*rate) for rate in self.rates)
 
-    def available(self, now: float) -> int:
-        """How many calls would go at once."""
-        return max(0, int(self.burst - max(0.0, self.due - now) / self.interval + 1e-9))
+    def __str__(self) -> str:
+        return "; ".join(f"{count:g} calls per {per:g} s" for count, per, _ in self.rates)
+
+
+class Foreign:
+    """An `aiolimiter.AsyncLimiter`: for coroutine functions, in the event loop it belongs to."""
+
+    def __init__(self, limiter: AsyncLimiter) -> None:
+        self._limiter = limiter
+
+    async def acquire(self, call: Call, key: Hashable, weight: float, patience: float) -> float:
+        """Wait until it has capacity; it is looked at as often as it gets some."""
+        limiter, started = self._limiter, call.runtime.now()
+        pause = weight * limiter.time_period / limiter.max_rate
+        while patience < inf and not limiter.has_capacity(weight):
+            if call.runtime.now() + pause > started + patience:
+                raise RateLimitedError(f"{call.operation.name} is over {limiter!r}", retry_after=pause)
+            await call.runtime.sleep(pause)
+        await limiter.acquire(weight)
+        return call.runtime.now() - started
+
+
+async def _until(call: Call, quota: Quota, ticket: Ticket) -> None:
+    """Wait for a ticket's time, which moves up when somebody before it leaves."""
+    runtime = call.runtime
+    while True:
+        waiter, now = runtime.waiter(), runtime.now()
+        at, first = quota.turn(ticket, waiter, now)
+        if at <= now:
+            return
+        if first:
+            await runtime.sleep(at - now)
+            return
+        await runtime.park(waiter, at)
+
+
+def parsed(field: str, text: str) -> list[tuple[float, float]]:
+    """Read rates as they are written; return each as a count and seconds."""
+    rates = [_rate(part) for part in text.replace(",", ";").split(";")]
+    if not all(rates):
+        raise ConfigurationError(field, text, RATES)
+    return rates  # type: ignore[return-value]
+
+
+def _rate(text: str) -> tuple[float, float] | None:
+    """Read "5/10s"; None if it cannot be read."""
+    count, _, unit = text.partition("/")
+    unit = unit.strip().lower()
+    name = unit.lstrip("0123456789.")
+    try:
+        rate, times = float(count), float(unit.removesuffix(name) or 1)
+    except ValueError:
+        return None
+    per = UNITS.get(name, 0.0) * times
+    return (rate, per) if 0 < rate < inf and 0 < per < inf else None
+
+
+def _wait(value: Any) -> bool | float:
+    if isinstance(value, bool):
+        return value
+    try:
+        return number("wait", value, low=0)
+    except ConfigurationError as error:
+        raise ConfigurationError("wait", value, "True, False, or the longest wait in seconds") from error

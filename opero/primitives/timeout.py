@@ -3,19 +3,21 @@
 1. A timeout is a deadline the call carries; the nearer of two holds. Whoever waits for the call, waits until then.
 2. `seconds` bounds the whole call with its attempts and waits, `attempt` each attempt.
 3. A coroutine is cancelled at the deadline. A thread cannot be: the caller goes on, the thread is counted to its end.
+4. Decorated functions called inside inherit the deadline: they begin nothing after it and wait for nothing past it.
 """
 
 from __future__ import annotations
 
+from opero.blocks import Block
 from opero.call import Deadline
 from opero.errors import CallTimeout, ConfigurationError
-from opero.policy import Policy, number
+from opero.policy import Policy, choice, number
 from opero.signals import Event, Metric, Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, Literal
 
     from opero.call import Call, Layer, Next
     from opero.policy import Observation
@@ -32,14 +34,21 @@ SIGNALS = Signals("timeout", (EXPIRED,), (ABANDONED,), ("queue_full",))
 abandoned: Callable[[], int] = int  # the blocking driver puts its count here
 
 
-class Timeout(Policy):
+class Timeout(Block, Policy):
     """Raise `CallTimeout` when the answer takes longer than `seconds`, or an attempt longer than `attempt` (seconds).
 
-    One policy is one of the two; give two policies for both. Holds no state.
+    One policy is one of the two; give two policies for both. Holds no state. `how` says what ends a blocking function:
+
+    - `thread`: it runs in a spare thread, which is left behind. Stops waiting for anything, stops nothing from running.
+    - `signal`: an alarm raises inside of it, on the main thread of a Unix process; elsewhere as `thread`. Cannot end a
+      call into C that does not return.
+    - `cooperative`: it runs in place, and only what it asks through Opero, or with `remaining()`, ends in time.
+
+    A coroutine function is cancelled. A `with` block is cooperative, an `async with` block is cancelled.
 
     Example:
-        >>> Timeout(10.0), Timeout(attempt=2.0)
-        (Timeout(seconds=10.0, attempt=None), Timeout(seconds=None, attempt=2.0))
+        >>> Timeout(10.0).place, Timeout(attempt=2.0).place
+        ('timeout', 'attempt_timeout')
     """
 
     reads_arguments = False
@@ -47,8 +56,16 @@ class Timeout(Policy):
 
     seconds: float | None
     attempt: float | None
+    how: str
 
-    def __init__(self, seconds: float | None = None, *, attempt: float | None = None) -> None:
+    def __init__(
+        self,
+        seconds: float | None = None,
+        *,
+        attempt: float | None = None,
+        how: Literal["thread", "signal", "cooperative"] = "thread",
+        name: str | None = None,
+    ) -> None:
         if (seconds is None) == (attempt is None):
             raise ConfigurationError(
                 "Timeout", (seconds, attempt), "either seconds or attempt=; pass two policies for both"
@@ -56,6 +73,8 @@ class Timeout(Policy):
         self._freeze(
             seconds=None if seconds is None else number("timeout", seconds, above=0),
             attempt=None if attempt is None else number("attempt_timeout", attempt, above=0),
+            how=choice("how", how, ("thread", "signal", "cooperative")),
+            name=name,
         )
 
     @property
@@ -75,7 +94,7 @@ class Timeout(Policy):
         at = call.runtime.now() + seconds
         if call.deadline is not None and call.deadline.at <= at:
             return await next(call)
-        deadline = Deadline(at, seconds, self.place)
+        deadline = Deadline(at, seconds, self.place, self.how)
         try:
             return await next(call.until(deadline))
         except CallTimeout:

@@ -306,7 +306,7 @@ def the_circuit_opens_probes_and_closes(w):
 
 
 def a_failed_probe_opens_for_twice_as_long(w):
-    policy = o.CircuitBreaker(min_calls=1, reset_after=5, half_open_probes=1)
+    policy = o.CircuitBreaker(min_calls=1, reset_after=5, half_open_probes=1, jitter=0)
     f = w.decorate([OSError(), OSError(), 7], policies=[policy])
     w.call(f)
     w.time.advance(5)
@@ -433,6 +433,16 @@ def a_local_rejection_is_no_failure_of_the_dependency(w):
     w.call(f)
     assert isinstance(w.call(f)[0], o.RateLimitedError)
     assert f.opero.breaker.state == "closed"
+
+
+def chaos_strikes_inside_everything_else(w):
+    policy = o.Chaos(error=OSError, latency=1, enabled=True)
+    f = w.decorate([7], policies=[policy, o.Retry(1, jitter="none")], name="f")
+    error, took = w.call(f)
+    assert (type(error), took) == (OSError, 2.1)
+    policy.disable()
+    assert w.call(f) == (7, 0)
+    assert w.calls == [None]
 
 
 def everything_together_in_one_order(w):

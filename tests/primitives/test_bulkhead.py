@@ -98,11 +98,58 @@ def test_never_more_in_flight_than_the_limit():
     assert most == 3
 
 
+def test_more_slots_are_given_out_at_once_and_fewer_hold_as_calls_end():
+    policy = o.Bulkhead(1, max_queue=10)
+
+    @o.opero(policy)
+    async def f():
+        await asyncio.sleep(1)
+
+    async def main():
+        tasks = [asyncio.create_task(f()) for _ in range(6)]
+        await asyncio.sleep(0)
+        policy.resize(3)
+        await asyncio.sleep(0.5)
+        assert (policy.slots.used, len(policy.slots.queue)) == (3, 3)
+        policy.resize(1)
+        await asyncio.sleep(1)
+        assert (policy.slots.used, len(policy.slots.queue)) == (1, 2)
+        await asyncio.gather(*tasks)
+
+    with testing.clock() as time:
+        asyncio.run(main())
+        assert time.now() == 1004
+    with pytest.raises(o.ConfigurationError, match="limit takes a whole number"):
+        policy.resize(0)
+
+
+def test_a_waiter_of_a_closed_loop_costs_nobody_a_slot():
+    policy = o.Bulkhead(1, max_queue=10)
+
+    @o.opero(policy)
+    async def f():
+        return 1
+
+    policy.slots.take()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(f())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert len(policy.slots.queue) == 1
+    policy.slots.release()
+    assert (policy.slots.used, len(policy.slots.queue)) == (0, 0)
+    task._log_destroy_pending = False
+    assert asyncio.run(f()) == 1
+
+
 class Waiter:
-    woken = 0
+    def __init__(self, alive=True):
+        self.alive = alive
+        self.woken = 0
 
     def wake(self):
         self.woken += 1
+        return self.alive
 
 
 class Machine(RuleBasedStateMachine):
@@ -114,12 +161,12 @@ class Machine(RuleBasedStateMachine):
         self.inside = 0
         self.waiting = []
 
-    @rule()
-    def arrive(self):
+    @rule(alive=st.booleans())
+    def arrive(self, alive):
         if self.slots.take():
             self.inside += 1
             return
-        waiter = Waiter()
+        waiter = Waiter(alive)
         if self.slots.join(waiter) is not None:
             self.waiting.append(waiter)
 
@@ -146,9 +193,10 @@ class Machine(RuleBasedStateMachine):
         assert woken == self.waiting[: len(woken)]
         assert all(w.woken == 1 for w in woken)
         self.waiting = self.waiting[len(woken) :]
-        self.inside += len(woken)
+        self.inside += sum(w.alive for w in woken)
         assert self.slots.used == self.inside
         assert len(self.slots.queue) == len(self.waiting) <= 3
+        assert not self.waiting or self.slots.used >= self.slots.limit.value
 
 
 TestMachine = Machine.TestCase

@@ -1,14 +1,17 @@
 """The state machine: examples for its rules, a model for its invariants."""
 
+import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from opero import CircuitBreaker
+import opero as o
+from opero import CircuitBreaker, clock, events, testing
 from opero.call import FAILURE, NONE, SUCCESS
-from opero.primitives.circuit_breaker import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN
+from opero.circuit import AUTO, CLOSED, DISABLED, FORCED_CLOSED, FORCED_OPEN, HALF_OPEN, OPEN
 
 
 def fill(circuit, outcomes, now=0.0, duration=0.0):
@@ -96,7 +99,7 @@ def test_a_late_result_from_before_a_transition_changes_nothing():
 
 
 def test_the_pause_doubles_up_to_its_maximum_and_starts_over_once_closed():
-    circuit = CircuitBreaker(min_calls=1, reset_after=5, max_reset_after=12, half_open_probes=1).circuit
+    circuit = CircuitBreaker(min_calls=1, reset_after=5, max_reset_after=12, half_open_probes=1, jitter=0).circuit
     now, pauses = 0.0, []
     for _ in range(4):
         fill(circuit, [FAILURE], now)
@@ -106,6 +109,139 @@ def test_the_pause_doubles_up_to_its_maximum_and_starts_over_once_closed():
     fill(circuit, [SUCCESS], now)
     fill(circuit, [FAILURE], now)
     assert circuit.pause == 5
+
+
+def test_pauses_after_the_first_are_shortened_by_chance_up_to_a_tenth():
+    pauses = []
+    for _ in range(200):
+        circuit, now = CircuitBreaker(min_calls=1, reset_after=5, half_open_probes=1).circuit, 0.0
+        for _ in range(2):
+            fill(circuit, [FAILURE], now)
+            now += circuit.pause
+        pauses.append(now - 5)
+    assert 9 <= min(pauses) < 9.2
+    assert 9.8 < max(pauses) <= 10
+    assert len(set(pauses)) > 100
+
+
+def outcome(function, *args):
+    try:
+        return function(*args)
+    except Exception as error:
+        return type(error)
+
+
+def test_errors_are_failures_successes_or_nothing_by_what_the_user_says():
+    policy = CircuitBreaker(on=OSError, ignore=ValueError)
+    wanted = [(OSError(), FAILURE), (KeyError(), SUCCESS), (ValueError(), NONE), (o.RateLimitedError("x"), NONE)]
+    assert [policy.judge(error) for error, _ in wanted] == [expected for _, expected in wanted]
+
+
+def test_an_unwanted_result_is_a_failure_and_is_returned():
+    @o.opero(CircuitBreaker(min_calls=2, on_result=lambda r: r == 503))
+    def f():
+        return 503
+
+    assert [outcome(f) for _ in range(3)] == [503, 503, o.CircuitOpenError]
+
+
+def test_held_by_hand_it_does_as_it_is_told():
+    @o.opero(CircuitBreaker(min_calls=2))
+    def f(fails=True):
+        if fails:
+            raise OSError
+        return 1
+
+    breaker = f.opero.breaker
+    breaker.force_close()
+    assert (breaker.state, breaker.mode) == ("closed", "forced_closed")
+    assert [outcome(f) for _ in range(5)] == [OSError] * 5
+    breaker.disable()
+    assert (breaker.state, breaker.mode) == ("closed", "disabled")
+    assert [outcome(f) for _ in range(5)] == [OSError] * 5
+    assert breaker._policy.circuit.read(clock.now()) == ("closed", 0, 0)
+    breaker.force_open()
+    assert outcome(f, False) is o.CircuitOpenError
+    breaker.reset()
+    assert [outcome(f) for _ in range(3)] == [OSError, OSError, o.CircuitOpenError]
+    assert (breaker.state, breaker.mode) == ("open", "auto")
+
+
+def test_in_shadow_it_decides_and_tells_and_refuses_nobody():
+    heard = []
+
+    @o.opero(CircuitBreaker(min_calls=2, reset_after=5, half_open_probes=1, shadow=True))
+    def f(fails=True):
+        if fails:
+            raise OSError
+        return 1
+
+    with testing.clock() as time, events.subscribe(heard.append, "opero.circuit.*"):
+        assert [outcome(f) for _ in range(4)] == [OSError] * 4
+        assert f.opero.breaker.state == "open"
+        time.advance(5)
+        assert f(False) == 1
+    said = [(e.name.removeprefix("opero.circuit."), e.fields.get("shadow"), e.fields.get("reason")) for e in heard]
+    refused = ("shadowed", None, "circuit_open")
+    assert said == [("opened", True, None), refused, refused, ("half_opened", True, None), ("closed", True, None)]
+    assert f.opero.stats()["rejected"] == 0
+
+
+def test_each_key_has_a_circuit_of_its_own_and_their_number_is_bounded():
+    policy = CircuitBreaker(min_calls=1, key="host", max_keys=2)
+
+    @o.opero(policy)
+    def f(host):
+        if host == "down":
+            raise OSError
+        return host
+
+    assert [outcome(f, host) for host in ("down", "up", "down", "up")] == [OSError, "up", o.CircuitOpenError, "up"]
+    breaker = f.opero.breaker
+    assert (breaker.state, breaker.of("down").state, breaker.of("up").state) == ("open", "open", "closed")
+    for n in range(20):
+        assert outcome(f, f"up{n}") == f"up{n}"
+    assert len(policy.circuits.values()) == 2
+    breaker.force_open()
+    assert [outcome(f, host) for host in ("up19", "new")] == [o.CircuitOpenError] * 2
+    breaker.reset()
+    assert outcome(f, "up19") == "up19"
+
+
+def test_one_probe_is_admitted_of_twenty_callers_in_threads_and_tasks():
+    policy = CircuitBreaker(min_calls=1, half_open_probes=1, reset_after=5)
+    fill(policy.circuit, [FAILURE], clock.now() - 5)
+    barrier, entered, ended = threading.Barrier(11), [], []
+
+    @o.opero(policy)
+    def in_thread():
+        entered.append("thread")
+        while len(ended) < 19:
+            clock.sleep(0.001)
+
+    @o.opero(policy)
+    async def in_task():
+        entered.append("task")
+        while len(ended) < 19:
+            await asyncio.sleep(0.001)
+
+    def thread():
+        barrier.wait()
+        ended.append(outcome(in_thread))
+
+    async def tasks():
+        barrier.wait()
+        made = [asyncio.create_task(in_task()) for _ in range(10)]
+        for task in made:
+            task.add_done_callback(lambda task: ended.append(type(task.exception()) if task.exception() else None))
+        await asyncio.gather(*made, return_exceptions=True)
+
+    with ThreadPoolExecutor(10) as threads:
+        for _ in range(10):
+            threads.submit(thread)
+        asyncio.run(tasks())
+    assert len(entered) == 1
+    assert sorted(map(str, ended)) == sorted([str(o.CircuitOpenError)] * 19 + ["None"])
 
 
 def test_it_pickles_with_its_settings_and_without_its_state():
@@ -159,10 +295,14 @@ class Machine(RuleBasedStateMachine):
             assert self.circuit.good is good
             assert good[0] == count
 
-    @rule(state=st.sampled_from([CLOSED, FORCED_OPEN]))
-    def an_operator_decides(self, state):
-        self.circuit.force(state, self.now)
-        assert self.circuit.state == state
+    @rule(mode=st.sampled_from([AUTO, FORCED_OPEN, FORCED_CLOSED, DISABLED]))
+    def an_operator_decides(self, mode):
+        self.circuit.hold(mode, self.now)
+        assert self.circuit.state == (FORCED_OPEN if mode == FORCED_OPEN else CLOSED)
+
+    @invariant()
+    def held_closed_it_never_opens(self):
+        assert self.circuit.mode not in (FORCED_CLOSED, DISABLED) or self.circuit.state == CLOSED
 
     @invariant()
     def never_more_probes_out_than_allowed(self):

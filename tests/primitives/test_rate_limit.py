@@ -1,79 +1,209 @@
-"""GCRA against the law it stands for, and against a token bucket."""
+"""The rate limit as users meet it: waits, refusals, weights, keys, threads and tasks."""
 
+import asyncio
 import pickle
 import threading
-from math import inf
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
+from aiolimiter import AsyncLimiter
 
-from opero import RateLimit
-from opero.primitives.rate_limit import Bucket
-
-STEPS = st.lists(st.integers(0, 30), min_size=1, max_size=80)  # eighths of a second: exact in binary
+import opero as o
+from opero import testing
 
 
-@given(STEPS, st.integers(1, 5))
-def test_it_admits_what_a_token_bucket_admits(steps, burst):
-    bucket, tokens, now = Bucket(1.0, burst), float(burst), 0.0
-    for step in steps:
-        now += step / 8
-        tokens = min(burst, tokens + step / 8)
-        admitted = bucket.book(now, 0.0)[1] is not None
-        assert admitted == (tokens >= 1)
-        tokens -= admitted
+def test_it_pickles_with_its_settings():
+    policy = o.RateLimit(10, per=60, burst=2, wait=False)
+    assert pickle.loads(pickle.dumps(policy)).settings == policy.settings
 
 
-@given(STEPS, st.integers(1, 5))
-def test_no_window_holds_more_than_the_burst_and_what_the_rate_adds(steps, burst):
-    bucket, now, gone = Bucket(1.0, burst), 0.0, []
-    for step in steps:
-        now += step / 8
-        delay, _ = bucket.book(now, inf)
-        gone.append(now + delay)
-    assert gone == sorted(gone)
-    for first in range(len(gone)):
-        for last in range(first, len(gone)):
-            assert last - first + 1 <= burst + (gone[last] - gone[first])
+def test_rates_are_read_as_written():
+    read = [o.RateLimit(text) for text in ("100/s", "5/10s", "1.5/min", " 2 / hour ")]
+    assert [(p.rate, p.per) for p in read] == [(100, 1), (5, 10), (1.5, 60), (2, 3600)]
+    assert o.RateLimit("10/s; 100/min", burst=3).local.rates == [(10, 1, 3), (100, 60, 100)]
+    for wrong in ("fast", "5/fortnight", "-5/s", "inf/s", "5/0s", "10/s;", "5"):
+        with pytest.raises(o.ConfigurationError, match="rate takes calls per second"):
+            o.RateLimit(wrong)
 
 
-def test_threads_together_get_no_more_than_there_is():
-    bucket, got = Bucket(1.0, 50), []
+def test_the_slowest_of_several_rates_decides():
+    limit = o.RateLimit("2/s; 3/10s", wait=False)
+    with testing.clock() as time:
+        admitted = [passes(limit) for _ in range(3)]
+        time.advance(1)
+        admitted += [passes(limit) for _ in range(2)]
+    assert admitted == [True, True, False, True, False]
 
-    def take():
-        for _ in range(50):
-            if bucket.book(0.0, 0.0)[1] is not None:
-                got.append(1)
 
-    threads = [threading.Thread(target=take) for _ in range(8)]
+def passes(limit, *args, **kwargs):
+    try:
+        with limit.block(*args, **kwargs):
+            return True
+    except o.RateLimitedError:
+        return False
+
+
+def test_each_key_has_a_quota_of_its_own_and_their_number_is_bounded():
+    @o.opero(o.RateLimit(1, per=60, wait=False, key="tenant", max_keys=2))
+    def f(x, tenant="none"):
+        return x
+
+    with testing.clock() as time:
+        assert [outcome(f, 1, key) for key in ("a", "b", "a")] == [1, 1, o.RateLimitedError]
+        assert [outcome(f, 1, tenant=key) for key in ("c", "d")] == [1, o.RateLimitedError]  # they share what is left
+        time.advance(60)
+        assert [outcome(f, 1, key) for key in ("c", "d", "e")] == [1, 1, 1]
+
+
+def test_a_key_may_be_a_function_of_the_arguments_and_must_be_one_of_them_by_name():
+    @o.opero(o.RateLimit(1, per=60, wait=False, key=lambda url: url.split("/")[0]))
+    def f(url):
+        return url
+
+    with testing.clock():
+        assert [outcome(f, url) for url in ("a/1", "a/2", "b/1")] == ["a/1", o.RateLimitedError, "b/1"]
+    with pytest.raises(o.ConfigurationError, match=r"key='host': .* a parameter of the function: url"):
+        o.opero(o.RateLimit(1, key="host"))(lambda url: url)
+    with pytest.raises(o.ConfigurationError, match="key takes"):
+        o.RateLimit(1, key="no name")
+
+
+def test_a_weight_is_a_number_or_a_function_of_the_arguments():
+    @o.opero(o.RateLimit(10, per=10, wait=False, weight=len))
+    def send(items):
+        return len(items)
+
+    with testing.clock():
+        assert [outcome(send, [0] * n) for n in (6, 5, 4, 0)] == [6, o.RateLimitedError, 4, 0]
+        with pytest.raises(o.ConfigurationError, match=r"weight=11.0: .* at most burst \(10\)"):
+            send([0] * 11)
+    with pytest.raises(o.ConfigurationError, match="weight takes at most burst"):
+        o.RateLimit(5, weight=6)
+
+
+def outcome(function, *args, **kwargs):
+    try:
+        return function(*args, **kwargs)
+    except o.OperoError as error:
+        return type(error)
+
+
+def test_threads_and_tasks_wait_in_one_line_and_a_cancelled_one_gives_its_place_back():
+    limit, gone = o.RateLimit(1, burst=1), []
+
+    @o.opero(limit)
+    async def f(name):
+        gone.append((name, round(time.now() - 1000, 6)))
+
+    async def main():
+        tasks = [asyncio.create_task(f(n)) for n in range(5)]
+        await asyncio.sleep(0.25)
+        tasks[2].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    with testing.clock() as time:
+        asyncio.run(main())
+    assert gone == [(0, 0), (1, 1), (3, 2), (4, 3)]
+    assert f.opero.stats()["cancelled"] == 1
+
+
+def test_a_thousand_that_leave_together_leave_the_quota_as_it_was():
+    limit = o.RateLimit(1, burst=1)
+
+    @o.opero(limit)
+    async def f():
+        return 1
+
+    async def main():
+        await f()
+        tasks = [asyncio.create_task(f()) for _ in range(1000)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        started = time.now()
+        await f()
+        return time.now() - started
+
+    with testing.clock() as time:
+        assert asyncio.run(main()) == 1
+
+
+def test_threads_and_several_loops_share_a_quota_fairly():
+    limit, gone, barrier = o.RateLimit(200, burst=1), [], threading.Barrier(4)
+
+    @o.opero(limit)
+    def in_thread():
+        gone.append(o.opero)
+
+    @o.opero(limit)
+    async def in_task():
+        gone.append(o.opero)
+
+    async def tasks():
+        await asyncio.gather(*(in_task() for _ in range(10)))
+
+    def work(number):
+        barrier.wait()
+        if number % 2:
+            asyncio.run(tasks())
+        else:
+            for _ in range(10):
+                in_thread()
+
+    import time
+
+    started = time.monotonic()
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(got) == 50
+    assert len(gone) == 40
+    assert time.monotonic() - started >= 39 / 200
 
 
-def test_a_place_is_given_back_unless_somebody_booked_behind_it():
-    bucket = Bucket(1.0, 1)
-    bucket.book(0.0, inf)
-    _, due = bucket.book(0.0, inf)
-    bucket.give_back(due)
-    assert bucket.book(0.0, inf)[0] == 1.0
-    _, earlier = bucket.book(0.0, inf)
-    bucket.book(0.0, inf)
-    bucket.give_back(earlier)
-    assert bucket.book(0.0, inf)[0] == 4.0
+def test_a_limiter_of_aiolimiter_works_as_it_is():
+    limiter = AsyncLimiter(2, 10)
+
+    @o.opero(retries=0, rate_limit=limiter)
+    async def f():
+        return 1
+
+    @o.opero(o.RateLimit(limiter, wait=False))
+    async def refused():
+        return 1
+
+    async def main():
+        started = time.now()
+        assert [await f() for _ in range(3)] == [1, 1, 1]
+        with pytest.raises(o.RateLimitedError):
+            await refused()
+        return time.now() - started
+
+    with testing.clock() as time:
+        assert asyncio.run(main()) == pytest.approx(5)
+    with pytest.raises(o.ConfigurationError, match="rate_limit="):
+        o.opero(rate_limit=limiter)(len)
 
 
-def test_available_says_what_would_go_at_once():
-    bucket = Bucket(0.1, 10)
-    assert bucket.available(0.0) == 10
-    for _ in range(10):
-        bucket.book(0.0, 0.0)
-    assert bucket.available(0.0) == 0
-    assert bucket.available(0.35) == 3
+def test_a_limiter_of_ones_own_is_asked_with_key_weight_and_patience():
+    asked = []
 
+    class Mine:
+        async def acquire(self, call, key, weight, patience):
+            asked.append((call.operation.name, key, weight, patience))
+            if weight > 2:
+                raise o.RateLimitedError("mine", retry_after=7)
+            await call.runtime.sleep(0)
+            return 0.0
 
-def test_it_pickles_with_its_settings():
-    policy = RateLimit(10, per=60, burst=2, wait=False)
-    assert pickle.loads(pickle.dumps(policy)).settings == policy.settings
+    @o.opero(o.RateLimit(Mine(), wait=3, key="tenant", weight=lambda items, tenant: len(items)), name="f")
+    def f(items, tenant):
+        return items
+
+    assert f([1], "a") == [1]
+    with pytest.raises(o.RateLimitedError) as caught:
+        f([1, 2, 3], tenant="b")
+    assert (caught.value.retry_after, caught.value.reason, caught.value.operation) == (7, "rate_limited", "f")
+    assert asked == [("f", "a", 1, 3), ("f", "b", 3, 3)]
+    assert f.opero.stats()["rejected"] == 1

@@ -1,0 +1,207 @@
+"""The state machine of a circuit breaker, without anybody who calls. Pure: time and chance are arguments.
+
+closed     Every call passes and is counted in the window. It opens when at least `min_calls` are in the window and the
+           share of failures reaches `failure_ratio`, or that of slow calls `slow_ratio`. With `consecutive`, that many
+           failures in a row take the place of the ratio.
+open       Every call is refused, for `reset_after`; doubled each time it opens again, up to `max_reset_after`, and then
+           shortened by up to a `jitter`th, so that many processes do not probe at the same moment.
+half-open  `half_open_probes` calls pass, the others are refused. The same ratio decides: it opens when the probes reach
+           it, and closes when they no longer can. Probes that never came back are given out again after another pause.
+held       By hand: forced open, or closed whatever happens, or disabled, where nothing is counted either.
+
+A permit carries the generation of the state that gave it; an outcome of another generation changes nothing. A call
+that was cancelled, ignored or refused further in is neither success nor failure: its probe goes back.
+
+Source: Michael Nygard, "Release It!", 2007.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from math import ceil, inf
+
+from opero import forks
+from opero.call import FAILURE, NONE
+from opero.waits import uniform
+from opero.windows import CountWindow, TimeWindow
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Rules(Protocol):
+        """What a circuit must be told: the settings of a `CircuitBreaker`."""
+
+        failure_ratio: float
+        min_calls: int
+        window: float
+        calls: int | None
+        consecutive: int | None
+        slow_call: float | None
+        slow_ratio: float
+        reset_after: float
+        max_reset_after: float
+        jitter: float
+        half_open_probes: int
+
+
+CLOSED, OPEN, HALF_OPEN, FORCED_OPEN = STATES = ("closed", "open", "half_open", "forced_open")
+AUTO, FORCED_CLOSED, DISABLED = "auto", "forced_closed", "disabled"
+
+
+class Permit:
+    """Leave to call, given by one generation of the state: it is known by the list that counts its successes."""
+
+    __slots__ = ("good", "probe")
+
+    def __init__(self, good: list[int], *, probe: bool) -> None:
+        self.good = good
+        self.probe = probe
+
+
+class Change:
+    """A transition, with what led to it."""
+
+    __slots__ = ("fields", "state")
+
+    def __init__(self, state: str, **fields: Any) -> None:
+        self.state = state
+        self.fields = fields
+
+
+class Circuit:
+    """The state machine. Time is an argument; the lock is held for arithmetic only.
+
+    While `now < turn` it is closed, and a success is worth no more than `good[0] += 1`.
+    """
+
+    def __init__(self, policy: Rules) -> None:
+        self.policy = policy
+        self.mode = AUTO
+        self.slow = inf if policy.slow_call is None else policy.slow_call
+        self.window = CountWindow(policy.calls) if policy.calls else TimeWindow(policy.window)
+        self.state = CLOSED
+        self.good = self.window.good
+        self.turn = self.window.turn
+        self.failed_in_a_row = 0
+        self.good_at_failure = 0
+        self.opened_in_a_row = 0
+        self.changed_at = 0.0
+        self.pause = 0.0
+        self.probes_out = 0
+        self.probes_good = 0
+        self.probes_bad = 0
+        self.after_fork()
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """Make the lock anew."""
+        self._lock = allocate_lock()
+
+    def admit(self, now: float) -> tuple[Permit | None, Change | None, float | None]:
+        """Return a permit or None, a change of state if there was one, and seconds until it is worth asking again."""
+        with self._lock:
+            change = None
+            if self.mode == DISABLED:
+                return Permit([0], probe=False), None, None
+            if self.state == CLOSED:
+                self.window.roll(now)
+                self.turn = self.window.turn
+                return Permit(self.good, probe=False), None, None
+            if self.state == FORCED_OPEN:
+                return None, None, None
+            left = self.changed_at + self.pause - now
+            if self.state == OPEN or self._probes_given() >= self.policy.half_open_probes:
+                if left > 0:
+                    return None, None, left
+                change = self._change_locked(HALF_OPEN, now)
+            self.probes_out += 1
+            return Permit(self.good, probe=True), change, None
+
+    def settle(self, permit: Permit, outcome: str, duration: float, now: float) -> Change | None:
+        """Take the outcome of a permitted call; return a change of state if it led to one."""
+        with self._lock:
+            if permit.good is not self.good:
+                return None
+            if permit.probe:
+                return self._settle_probe_locked(outcome, duration, now)
+            return None if outcome == NONE else self._settle_closed_locked(outcome, duration, now)
+
+    def hold(self, mode: str, now: float) -> Change | None:
+        """Hold it `forced_open`, `forced_closed` or `disabled`, or let it run by itself (`auto`); empty the window."""
+        with self._lock:
+            state = FORCED_OPEN if mode == FORCED_OPEN else CLOSED
+            self.mode, same = mode, state == self.state
+            change = self._change_locked(state, now)
+            if mode == DISABLED:
+                self.turn = -inf
+            return None if same else change
+
+    def idle(self, now: float) -> bool:
+        """Whether it is as good as new."""
+        with self._lock:
+            return self.state == CLOSED and self.mode == AUTO and not self.window.totals(now).calls
+
+    def read(self, now: float) -> tuple[str, float, float]:
+        """State, failure ratio, slow ratio."""
+        with self._lock:
+            totals = self.window.totals(now)
+            return self.state, totals.failure_ratio(), totals.slow_ratio()
+
+    def _settle_closed_locked(self, outcome: str, duration: float, now: float) -> Change | None:
+        policy = self.policy
+        failed = outcome == FAILURE
+        self.window.add(now, failed=failed, slow=duration > self.slow)
+        self.turn = self.window.turn
+        if failed:
+            self.failed_in_a_row = 1 + (self.failed_in_a_row if self.good[0] == self.good_at_failure else 0)
+            self.good_at_failure = self.good[0]
+        totals = self.window.totals(now)
+        if policy.consecutive is not None:
+            tripped = failed and self.failed_in_a_row >= policy.consecutive
+        else:
+            tripped = totals.calls >= policy.min_calls and totals.failure_ratio() >= policy.failure_ratio
+        if policy.slow_call is not None:
+            tripped |= totals.calls >= policy.min_calls and totals.slow_ratio() >= policy.slow_ratio
+        return self._change_locked(OPEN, now) if tripped and self.mode == AUTO else None
+
+    def _settle_probe_locked(self, outcome: str, duration: float, now: float) -> Change | None:
+        self.probes_out -= 1
+        if outcome == NONE:
+            return None
+        bad = outcome == FAILURE or duration > self.slow
+        self.probes_bad += bad
+        self.probes_good += not bad
+        probes = self.policy.half_open_probes
+        enough = 1 if self.policy.consecutive is not None else ceil(self.policy.failure_ratio * probes)
+        if self.probes_bad >= enough:
+            return self._change_locked(OPEN, now)
+        return self._change_locked(CLOSED, now) if self.probes_good > probes - enough else None
+
+    def _change_locked(self, state: str, now: float) -> Change:
+        totals = self.window.totals(now)
+        fields: dict[str, Any] = {}
+        if state == OPEN:
+            policy = self.policy
+            self.pause = min(policy.reset_after * 2.0 ** min(self.opened_in_a_row, 60), policy.max_reset_after)
+            if self.opened_in_a_row:
+                self.pause *= uniform(1 - policy.jitter, 1.0)
+            self.opened_in_a_row += 1
+            fields = {
+                "failure_ratio": totals.failure_ratio(),
+                "slow_ratio": totals.slow_ratio(),
+                "calls": totals.calls,
+                "pause": self.pause,
+            }
+        elif state == CLOSED:
+            self.opened_in_a_row = 0
+            self.window.clear()
+        self.window.renew()
+        self.good = self.window.good
+        self.turn = self.window.turn if state == CLOSED else -inf
+        self.state, self.changed_at = state, now
+        self.failed_in_a_row = self.good_at_failure = self.probes_out = self.probes_good = self.probes_bad = 0
+        return Change(state, **fields)
+
+    def _probes_given(self) -> int:
+        return self.probes_out + self.probes_good + self.probes_bad

@@ -1,0 +1,141 @@
+"""Chaos: make calls slow, fail or answer wrongly on purpose, to see what the other layers do about it.
+
+1. Off unless switched on: by `enabled=True`, `policy.enable()`, or OPERO_CHAOS=1 in the environment when it is made.
+2. Each attempt is struck with chance `rate`, from `window[0]` to `window[1]` seconds after it was switched on. A seed
+   makes the same attempts be struck each time.
+3. First the latency, then the error, or else the result in place of the function's own. The deadline holds for it.
+"""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+from opero import clock
+from opero.errors import ConfigurationError
+from opero.policy import Policy, number, optional
+from opero.signals import Event, Signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from opero.call import Call, Layer, Next
+
+    Raises = BaseException | type[BaseException] | Callable[[], BaseException]
+
+INJECTED = Event("opero.chaos.injected", "warning", "A call was disturbed on purpose.", ("latency", "error", "result"))
+SIGNALS = Signals("chaos", (INJECTED,))
+NOTHING: Any = type("NOTHING", (), {"__repr__": lambda _: "NOTHING", "__reduce__": lambda _: "NOTHING"})()
+
+
+class Chaos(Policy):
+    """Disturb a share `rate` of the attempts: by `latency` seconds, an `error`, a `result`, or several of them.
+
+    `latency` is seconds, or from and to seconds. `error` is an exception, its type, or a function that makes one;
+    `result` anything, also None. `window` is from and to seconds after it was switched on.
+
+    Example:
+        >>> Chaos(error=ConnectionError, rate=0.1, seed=7).enabled
+        False
+
+    Source: Casey Rosenthal and others, "Principles of Chaos Engineering", 2015.
+    """
+
+    place = "chaos"
+    reads_arguments = False
+    SIGNALS = SIGNALS
+
+    latency: float | tuple[float, float]
+    error: Raises | None
+    result: Any
+    rate: float
+    window: tuple[float, float] | None
+    seed: int | None
+    enabled: bool
+    active: bool
+
+    def __init__(
+        self,
+        *,
+        latency: float | tuple[float, float] = 0.0,
+        error: Raises | None = None,
+        result: Any = NOTHING,
+        rate: float = 1.0,
+        window: tuple[float, float] | None = None,
+        seed: int | None = None,
+        enabled: bool = False,
+        name: str | None = None,
+    ) -> None:
+        if error is not None and not (isinstance(error, BaseException) or callable(error)):
+            raise ConfigurationError("error", error, "an exception, its type, or a function that makes one")
+        if not latency and error is None and result is NOTHING:
+            raise ConfigurationError("Chaos", (), "latency=, error= or result=: something to happen")
+        self._freeze(
+            latency=_span("latency", latency) if isinstance(latency, tuple) else number("latency", latency, low=0),
+            error=error,
+            result=result,
+            rate=number("rate", rate, low=0, high=1),
+            window=optional(_span, "window", window),
+            seed=seed,
+            enabled=bool(enabled),
+            name=name,
+        )
+        self.start()
+
+    def start(self) -> None:
+        self.__dict__.update(random=Random(self.seed), active=False, since=0.0)
+        if self.enabled or os.environ.get("OPERO_CHAOS") == "1":
+            self.enable()
+
+    random: Random
+    since: float
+
+    def enable(self) -> None:
+        """Begin, and begin the window."""
+        self.__dict__.update(active=True, since=clock.now())
+
+    def disable(self) -> None:
+        """Let every call pass untouched."""
+        self.__dict__["active"] = False
+
+    def attach(self, function: Callable[..., Any]) -> Layer:
+        return self.layer
+
+    async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
+        """Strike, or call on."""
+        if not self.active or not self._strikes(call.runtime.now()):
+            return await next(call)
+        latency = self.random.uniform(*self.latency) if isinstance(self.latency, tuple) else self.latency
+        error = None if self.error is None else _made(self.error)
+        name = type(error).__name__ if error is not None else ""
+        call.emit(INJECTED, latency=latency, error=name, result=self.result is not NOTHING)
+        await self._delay(call, latency)
+        if error is not None:
+            raise error
+        return await next(call) if self.result is NOTHING else self.result
+
+    def _strikes(self, now: float) -> bool:
+        if self.window is not None and not self.window[0] <= now - self.since < self.window[1]:
+            return False
+        return self.random.random() < self.rate
+
+    async def _delay(self, call: Call, seconds: float) -> None:
+        if call.deadline is None or call.time_for(seconds):
+            return await call.runtime.sleep(seconds)
+        await call.runtime.sleep(call.deadline.at - call.runtime.now())
+        raise call.deadline.expire(call.operation.name)
+
+
+def _made(error: Raises) -> BaseException:
+    return error if isinstance(error, BaseException) else error()
+
+
+def _span(field: str, value: Any, **_: float) -> tuple[float, float]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ConfigurationError(field, value, "from and to, in seconds")
+    start, end = number(field, value[0], low=0), number(field, value[1], low=0)
+    if start > end:
+        raise ConfigurationError(field, value, "from and to, in seconds, in this order")
+    return start, end

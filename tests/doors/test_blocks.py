@@ -1,0 +1,177 @@
+"""Policies alone: a block takes the place of the function, with the same layers, counts and refusals."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+import opero as o
+from opero import catalogue, testing
+
+
+def operation(name):
+    return next(each for each in catalogue.operations() if each.name == name)
+
+
+def test_a_block_is_a_call_that_is_counted_and_told():
+    limit = o.RateLimit(1, burst=1, wait=False, name="alone.limit")
+    with limit:
+        pass
+    with pytest.raises(o.RateLimitedError, match=r"alone\.limit is over 1 calls per 1 s"), limit:
+        pass
+    stats = operation("alone.limit").book.stats()
+    assert (stats["calls"], stats["ok"], stats["rejected"]) == (2, 1, 1)
+
+
+def test_blocks_nest_and_tasks_have_their_own():
+    slots = o.Bulkhead(3, name="alone.slots")
+
+    async def work(most):
+        async with slots, slots:
+            await asyncio.sleep(0)
+            most.append(slots.slots.used)
+
+    async def main(most):
+        await asyncio.gather(work(most), work(most), return_exceptions=True)
+
+    asyncio.run(main(most := []))
+    assert most
+    assert max(most) <= 3
+    assert slots.slots.used == 0
+    with slots, slots, slots:
+        assert slots.slots.used == 3
+    assert slots.slots.used == 0
+
+
+def test_errors_of_the_block_pass_unchanged_and_are_outcomes():
+    breaker, mine = o.CircuitBreaker(min_calls=1), OSError("mine")
+    with pytest.raises(OSError) as caught, breaker:
+        raise mine
+    assert caught.value is mine
+    with pytest.raises(o.CircuitOpenError), breaker:
+        pass
+
+
+def test_a_stop_iteration_of_the_block_is_the_users():
+    with pytest.raises(StopIteration), o.Bulkhead(1):
+        raise StopIteration(5)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_what_ends_the_program_passes_through_a_block_and_counts_nothing(stop):
+    breaker = o.CircuitBreaker(min_calls=1)
+    with pytest.raises(stop), breaker:
+        raise stop
+    assert breaker.state() == "closed"
+
+
+def test_a_cancelled_block_gives_everything_back():
+    slots, breaker = o.Bulkhead(1, max_queue=1), o.CircuitBreaker(min_calls=1)
+
+    async def hold():
+        async with breaker, slots:
+            await asyncio.sleep(60)
+
+    async def main():
+        tasks = [asyncio.create_task(hold()) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert (slots.slots.used, len(slots.slots.queue)) == (1, 1)
+        for task in reversed(tasks):
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [asyncio.CancelledError] * 2
+
+    asyncio.run(main())
+    assert (slots.slots.used, len(slots.slots.queue), breaker.state()) == (0, 0, "closed")
+
+
+def test_waiting_for_a_block_takes_its_time_and_no_more():
+    limit = o.RateLimit(1, burst=1)
+
+    async def main():
+        for _ in range(3):
+            async with limit:
+                pass
+
+    with testing.clock() as virtual:
+        asyncio.run(main())
+        assert virtual.now() == 1002
+        with limit:
+            assert virtual.now() == 1003
+
+
+def test_a_timeout_around_an_async_block_cancels_it_and_is_not_mistaken():
+    async def main():
+        with pytest.raises(o.CallTimeout):
+            async with o.Timeout(5):
+                await asyncio.sleep(60)
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(1), o.Timeout(5):
+                await asyncio.sleep(60)
+        return type(caught.value)
+
+    with testing.clock() as virtual:
+        assert asyncio.run(main()) is TimeoutError
+        assert virtual.now() == 1006
+
+
+def test_one_policy_is_shared_by_blocks_and_functions():
+    breaker = o.CircuitBreaker(min_calls=1)
+    with pytest.raises(OSError), breaker:
+        raise OSError
+    with pytest.raises(o.CircuitOpenError):
+        o.opero(breaker)(lambda: 1)()
+
+
+def test_key_and_weight_of_a_block_are_given_by_its_arguments():
+    limit = o.RateLimit(2, per=60, wait=False, key="tenant", weight=lambda n=1, tenant=None: n)
+    with limit.block(2, tenant="a"), limit.block(1, tenant="b"):
+        pass
+    with pytest.raises(o.RateLimitedError), limit.block(1, tenant="a"):
+        pass
+
+
+def test_a_block_is_entered_once_and_in_the_right_place():
+    block = o.Bulkhead(1).block()
+    with block:
+        pass
+    with pytest.raises(RuntimeError, match="entered before"), block:
+        pass
+    with pytest.raises(RuntimeError, match="never entered"):
+        o.Bulkhead(1).block().__exit__(None, None, None)
+    policy = o.Bulkhead(1)
+    policy.__enter__()
+    failed = []
+
+    def leave():
+        try:
+            policy.__exit__(None, None, None)
+        except RuntimeError as error:
+            failed.append(str(error))
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    thread.join()
+    assert "entered in another thread" in failed[0]
+    policy.__exit__(None, None, None)
+    assert policy.slots.used == 0
+
+
+def test_blocks_of_threads_wait_for_each_other():
+    slots, inside, most = o.Bulkhead(2, max_queue=20), [], []
+
+    def work():
+        with slots:
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.001)
+            inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 12
+    assert max(most) <= 2

@@ -1,0 +1,102 @@
+"""Disturbance on purpose: off unless switched on, repeatable, and within the deadline."""
+
+import asyncio
+
+import pytest
+
+import opero as o
+from opero import events, testing
+
+
+def struck(function, times):
+    def one():
+        try:
+            return function() == 1
+        except OSError:
+            return False
+
+    return [not one() for _ in range(times)]
+
+
+def test_it_is_off_unless_switched_on(monkeypatch):
+    assert not any(struck(o.opero(o.Chaos(error=OSError))(lambda: 1), 5))
+    assert all(struck(o.opero(o.Chaos(error=OSError, enabled=True))(lambda: 1), 5))
+    monkeypatch.setenv("OPERO_CHAOS", "1")
+    policy = o.Chaos(error=OSError)
+    f = o.opero(policy)(lambda: 1)
+    assert all(struck(f, 5))
+    policy.disable()
+    assert not any(struck(f, 5))
+
+
+def test_a_seed_strikes_the_same_calls_each_time():
+    def run(seed):
+        return struck(o.opero(o.Chaos(error=OSError, rate=0.3, seed=seed, enabled=True))(lambda: 1), 400)
+
+    first = run(7)
+    assert first == run(7) != run(8)
+    assert 80 < sum(first) < 160
+
+
+def test_a_window_is_counted_from_when_it_was_switched_on():
+    policy = o.Chaos(error=OSError, window=(10, 20))
+    f = o.opero(policy)(lambda: 1)
+    with testing.clock() as time:
+        time.advance(100)
+        policy.enable()
+        seen = []
+        for _ in range(4):
+            seen += struck(f, 1)
+            time.advance(8)
+    assert seen == [False, False, True, False]
+
+
+def test_latency_error_and_result_and_the_event_that_tells():
+    heard = []
+    with testing.clock() as time, events.subscribe(heard.append, "opero.chaos.*"):
+        assert o.opero(o.Chaos(latency=(1, 3), result=None, enabled=True))(lambda: 1)() is None
+        assert 1 <= time.now() - 1000 <= 3
+        mine = KeyError("mine")
+        with pytest.raises(KeyError) as caught:
+            o.opero(o.Chaos(error=lambda: mine, enabled=True))(lambda: 1)()
+        assert caught.value is mine
+    assert [(e.fields["error"], e.fields["result"]) for e in heard] == [("", True), ("KeyError", False)]
+
+
+def test_it_holds_for_coroutines_and_counts_as_an_attempt():
+    @o.opero(o.Chaos(error=OSError, enabled=True), retries=2, min_delay=0)
+    async def f():
+        return 1
+
+    with pytest.raises(OSError):
+        asyncio.run(f())
+    assert f.opero.stats()["attempts"] == 3
+
+
+def test_its_latency_ends_at_the_deadline():
+    @o.opero(o.Chaos(latency=60, enabled=True), attempt_timeout=2, retries=0)
+    def f():
+        return 1
+
+    with testing.clock() as time, pytest.raises(o.CallTimeout):
+        f()
+    assert time.now() == 1002
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({}, "Chaos"),
+        ({"latency": -1}, "latency"),
+        ({"latency": (3, 1)}, "latency"),
+        ({"latency": (1,)}, "latency"),
+        ({"error": 5}, "error"),
+        ({"result": 1, "rate": 1.5}, "rate"),
+        ({"result": 1, "window": 5}, "window"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_named(settings, field):
+    with pytest.raises(o.ConfigurationError) as caught:
+        o.Chaos(**settings)
+    assert caught.value.field == field

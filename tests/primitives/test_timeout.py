@@ -1,0 +1,163 @@
+"""Deadlines: how far they reach, and what ends a blocking function."""
+
+import asyncio
+import signal
+import threading
+import time
+
+import pytest
+
+import opero as o
+from opero import testing
+
+
+def test_inner_calls_wait_for_nothing_past_the_deadline_around_them():
+    @o.opero(retries=5, min_delay=7, jitter="none")
+    def inner():
+        raise OSError
+
+    @o.opero(o.Timeout(5))
+    def outer():
+        inner()
+
+    with testing.clock(), pytest.raises(OSError):
+        outer()
+    assert inner.opero.stats()["attempts"] == 1
+
+
+def test_inner_waits_are_refused_for_the_deadline_around_them():
+    policy = o.RateLimit(1, per=60, burst=1)
+
+    @o.opero(policy)
+    async def inner():
+        return 1
+
+    @o.opero(retries=0, timeout=5)
+    async def outer():
+        return await inner()
+
+    async def main():
+        await inner()
+        with pytest.raises(o.RateLimitedError) as caught:
+            await outer()
+        return caught.value.reason, virtual.now()
+
+    with testing.clock() as virtual:
+        assert asyncio.run(main()) == ("deadline", 1000)
+
+
+def test_nothing_begins_after_the_deadline():
+    ran = []
+
+    @o.opero(o.Bulkhead(5))
+    def inner():
+        ran.append(1)
+
+    @o.opero(o.Timeout(1, how="cooperative"))
+    def outer():
+        virtual.advance(2)
+        with pytest.raises(o.CallTimeout), o.Timeout(10):
+            ran.append(2)
+        inner.opero.with_(timeout=3)()
+
+    with testing.clock() as virtual, pytest.raises(o.CallTimeout):
+        outer()
+    assert ran == []
+
+
+def test_remaining_is_the_nearest_deadline_and_crosses_threads_and_tasks():
+    @o.opero(retries=0, timeout=10)
+    def outer():
+        virtual.advance(4)
+        return o.remaining(), inner(), longer()
+
+    @o.opero(retries=0, timeout=2)
+    def inner():
+        return o.remaining()
+
+    @o.opero(retries=0, timeout=100)
+    def longer():
+        return o.remaining()
+
+    @o.opero(retries=0, attempt_timeout=3)
+    async def task():
+        return await asyncio.create_task(look())
+
+    async def look():
+        return o.remaining()
+
+    with testing.clock() as virtual:
+        assert outer() == (6, 2, 6)
+        assert asyncio.run(task()) == 3
+        assert o.remaining() is None
+
+
+def test_remaining_is_zero_when_the_time_is_over():
+    left = []
+    with testing.clock() as virtual, pytest.raises(o.CallTimeout, match="within 1 s"), o.Timeout(1):
+        left.append((virtual.advance(5), o.remaining()))
+    assert left == [(None, 0)]
+
+
+def test_a_signal_ends_a_blocking_function_on_the_main_thread():
+    finished = []
+
+    @o.opero(o.Timeout(0.1, how="signal"))
+    def f():
+        try:
+            time.sleep(20)
+        except Exception:
+            finished.append("swallowed")
+        finally:
+            finished.append("finally")
+
+    before, started = signal.getsignal(signal.SIGALRM), time.monotonic()
+    with pytest.raises(o.CallTimeout):
+        f()
+    assert time.monotonic() - started < 10
+    assert finished == ["finally"]
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert o.opero(o.Timeout(5, how="signal"))(abs)(-3) == 3
+
+
+def test_a_signals_timer_leaves_that_of_others_as_it_was():
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    timer = signal.setitimer(signal.ITIMER_REAL, 30)
+    try:
+        assert o.opero(o.Timeout(5, how="signal"))(abs)(-3) == 3
+        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 30
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, before)
+    assert rung == []
+
+
+def test_off_the_main_thread_a_signal_is_a_thread():
+    threads = []
+
+    @o.opero(o.Timeout(5, how="signal"))
+    def f():
+        threads.append(threading.current_thread())
+
+    worker = threading.Thread(target=f)
+    worker.start()
+    worker.join()
+    assert threads[0].name == "opero-timeout"
+
+
+def test_a_cooperative_timeout_runs_in_place_and_judges_at_the_end():
+    @o.opero(o.Timeout(1, how="cooperative"))
+    def f(seconds):
+        virtual.advance(seconds)
+        return threading.current_thread()
+
+    with testing.clock() as virtual:
+        assert f(0.5) is threading.current_thread()
+        with pytest.raises(o.CallTimeout):
+            f(2)
+
+
+def test_a_way_to_end_that_does_not_exist_is_refused():
+    with pytest.raises(o.ConfigurationError, match="how takes 'thread' or 'signal' or 'cooperative'"):
+        o.Timeout(5, how="magic")
