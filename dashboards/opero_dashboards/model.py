@@ -85,14 +85,16 @@ def _field(raw: Json, kind: str) -> Json:
     if kind == "timeseries":
         custom["scaleDistribution"] = {"type": "linear"}
     if kind == "table":
-        custom = {"align": "auto", "inspect": False, "filterable": True}
+        custom = {"align": "auto", "inspect": False, "filterable": True, "cellOptions": {"type": "auto"}}
+    if not defaults.get("thresholds", {}).get("steps"):
+        defaults.pop("thresholds", None)
     return {"defaults": {**defaults, "custom": custom}, "overrides": raw.get("overrides", [])}
 
 
 def _options(kind: str, raw: Json) -> Json:
     if kind == "timeseries":
         shown = raw["legend"]["displayMode"] != "hidden"
-        raw["legend"] = {**LEGEND, **raw["legend"], "showLegend": shown}
+        raw["legend"] = {**LEGEND, **raw["legend"], "showLegend": shown, "sortBy": "Last *", "sortDesc": True}
         if not shown:
             raw["legend"]["displayMode"] = "list"
     if kind == "state-timeline":
@@ -108,7 +110,7 @@ def _options(kind: str, raw: Json) -> Json:
 def _variable(raw: Json) -> Json:
     out = _only(raw, VARIABLE)
     if raw["type"] == "query":
-        out |= {"definition": raw["query"], "refresh": 2}  # ask again when the time range changes
+        out["refresh"] = 2  # ask again when the time range changes
     out.pop("current", None)
     if raw["includeAll"]:
         out["current"] = {"selected": True, "text": ["All"], "value": ["$__all"]}

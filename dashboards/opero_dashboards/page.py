@@ -54,16 +54,21 @@ class Page:
 
     def json(self, vocabulary: Vocabulary) -> dict[str, Any]:
         """Return it in Grafana's classic model."""
+        placed = list(self._panels())
+        note = f"/d/{self.uid}?viewPanel={placed[-1].panels[0].id}"
         return model.classic(
             core.Dashboard(
                 title=self.title,
                 uid=self.uid,
                 description=self.about,
                 tags=[TAG],
-                panels=list(self._panels()),
+                panels=placed,
                 templating=core.Templating(list=[*_variables(vocabulary, self.one, self.scoped), *self.variables]),
-                annotations=core.Annotations(list=list(_annotations(vocabulary))),
-                links=[_links()],
+                annotations=core.Annotations(list=list(_annotations(vocabulary, scoped=self.scoped))),
+                links=[
+                    _pages(),
+                    {**panels.link("Runbook", note), "icon": "doc", "tooltip": "What to do when this is red"},
+                ],
                 time=core.Time("now-1h", "now"),
                 refresh="30s",
                 timezone="browser",
@@ -73,6 +78,7 @@ class Page:
         )
 
     def _panels(self) -> Iterator[core.Panel]:
+        """Number the panels and place them; the runbook, folded, is the last."""
         numbers, y = count(1), 0
         note = Row("Runbook", [panels.note("What to do", self.runbook.strip())], 10, folded=True)
         for row in (*self.rows, note):
@@ -106,8 +112,8 @@ def _variables(vocabulary: Vocabulary, one: bool, scoped: bool) -> Iterator[core
         yield variable("operation", "Operation", f"label_values({of_instance}, {CALL})", one=one)
 
 
-def _annotations(vocabulary: Vocabulary) -> Iterator[dict[str, Any]]:
-    p = PromQL(vocabulary, OPERATION)
+def _annotations(vocabulary: Vocabulary, *, scoped: bool) -> Iterator[dict[str, Any]]:
+    p = PromQL(vocabulary, OPERATION if scoped else PROCESS)
     opened = 'opero_circuit_state=~"open|forced_open"'
     shut = 'opero_circuit_state="closed"'
     policy = "opero_policy_name"
@@ -134,7 +140,7 @@ def _annotation(name: str, colour: str, expr: str, title: str, tags: str) -> dic
     }
 
 
-def _links() -> core.DashboardLink:
+def _pages() -> core.DashboardLink:
     return core.DashboardLink(
         title="Opero", type="dashboards", tags=[TAG], asDropdown=True, includeVars=True, keepTime=True, icon="dashboard"
     )

@@ -9,7 +9,7 @@ from grafanalib import core
 from opero_dashboards.promql import CALL, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE, GREY = "green", "yellow", "orange", "red", "blue", "purple", "#8e8e8e"
 TEAL = "#1f9e95"
@@ -39,6 +39,18 @@ MEANINGS: dict[str, dict[str, str]] = {  # values that look the same on every pa
 }
 LITERAL = {"p99": "dark-blue", "p95": BLUE, "p50": "light-blue", "limit": RED, "target": GREY, "errors": RED}
 Step = tuple[float, str]
+SWITCHES = ("asDropdown", "targetBlank", "includeVars", "keepTime")
+
+
+def to_operation(title: str = "Operation detail") -> dict[str, Any]:
+    """Return the link from a series of an operation to its page."""
+    return link(title, f"/d/opero-operation?var-operation=${{__field.labels.{CALL}}}&${{__url_time_range}}")
+
+
+def link(title: str, url: str) -> dict[str, Any]:
+    """Return a link as Grafana's model has it."""
+    unused = {"type": "link", "icon": "", "tooltip": "", "tags": []}
+    return {"title": title, "url": url, **unused, **dict.fromkeys(SWITCHES, False)}
 
 
 def good_above(bad: float, good: float) -> list[Step]:
@@ -79,15 +91,23 @@ def graph(
         tooltipSort="desc",
         thresholdsStyleMode="dashed" if steps else "off",
         thresholds=_steps(steps),
-        overrides=[_override(name, _fixed(colour)) for name, colour in _colours(queries).items()],
-        extraJson=_defaults(none, min=0, **({} if top is None else {"max": top})),
+        overrides=list(_colours(queries)),
+        extraJson=_defaults(none, min=0, **({} if top is None else {"max": top}), links=_drill(queries)),
     )
 
 
 def stat(
-    title: str, about: str, query: str, *, unit: str, steps: Sequence[Step] = (), none: str = "", now: bool = False
+    title: str,
+    about: str,
+    query: str,
+    *,
+    unit: str,
+    steps: Sequence[Step] = (),
+    none: str = "",
+    now: bool = False,
+    page: str = "",
 ) -> core.Panel:
-    """Return one number over a sparkline; `now` asks for this moment only."""
+    """Return one number over a sparkline; `now` asks for this moment only. A click opens `page`."""
     return core.Stat(
         title=title,
         description=about,
@@ -98,7 +118,7 @@ def stat(
         reduceCalc="lastNotNull",
         color={"mode": "thresholds"},
         thresholds=_steps(steps) if steps else [{"color": BLUE, "value": None}],
-        extraJson=_defaults(none),
+        extraJson=_defaults(none, links=[link("More", f"/d/{page}?${{__url_time_range}}")] if page else []),
     )
 
 
@@ -151,7 +171,7 @@ def heat(title: str, about: str, expr: str, *, unit: str, none: str = "") -> cor
     )
 
 
-def bars(title: str, about: str, query: Query, *, unit: str, steps: Sequence[Step]) -> core.Panel:
+def bars(title: str, about: str, query: Query, *, unit: str, steps: Sequence[Step], none: str = "") -> core.Panel:
     """Return a bar for each series, as it is now; full at 1."""
     return Plain(
         kind="bargauge",
@@ -173,43 +193,33 @@ def bars(title: str, about: str, query: Query, *, unit: str, steps: Sequence[Ste
             "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom", "calcs": []},
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         },
-        extraJson=_defaults(""),
+        extraJson=_defaults(none),
     )
 
 
 def table(
-    title: str,
-    about: str,
-    key: str,
-    columns: Mapping[str, tuple[str, str, Sequence[Step]]],
-    *,
-    link: str = "",
+    title: str, about: str, key: str, columns: Mapping[str, tuple[str, str, Sequence[Step]]], *, none: str = ""
 ) -> core.Panel:
-    """Return a row for each value of the label `key`; a column is its query, unit and thresholds. `link` is a page."""
+    """Return a row for each value of the label `key`; a column is query, unit and thresholds. The first one sorts."""
     queries = [Query(expr, name) for name, (expr, _, _) in columns.items()]
     names = {f"Value #{chr(ord('A') + n)}": query.legend for n, query in enumerate(queries)}
-    head = {CALL: "operation"}.get(key, key.removeprefix("opero_").replace("_", " "))
+    head = {CALL: "operation"}.get(key, key.replace("_", " "))
     overrides = [_column(name, unit, steps) for name, (_, unit, steps) in columns.items()]
-    if link:
-        overrides.append(_linked(head, f"/d/{link}?var-operation=${{__value.raw}}&${{__url_time_range}}"))
+    if key == CALL:
+        url = "/d/opero-operation?var-operation=${__value.raw}&${__url_time_range}"
+        overrides.append(_override("byName", head, {"links": [link("Operation detail", url)]}))
+    hidden = {"excludeByName": {"Time": True}, "indexByName": {}, "renameByName": {key: head, **names}}
     return core.Table(
         title=title,
         description=about,
         targets=_targets(queries, instant=True, format="table"),
         unit="short",
         overrides=overrides,
-        transformations=[
-            {"id": "merge", "options": {}},
-            {
-                "id": "organize",
-                "options": {
-                    "excludeByName": {"Time": True},
-                    "indexByName": {},
-                    "renameByName": {key: head, **names},
-                },
-            },
-        ],
-        extraJson=_defaults(""),
+        transformations=[{"id": "merge", "options": {}}, {"id": "organize", "options": hidden}],
+        extraJson={
+            **_defaults(none),
+            "options": {"sortBy": [{"displayName": queries[0].legend, "desc": True}]},
+        },
     )
 
 
@@ -249,13 +259,19 @@ def _defaults(none: str, **more: Any) -> dict[str, Any]:
     return {"fieldConfig": {"defaults": {"noValue": none or "nothing yet", **more}}}
 
 
-def _colours(queries: Iterable[Query]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _drill(queries: Iterable[Query]) -> list[dict[str, Any]]:
+    return [to_operation()] if all(f"{{{{{CALL}}}}}" in query.legend for query in queries) else []
+
+
+def _colours(queries: Iterable[Query]) -> Iterator[dict[str, Any]]:
+    """Yield the colours of legends with a fixed meaning: a name, or a label's value alone or at the end."""
     for query in queries:
-        found |= MEANINGS.get(query.legend.strip("{}"), {})
         if query.legend in LITERAL:
-            found[query.legend] = LITERAL[query.legend]
-    return found
+            yield _override("byName", query.legend, _fixed(LITERAL[query.legend]))
+        front, _, label = query.legend.removesuffix("}}").rpartition("{{")
+        for value, colour in MEANINGS.get(label, {}).items():
+            matcher = ("byRegexp", f"/{value}$/") if front else ("byName", value)
+            yield _override(*matcher, _fixed(colour))
 
 
 def _fixed(colour: str) -> dict[str, Any]:
@@ -270,15 +286,11 @@ def _column(name: str, unit: str, steps: Sequence[Step]) -> dict[str, Any]:
             "color": {"mode": "thresholds"},
             "custom.cellOptions": {"type": "color-text"},
         }
-    return _override(name, properties)
+    return _override("byName", name, properties)
 
 
-def _linked(name: str, url: str) -> dict[str, Any]:
-    return _override(name, {"links": [{"title": "Operation detail", "url": url, "targetBlank": False}]})
-
-
-def _override(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+def _override(matcher: str, name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "matcher": {"id": "byName", "options": name},
+        "matcher": {"id": matcher, "options": name},
         "properties": [{"id": key, "value": value} for key, value in properties.items()],
     }

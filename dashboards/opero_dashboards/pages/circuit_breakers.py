@@ -100,6 +100,7 @@ def _evidence(p: PromQL) -> Sequence[Panel]:
             Query(p.level("opero.circuit.failure.ratio", POLICY, how="max"), name),
             unit="percentunit",
             steps=bad_above(0.25, 0.5),
+            none="no circuit",
         ),
     ]
 

@@ -60,6 +60,7 @@ def _limiters(p: PromQL) -> Sequence[Panel]:
             Query(share(admitted, limit), by),
             unit="percentunit",
             steps=bad_above(0.8, 1),
+            none="none",
         ),
     ]
 
@@ -82,13 +83,20 @@ def _bulkheads(p: PromQL) -> Sequence[Panel]:
             Query(share(used, limit), by),
             unit="percentunit",
             steps=bad_above(0.8, 1),
+            none="none",
         ),
     ]
 
 
 def _waits(p: PromQL, waited: str, kind: str) -> Sequence[Panel]:
     return [
-        graph("Wait, all", "How long callers waited.", *p.quantiles(waited), unit="s", none="no calls"),
+        graph(
+            "Wait, all",
+            "How long callers waited; up to 1 ms is no wait at all.",
+            *p.quantiles(waited),
+            unit="s",
+            none="no calls",
+        ),
         graph(
             "Mean wait, each",
             "By policy.",

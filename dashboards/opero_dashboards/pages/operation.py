@@ -63,7 +63,7 @@ def _numbers(p: PromQL) -> Sequence[Panel]:
         *quantiles,
         stat(
             "Attempts per call",
-            "How much load retries and hedges add. 1: none.",
+            "Above 1: what retries and hedges add. Below: what was refused, or answered by the cache.",
             amplification(p),
             unit="short",
             steps=bad_above(1.5, 2),

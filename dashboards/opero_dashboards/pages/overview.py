@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opero_dashboards.page import Page, Row
+from opero_dashboards.pages.circuit_breakers import timeline
 from opero_dashboards.panels import bad_above, bars, good_above, graph, heat, stat, table
 from opero_dashboards.promql import BAD, CALL, COUNTED, OPERATION, OUTCOME, PROCESS, PromQL, Query, share
 
@@ -38,6 +39,7 @@ def page(vocabulary: Vocabulary) -> Page:
         rows=[
             Row("At a glance", numbers(p), 4),
             Row("Operations", [operations(p)], 9),
+            Row("Circuits", [timeline(p)], 5),
             Row("Rate, errors, duration", red(p)),
             Row("What callers got", outcomes(p), shares=(1, 1)),
             Row("Objectives", objectives(PromQL(vocabulary, PROCESS))),
@@ -77,7 +79,13 @@ def numbers(p: PromQL) -> Sequence[Panel]:
         ),
         stat("p99", "99 of 100 calls took less, waits included.", p.quantile(0.99, DURATION), unit="s", none=NO_CALLS),
         stat("In flight", "Calls that began and have not ended.", p.level("opero.call.active"), unit="short"),
-        stat("Rejected", "Calls and retries Opero refused, in a second.", p.rate("opero.rejections"), unit="reqps"),
+        stat(
+            "Rejected",
+            "Calls and retries Opero refused, in a second.",
+            p.rate("opero.rejections"),
+            unit="reqps",
+            page="opero-limits",
+        ),
         stat(
             "Circuits not closed",
             "Circuits that refuse calls, or let a few try.",
@@ -85,6 +93,7 @@ def numbers(p: PromQL) -> Sequence[Panel]:
             unit="short",
             steps=bad_above(0.5, 1),
             now=True,
+            page="opero-circuit-breakers",
         ),
     ]
 
@@ -106,7 +115,6 @@ def operations(p: PromQL) -> Panel:
             "rejected/s": (p.rate("opero.rejections", CALL), "reqps", ()),
             "in flight": (p.level("opero.call.active", CALL), "short", ()),
         },
-        link="opero-operation",
     )
 
 
@@ -163,6 +171,7 @@ def objectives(p: PromQL) -> Sequence[Panel]:
             Query(p.level("opero.slo.error_budget.remaining", name, how="min"), f"{{{{{name}}}}}"),
             unit="percentunit",
             steps=good_above(0.1, 0.3),
+            none="no SLO",
         ),
         graph(
             "Burn rate",
@@ -180,7 +189,7 @@ def deeds(p: PromQL) -> Sequence[Panel]:
     return [
         graph(
             "Attempts per call",
-            "How much load retries and hedges add. 1: none.",
+            "Above 1: what retries and hedges add. Below: what was refused, or answered by the cache.",
             Query(amplification(p, CALL), f"{{{{{CALL}}}}}"),
             unit="short",
             none=NO_CALLS,

@@ -50,7 +50,7 @@ def _numbers(p: PromQL) -> Sequence[Panel]:
     return [
         stat(
             "Attempts per call",
-            "How much load retries and hedges add. 1: none.",
+            "Above 1: what retries and hedges add. Below: what was refused, or answered by the cache.",
             amplification(p),
             unit="short",
             steps=bad_above(1.5, 2),
@@ -118,6 +118,7 @@ def _waits(p: PromQL) -> Sequence[Panel]:
             Query(p.level("opero.retry.budget.utilization", POLICY, how="max"), f"{{{{{POLICY}}}}}"),
             unit="percentunit",
             steps=bad_above(0.8, 1),
+            none="no budget",
         ),
         graph(
             "Suppressed retries",
@@ -141,6 +142,7 @@ def _others(p: PromQL) -> Sequence[Panel]:
             Query(p.rate("opero.hedge.requests", result), f"{{{{{result}}}}}"),
             unit="ops",
             look="stack",
+            none="no hedges",
         ),
         graph(
             "Timeouts",

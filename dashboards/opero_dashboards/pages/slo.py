@@ -88,6 +88,7 @@ def _left(p: PromQL, name: str) -> Panel:
         Query(p.level(LEFT, name, how="min"), f"{{{{{name}}}}}"),
         unit="percentunit",
         steps=good_above(0.1, 0.3),
+        none=NONE,
     )
 
 
