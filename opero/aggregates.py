@@ -132,6 +132,14 @@ class Book:
             self.latencies.setdefault(index, 0)
             self._count_latency(index)
 
+    def observe_many(self, metric: Metric, attributes: Attributes, value: float, count: int) -> None:
+        """Add the same value to a distribution, `count` times."""
+        counts = self.distributions.get((metric.name, attributes))
+        if counts is None:
+            counts = self.distributions.setdefault((metric.name, attributes), self._empty(metric))
+        self._put_at(counts, bisect_left(metric.buckets, value), count)
+        self._put_at(counts, -1, value * count)
+
     def error_type(self, error: BaseException | None) -> str:
         """Return the class name for a label: one of a bounded set."""
         name = type(error).__name__ if error is not None else ""

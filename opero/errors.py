@@ -138,6 +138,18 @@ class MapError(ConcurrencyError, ExceptionGroup[Exception]):
         self.results = list(results)
         return self
 
+    @classmethod
+    def of(cls, name: str, failures: Mapping[int, Exception], results: Sequence[Any], items: int) -> Self:
+        """Say how many failed, and by cause how many, the first of each, and where."""
+        causes: dict[type, list[int]] = {}
+        for index, error in failures.items():
+            causes.setdefault(type(error), []).append(index)
+        told = []
+        for kind, indices in sorted(causes.items(), key=lambda pair: -len(pair[1])):
+            first = _shown_text(str(failures[indices[0]]))
+            told.append(f"{len(indices)} × {kind.__name__}, first at item {indices[0]}: {first}")
+        return cls("\n  ".join([f"{len(failures)} of {items} items of {name} failed", *told]), failures, results)
+
     def __init__(self, message: str, failures: Mapping[int, Exception], results: Sequence[Any] = ()) -> None:
         ConcurrencyError.__init__(self, message, list(failures.values()))
 
@@ -164,6 +176,11 @@ def _shown(value: object, limit: int = 80) -> str:
     except Exception:  # noqa: BLE001 - a repr that fails must not hide the error we are here to tell
         text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _shown_text(text: str, limit: int = 120) -> str:
+    line = text.partition("\n")[0]
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def _rebuild(kind: type[OperoError], args: tuple[Any, ...], state: dict[str, Any]) -> OperoError:

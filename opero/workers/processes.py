@@ -1,36 +1,41 @@
-"""Map workers that are processes: one pipe each, at most one chunk in a worker's hands.
+"""A session over process workers: one pipe each, at most one chunk in a worker's hands.
 
-1. A worker answers item by item, so the parent always knows which item a dead worker held: the first one unanswered.
-   That item is lost (`WorkerLost`), the rest of the chunk goes to another worker. No item runs twice.
-2. A chunk is sent only to a worker that waits for one, so the two never block each other. Chunks grow to 20 ms of work.
-3. Arguments, results and errors are decoded one by one, each inside its own item's fate.
-4. What the item's call counted and said travels with its result.
-5. Workers ignore SIGINT and end when the parent does: their pipe closes.
+1. A chunk goes only to a worker that waits for one, so the two never block each other. Chunks begin with one item and
+   grow fourfold at most, to 20 ms of work, 256 KiB, 4096 items, or an even share of what waits.
+2. A worker that dies costs the item it had begun (`WorkerLost`); what it had done is in its journal, what it had not
+   begun goes to another. With `on_death="retry"` the begun item is tried again, by itself.
+3. What the lost item's call would have counted is counted here: one call, one error.
+4. Workers that die without having done anything, five in a row, are the end: what waits is lost, and says why.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import pickle
-import signal
-import sys
-import threading
-from collections import deque
-from multiprocessing.connection import Connection, wait
+import marshal
+from multiprocessing.connection import wait
 
 from opero import clock, events
-from opero.errors import ConfigurationError, WorkerLost
+from opero.call import CALL_ATTEMPTS, DURATION
+from opero.errors import CallTimeout, ConfigurationError, WorkerLost
+from opero.workers import wire
+from opero.workers.journal import MAX_CHUNK
+from opero.workers.process import why
+from opero.workers.session import Block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
+    from collections.abc import Callable, Sequence
+    from contextvars import Context
     from typing import Any
 
-    from opero.workers.session import Done
+    from opero.aggregates import Book
+    from opero.workers.pool import Pool
+    from opero.workers.process import Process
+    from opero.workers.queues import Queue
+    from opero.workers.session import Insight
 
 CHUNK_SECONDS = 0.02
-MAX_CHUNK = 256
-READY = b"ready"
+BARREN = 5
+PATIENCE = 0.1  # seconds that workers get to end the item in hand when a run is left early
 CANNOT_START = (
     "a worker could not start; the function needs a name to import it by, and a script "
     "`if __name__ == '__main__':` around what it runs"
@@ -38,237 +43,245 @@ CANNOT_START = (
 
 
 class Processes:
-    """A session over processes; they are sent what is `portable` of the decorated function, unless they are forked."""
+    """One run over the workers of a pool."""
 
-    def __init__(self, function: Any, portable: Any, workers: int) -> None:
-        self._function = function
+    def __init__(
+        self,
+        pool: Pool,
+        book: Book,
+        queue: Queue,
+        context: Context,
+        *,
+        workers: int,
+        chunk_size: int | None = None,
+        item_timeout: float | None = None,
+        tries: int = 1,
+        reduce: Callable[[Any, Any], Any] | None = None,
+    ) -> None:
+        self._pool = pool
+        self._book = book
+        self._queue = queue
+        self._context = context
         self._limit = workers
-        method = _start_method()
-        self._context: Any = multiprocessing.get_context(method)
-        self._forked = method == "fork"
-        self._sent = function if self._forked else portable
-        self._waiting: deque[tuple[int, bytes]] = deque()
-        self._done: deque[Done] = deque()
-        self._workers: list[_Worker] = []
-        self._item_seconds = CHUNK_SECONDS
+        self._chunk_size = chunk_size
+        self._item_timeout = item_timeout
+        self._tries = tries
+        self._folds = _fold(reduce)
+        self._heard: tuple[str, ...] | None = None
+        self._packed = b""
+        self._workers: list[Process] = []
+        self._places: dict[Process, int] = {}  # which line of the queue is whose
+        self._done: list[Block] = []
+        self._deaths: dict[int, int] = {}  # of workers, by item
+        self._size = 1
+        self._barren = 0
+        self.insights: list[Insight] = []
 
-    def submit(self, index: int, item: Any) -> None:
-        """Hand over an item. One that does not pickle fails by itself."""
-        try:
-            self._waiting.append((index, pickle.dumps(item, protocol=5)))
-        except Exception as error:  # noqa: BLE001 - whatever the item's __reduce__ raises is that item's error
-            self._done.append((index, None, error))
+    def room(self) -> int:
+        """Two chunks a worker, one in hand and one waiting."""
+        return self._limit * (self._chunk_size or self._size) - len(self._queue)
 
-    async def next(self) -> Done:
-        """Wait for one that is done, whichever."""
+    def ahead(self) -> int:
+        """Four times what is in the workers' hands."""
+        return 4 * self._limit * (self._chunk_size or self._size)
+
+    def submit(self, indices: Sequence[int], items: list[Any]) -> None:
+        self._queue.put(indices, items)
+        self._feed()
+
+    def poll(self) -> list[Block]:
+        self._hear(0)
+        done, self._done = self._done, []
+        return done
+
+    async def next(self) -> list[Block]:
         while not self._done:
             self._feed()
-            ready = wait([w.pipe for w in self._workers] + [w.process.sentinel for w in self._workers])
-            for worker in list(self._workers):
-                if worker.pipe in ready:
-                    self._hear(worker)
-                elif worker.process.sentinel in ready:
-                    self._bury(worker)
-        return self._done.popleft()
+            if not self._done:
+                self._hear(self._until_timeout())
+        return self.poll()
 
     async def close(self) -> None:
-        """End the workers: at once, if they are busy."""
+        """Keep the workers that are idle, or are soon; end the others."""
+        self._queue.clear()
+        busy = [worker for worker in self._workers if worker.hand]
+        for worker in busy:
+            worker.stop()
+        deadline = clock.now() + PATIENCE
+        while any(worker.hand for worker in self._workers) and clock.now() < deadline:
+            self._hear(max(0.0, deadline - clock.now()))
         for worker in self._workers:
-            worker.end()
-        for worker in self._workers:
-            worker.process.join(5)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.process.close()
-        self._workers.clear()
+            if worker.hand:
+                worker.kill()
+                self._pool.bury(worker)
+            else:
+                self._pool.put(worker)
+        self._workers = []
 
     def _feed(self) -> None:
-        while self._waiting and len(self._workers) < min(self._limit, len(self._waiting) + self._busy()):
-            self._workers.append(self._spawn())
+        """Give every worker that waits a chunk, and start more while more could be busy."""
         for worker in self._workers:
-            if not self._waiting:
+            if not len(self._queue):
                 return
-            if worker.ready and not worker.chunk:
-                share = -(-len(self._waiting) // self._limit)
-                size = min(MAX_CHUNK, share, max(1, int(CHUNK_SECONDS / max(self._item_seconds, 1e-6))))
-                self._send(worker, [self._waiting.popleft() for _ in range(size)])
+            if worker.ready and not worker.hand:
+                self._send(worker)
+        while len(self._queue) and len(self._workers) < min(self._limit, len(self._queue) + self._busy()):
+            self._add(self._pool.take() or self._pool.start())
 
-    def _send(self, worker: _Worker, chunk: list[tuple[int, bytes]]) -> None:
-        worker.chunk.extend(chunk)
-        worker.since = clock.now()
-        try:
-            worker.pipe.send((tuple(events.patterns()), chunk))
-        except OSError:  # it is dead, and held none of these: its sentinel says so next
-            self._waiting.extendleft(reversed(chunk))
-            worker.chunk.clear()
+    def _add(self, worker: Process) -> None:
+        taken = set(self._places.values())
+        self._places[worker] = next(n for n in range(self._limit) if n not in taken)
+        self._workers.append(worker)
+        self.insights.append(worker.begin())
+        if worker.ready:
+            self._send(worker)
 
-    def _hear(self, worker: _Worker) -> None:
+    def _send(self, worker: Process) -> None:
+        share = -(-len(self._queue) // self._limit)
+        size = self._chunk_size or min(self._size, share)
+        places, items = self._queue.take(self._places[worker], min(size, MAX_CHUNK))
+        if self._deaths and len(items) > 1:
+            places, items = self._apart(places, items)
         try:
-            message = worker.pipe.recv_bytes()
+            refused, taken = worker.send(places, items, self._settings())
+        except OSError:  # it is dead, and began none of these: its sentinel says so next
+            return
+        self._done += refused
+        self._queue.put_back(places[taken:], items[taken:])
+
+    def _apart(self, places: Sequence[int], items: list[Any]) -> tuple[Sequence[int], list[Any]]:
+        """Let an item that was in hand when a worker died take no other with it."""
+        alone = next((n for n, index in enumerate(places) if index in self._deaths), None)
+        if alone is None:
+            return places, items
+        cut = max(alone, 1)
+        self._queue.put_back(places[cut:], items[cut:])
+        return places[:cut], items[:cut]
+
+    def _hear(self, seconds: float | None) -> None:
+        """Wait so long for something to happen, and take it in."""
+        if not self._workers:
+            return
+        ready = set(wait([thing for worker in self._workers for thing in worker.watched()], seconds))
+        for worker in list(self._workers):
+            if worker.pipe in ready:
+                self._listen(worker)
+            elif ready.intersection(worker.watched()):
+                self._lose(worker)
+        if self._item_timeout is not None:
+            self._expire(self._item_timeout)
+
+    def _listen(self, worker: Process) -> None:
+        try:
+            block = worker.hear(self._book, self._context)
         except (EOFError, OSError):
-            self._bury(worker)
+            self._lose(worker)
             return
-        if message == READY:
-            worker.ready = True
-            return
-        index, _ = worker.chunk.popleft()
-        now = clock.now()
-        self._item_seconds += 0.2 * (now - worker.since - self._item_seconds)
-        worker.since = now
-        self._done.append(self._decode(index, message))
+        if block is not None:
+            self._done.append(block)
+            self._barren = 0
+            if not worker.hand:
+                self._adapt(block)
+        self._feed()
 
-    def _decode(self, index: int, message: bytes) -> Done:
-        good, payload, delta, said = pickle.loads(message)  # noqa: S301 - from a process we started, over its own pipe
-        self._function.opero.operation.book.merge(delta)
-        for name, operation, fields, severity, call, at, correlation in said:
-            event = events.Event(
-                name, operation, fields, severity=severity, call=call, at=at, correlation_id=correlation
-            )
-            events.publish(event, events.wanted(name))
-        try:
-            value = pickle.loads(payload)  # noqa: S301
-        except Exception as error:  # noqa: BLE001 - a result that cannot be read is this item's error
-            return index, None, error
-        return (index, value, None) if good else (index, None, value)
+    def _adapt(self, block: Block) -> None:
+        item = block.seconds / len(block.indices)
+        self._size = max(1, min(int(CHUNK_SECONDS / max(item, 1e-7)), 4 * self._size, MAX_CHUNK))
 
-    def _bury(self, worker: _Worker) -> None:
+    def _lose(self, worker: Process, timeout: float | None = None) -> None:
+        """Take in what a dead worker leaves."""
+        while self._last_words(worker):
+            pass
         self._workers.remove(worker)
-        worker.process.join()
-        exitcode = worker.process.exitcode
-        worker.pipe.close()
-        worker.process.close()
-        if not worker.ready:
-            self._give_up(exitcode)
-        elif worker.chunk:
-            index, _ = worker.chunk.popleft()
-            self._waiting.extendleft(reversed(worker.chunk))
-            self._lose(index, exitcode, f"the worker with item {index} died: {_why(exitcode)}")
+        del self._places[worker]
+        found, begun, rest = worker.legacy()
+        places, items, failure = worker.places, worker.hand, worker.failure
+        for index, entry, seconds in found:
+            block = worker.outcome(index, entry, seconds)
+            self._count(block.errors.get(0), seconds)
+            self._done.append(block)
+        self._queue.put_back(places[rest : len(items)], items[rest:])
+        exitcode = self._pool.bury(worker)
+        if begun is not None:
+            self._mourn(places[begun], items[begun], exitcode, timeout)
+        elif not worker.served and not found:
+            self._barren += 1
+            if failure is not None or self._barren >= BARREN or (not worker.ready and (exitcode or 0) > 0):
+                self._give_up(exitcode, failure)
 
-    def _give_up(self, exitcode: int | None) -> None:
-        """Workers cannot even start: every waiting item is lost, and says why."""
-        while self._waiting:
-            index, _ = self._waiting.popleft()
-            self._lose(index, exitcode, f"{CANNOT_START} ({_why(exitcode)})")
-
-    def _lose(self, index: int, exitcode: int | None, text: str) -> None:
-        self._done.append((index, None, WorkerLost(text, index=index, exitcode=exitcode)))
-
-    def _spawn(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_work, args=(theirs, ours if self._forked else None, self._sent), name="opero-map", daemon=True
-        )
+    def _last_words(self, worker: Process) -> bool:
         try:
-            process.start()
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            ours.close()
-            raise ConfigurationError("function", self._function, f"what can be sent to a process ({error})") from error
-        finally:
-            theirs.close()
-        return _Worker(process, ours)
+            if not worker.pipe.poll(0):
+                return False
+            block = worker.hear(self._book, self._context)
+        except (EOFError, OSError):
+            return False
+        if block is not None:
+            self._done.append(block)
+        return True
+
+    def _mourn(self, index: int, item: Any, exitcode: int | None, timeout: float | None) -> None:
+        """Settle the item a worker died with: try it again, or lose it."""
+        self._deaths[index] = self._deaths.get(index, 0) + 1
+        if timeout is not None:
+            text = f"item {index} did not finish within {timeout:g} s; its worker was ended"
+            self._fail(index, CallTimeout(text, seconds=timeout, scope="item_timeout"), timeout)
+        elif self._deaths[index] < self._tries:
+            self._queue.put_back([index], [item])
+        else:
+            again = f", {self._tries} times" if self._tries > 1 else ""
+            text = f"the worker with item {index} died: {why(exitcode)}{again}"
+            self._fail(index, WorkerLost(text, index=index, exitcode=exitcode))
+
+    def _give_up(self, exitcode: int | None, failure: BaseException | None) -> None:
+        """Workers cannot even start: every waiting item is lost, and says why."""
+        reason = f"{type(failure).__name__}: {failure}" if failure is not None else why(exitcode)
+        for index in self._queue.take(0, len(self._queue))[0] if len(self._queue) else ():
+            error = WorkerLost(f"{CANNOT_START} ({reason})", index=index, exitcode=exitcode)
+            error.__cause__ = failure
+            self._fail(index, error)
+
+    def _fail(self, index: int, error: Exception, seconds: float = 0.0) -> None:
+        self._count(error, seconds)
+        self._done.append(Block([index], [None], {0: error}, seconds=seconds))
+
+    def _count(self, error: BaseException | None, seconds: float) -> None:
+        """Count a call of which the worker can no longer tell."""
+        outcome = "ok" if error is None else "error"
+        self._book.observe(DURATION, (outcome, self._book.error_type(error)), seconds)
+        self._book.observe(CALL_ATTEMPTS, (outcome,), 1)
+
+    def _settings(self) -> bytes:
+        """What a worker must know besides the items: what to tell, whose trace it is in, how to reduce."""
+        patterns = tuple(events.patterns())
+        if patterns != self._heard:
+            self._heard = patterns
+            correlation = self._context.copy().run(events.current_correlation_id)
+            self._packed = marshal.dumps((patterns, correlation, self._folds))
+        return self._packed
+
+    def _until_timeout(self) -> float | None:
+        if self._item_timeout is None:
+            return None
+        since = [worker.in_hand_since() for worker in self._workers if worker.hand]
+        return max(0.0, min(since) + self._item_timeout - clock.now()) if since else None
+
+    def _expire(self, timeout: float) -> None:
+        """End the workers whose item takes too long."""
+        for worker in list(self._workers):
+            if worker.hand and clock.now() - worker.in_hand_since() >= timeout:
+                worker.kill()
+                worker.process.join()
+                self._lose(worker, timeout)
 
     def _busy(self) -> int:
-        return sum(bool(worker.chunk) for worker in self._workers)
+        return sum(bool(worker.hand) for worker in self._workers)
 
 
-class _Worker:
-    __slots__ = ("chunk", "pipe", "process", "ready", "since")
-
-    def __init__(self, process: BaseProcess, pipe: Connection) -> None:
-        self.process = process
-        self.pipe = pipe
-        self.ready = False
-        self.chunk: deque[tuple[int, bytes]] = deque()
-        self.since = 0.0
-
-    def end(self) -> None:
-        """Ask it to end if it waits for work, else make it."""
-        try:
-            if self.chunk or not self.ready:
-                self.process.terminate()
-            else:
-                self.pipe.send(None)
-        except OSError:  # it ended by itself
-            return
-        finally:
-            self.pipe.close()
-
-
-def _start_method() -> str:
-    """Fork is quickest and takes any function, but only a process with one thread may be forked safely."""
-    if sys.platform == "linux" and threading.active_count() == 1:
-        return "fork"
-    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-
-
-def _work(pipe: Connection, inherited: Connection | None, sent: Any) -> None:
-    """Serve chunks until the pipe closes; in the worker."""
-    if inherited is not None:
-        inherited.close()  # else our own copy of the parent's end would keep the pipe open when the parent dies
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    one = sent.one
-    book = one.opero.operation.book
-    book.drain()
-    said: list[tuple[Any, ...]] = []
-    subscription = events.Subscription(lambda _: None, ())
-    pipe.send_bytes(READY)
-    while True:
-        try:
-            work = pipe.recv()
-        except (EOFError, OSError):
-            return
-        if work is None:
-            return
-        patterns, chunk = work
-        if patterns != subscription.patterns:
-            subscription.close()
-            subscription = (
-                events.subscribe(lambda event: said.append(_flat(event)), *patterns) if patterns else subscription
-            )
-        for _, item in chunk:
-            good, payload = _one(one, item)
-            try:
-                pipe.send_bytes(_packed(good, payload, book.drain(), said))
-            except OSError:
-                return
-            said.clear()
-
-
-def _one(function: Any, item: bytes) -> tuple[bool, bytes]:
+def _fold(reduce: Callable[[Any, Any], Any] | None) -> bytes:
+    if reduce is None:
+        return b""
     try:
-        value = function(pickle.loads(item))  # noqa: S301 - from our parent, over our own pipe
-        return True, pickle.dumps(value, protocol=5)
-    except Exception as error:  # noqa: BLE001 - the item's error, whatever it is, goes back as its outcome
-        return False, _encoded(error)
-
-
-def _encoded(error: Exception) -> bytes:
-    """Pickle an error that surely unpickles: as itself, else as a plain one that names it."""
-    try:
-        payload = pickle.dumps(error, protocol=5)
-        pickle.loads(payload)  # noqa: S301
-    except Exception:  # noqa: BLE001 - any error of a foreign __reduce__ means the same
-        payload = pickle.dumps(RuntimeError(f"{type(error).__qualname__}: {error} (the error itself does not pickle)"))
-    return payload
-
-
-def _packed(good: bool, payload: bytes, delta: Any, said: list[tuple[Any, ...]]) -> bytes:
-    try:
-        return pickle.dumps((good, payload, delta, said), protocol=5)
-    except Exception:  # noqa: BLE001 - a field of an event that does not pickle must not lose the result
-        return pickle.dumps((good, payload, delta, []), protocol=5)
-
-
-def _flat(event: events.Event) -> tuple[Any, ...]:
-    fields = dict(event.fields)
-    return event.name, event.operation, fields, event.severity, event.call, event.at, event.correlation_id
-
-
-def _why(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        try:
-            return f"killed by {signal.Signals(-exitcode).name}"
-        except ValueError:
-            return f"killed by signal {-exitcode}"
-    return f"exit code {exitcode}"
+        return wire.dumps(reduce)
+    except Exception as error:
+        raise ConfigurationError("reduce", reduce, f"what can be sent to a process ({error})") from error

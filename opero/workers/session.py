@@ -4,19 +4,87 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Protocol
 
-    Done = tuple[int, Any, BaseException | None]
+NOTHING: Any = object()  # what a fold begins with
+
+if TYPE_CHECKING:
 
     class Session(Protocol):
         """Workers for one run over a function. Items are handed over in order and come back as they are done."""
 
-        def submit(self, index: int, item: Any) -> None:
-            """Hand over an item."""
+        @property
+        def insights(self) -> list[Insight]:
+            """What each of its workers did."""
+            raise NotImplementedError
 
-        async def next(self) -> Done:
-            """Wait for one that is done, whichever: its index, its result, its error."""
+        def room(self) -> int:
+            """How many more items the workers want to have at hand."""
+            raise NotImplementedError
+
+        def ahead(self) -> int:
+            """How many items may be pulled and not consumed, unless the user says."""
+            raise NotImplementedError
+
+        def submit(self, indices: Sequence[int], items: list[Any]) -> None:
+            """Hand over items."""
+
+        def poll(self) -> list[Block]:
+            """Return what is done, without waiting."""
+            raise NotImplementedError
+
+        async def next(self) -> list[Block]:
+            """Wait for something that is done, whichever."""
             raise NotImplementedError
 
         async def close(self) -> None:
             """End it, also in the middle."""
+
+
+class Block:
+    """Outcomes of some items: values, with None in the places of errors; or, when reduced, `partial` for all of them.
+
+    `slow` holds seconds by place, for those that took a millisecond or more; all together took `seconds`.
+    """
+
+    __slots__ = ("errors", "indices", "partial", "seconds", "slow", "values")
+
+    def __init__(
+        self,
+        indices: Sequence[int],
+        values: list[Any],
+        errors: dict[int, BaseException] | None = None,
+        *,
+        slow: Sequence[tuple[int, float]] = (),
+        seconds: float = 0.0,
+        partial: Any = NOTHING,
+    ) -> None:
+        self.indices = indices
+        self.values = values
+        self.errors = errors or {}  # by place in the block
+        self.slow = slow
+        self.seconds = seconds
+        self.partial = partial
+
+
+class Insight:
+    """What one worker of a run did. Times in seconds."""
+
+    __slots__ = ("busy", "chunks", "items", "name", "started", "starting")
+
+    def __init__(self, name: str, started: float) -> None:
+        self.name = name
+        self.started = started  # on the monotonic clock
+        self.starting = 0.0  # until it was ready
+        self.busy = 0.0
+        self.items = 0
+        self.chunks = 0
+
+    def served(self, items: int, seconds: float) -> None:
+        """Count work."""
+        self.items += items
+        self.busy += seconds
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.items} items in {self.chunks} chunks, busy {self.busy:.3g} s>"

@@ -200,7 +200,7 @@ def test_async_items_run_at_once_as_many_as_there_are_workers():
 
 @pytest.fixture(params=["fork", "forkserver"])
 def started(request, monkeypatch):
-    monkeypatch.setattr("opero.workers.processes._start_method", lambda: request.param)
+    monkeypatch.setattr("opero.workers.pool.start_method", lambda: request.param)
 
 
 @pytest.mark.usefixtures("started")
@@ -219,7 +219,7 @@ def test_a_lost_worker_costs_exactly_its_item(how, exitcode, says):
     assert [(i, e.index, e.exitcode) for i, e in lost] == [(20, 20, exitcode), (41, 41, exitcode)]
     assert says in str(lost[0][1])
     assert [x for x in found if isinstance(x, int)] == [x for x in items if x != how]
-    assert [e.fields["index"] for e in heard] == [20, 41]
+    assert sorted(e.fields["index"] for e in heard) == [20, 41]
 
 
 def test_workers_that_all_die_again_and_again_do_not_hang_the_map():
@@ -229,7 +229,7 @@ def test_workers_that_all_die_again_and_again_do_not_hang_the_map():
 
 
 def test_what_cannot_travel_is_the_error_of_its_item_only():
-    found = work.fragile([1, "lambda", 2, "raise", 3, "bomb", 4, lambda: 0, 5, work.Bomb(), 6])
+    found = work.fragile([1, "lock", 2, "raise", 3, "bomb", 4, threading.Lock(), 5, work.Bomb(), 6])
     assert found[::2] == [1, 2, 3, 4, 5, 6]
     assert all(isinstance(e, Exception) for e in found[1::2])
     assert "does not pickle" in str(found[3])
@@ -254,14 +254,31 @@ def test_large_items_and_results_do_not_block_each_other():
 
 
 def test_a_function_that_cannot_be_sent_says_so(monkeypatch):
-    monkeypatch.setattr("opero.workers.processes._start_method", lambda: "forkserver")
-    with pytest.raises(o.ConfigurationError, match=r"what can be sent to a process .*local object"):
-        opmap(mode="process")(lambda x: x)([1])
+    lock = threading.Lock()
+    function = opmap(mode="process", start_method="forkserver")(lambda x: (lock, x))
+    with pytest.raises(o.ConfigurationError, match=r"what can be sent to a process .*cannot pickle '_thread.lock'"):
+        function([1])
+    monkeypatch.setattr("opero.workers.wire.cloudpickle", lambda: None)
+    with pytest.raises(o.ConfigurationError, match=r"pip install 'opero\[map\]'"):
+        function([1])
 
 
-def test_closing_a_stream_ends_its_workers():
-    stream = work.slow.stream([0, *[60] * 9])
-    assert next(stream) == 0
-    assert multiprocessing.active_children()
-    stream.close()
-    assert not multiprocessing.active_children()
+def test_closing_a_stream_ends_the_workers_that_are_busy():
+    with work.slow.pool:
+        stream = work.slow.stream([0, *[60] * 9])
+        assert next(stream) == 0
+        stream.close()
+        assert work.slow([0] * 4) == [0] * 4
+
+
+def test_workers_are_kept_between_maps_until_the_pool_is_closed():
+    with work.pid.pool:
+        first = set(work.pid(range(10)))
+        assert len(work.pid.pool) >= len(first)
+        kept = {child.pid for child in multiprocessing.active_children() if child.name == "work.pid"}
+        assert first <= kept
+        assert set(work.pid(range(10))) <= kept
+    assert len(work.pid.pool) == 0
+    assert not [child for child in multiprocessing.active_children() if child.name == "work.pid"]
+    assert first.isdisjoint(work.pid(range(10)))
+    work.pid.pool.close()

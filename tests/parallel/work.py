@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 from opero import events, opmap
@@ -34,8 +35,8 @@ def fragile(x):
         os.kill(os.getpid(), signal.SIGKILL)
     if x == "exit":
         os._exit(7)
-    if x == "lambda":
-        return lambda: x
+    if x == "lock":
+        return threading.Lock()
     if x == "raise":
         raise Unpicklable(1, 2)
     if x == "bomb":
@@ -63,3 +64,8 @@ def big(data):
 def slow(x):
     time.sleep(x)
     return x
+
+
+@opmap(mode="process", workers=2, name="work.pid")
+def pid(x):
+    return os.getpid()

@@ -1,10 +1,10 @@
 """A user's file that must be accepted, with the types the user must see."""
 
-from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import assert_type
 
 from opero import CircuitBreaker, Retry, Timeout, attempts, opero, opmap, waits
+from opero.parallel import AsyncStream, Stream
 
 
 @opero
@@ -65,8 +65,8 @@ def see(shop: Shop) -> None:
     assert_type(opero(partial(bare, 3))(name="y"), str)
     assert_type(square([1, 2]), list[float])
     assert_type(square.one(1), float)
-    assert_type(square.stream([1]), Iterator[float])
-    assert_type(fetch.stream(["a"]), AsyncIterator[bytes])
+    assert_type(square.stream([1]), Stream[float])
+    assert_type(fetch.stream(["a"]), AsyncStream[bytes])
     for attempt in attempts(ValueError()):
         assert_type(attempt.number, int)
 

@@ -1,0 +1,203 @@
+"""How to map: the settings of one `@opmap`, checked where they are written."""
+
+from __future__ import annotations
+
+from opero.decorators import decorate
+from opero.errors import ConfigurationError
+from opero.kinds import is_coroutine_function
+from opero.parallel.progress import shown
+from opero.policy import choice, number, optional, whole
+from opero.workers.place import cores
+from opero.workers.queues import Priority, Shared, Stealing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextvars import Context
+    from typing import Any
+
+    from opero.parallel.progress import Quiet
+    from opero.pipeline import Operation
+    from opero.workers.pool import Pool
+    from opero.workers.queues import Queue
+    from opero.workers.session import Session
+    from opero.workers.worker import Job
+
+MODES = ("auto", "thread", "process", "async")
+ERRORS = ("raise", "return", "skip")
+WORKERS = {"auto": 4, "thread": 4, "process": 1, "async": 50}  # for each core
+METHODS = ("fork", "forkserver", "spawn")
+
+
+class Plan:
+    """How to map."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        mode: str | None = None,
+        workers: int | str = "auto",
+        ordered: bool = True,
+        errors: str = "raise",
+        max_pending: int | None = None,
+        chunk_size: int | str = "auto",
+        schedule: str = "shared",
+        priority: Callable[[Any], Any] | None = None,
+        item_timeout: float | None = None,
+        progress: bool | Callable[[int, int | None], object] | None = None,
+        constants: Mapping[str, Any] | None = None,
+        on_death: str = "error",
+        worker_init: Callable[[], object] | None = None,
+        worker_exit: Callable[[], object] | None = None,
+        worker_lifespan: int | None = None,
+        worker_memory: int | None = None,
+        start_method: str | None = None,
+    ) -> None:
+        self.is_async = is_coroutine_function(function)
+        self.mode = choice("mode", mode or ("async" if self.is_async else "thread"), MODES)
+        if self.is_async != (self.mode == "async"):
+            fit = "'async' for a coroutine function" if self.is_async else "another mode for a plain function"
+            raise ConfigurationError("mode", self.mode, fit)
+        if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+            raise ConfigurationError("workers", workers, "'auto' or a whole number, 1 or more")
+        self.workers: int = WORKERS[self.mode] * cores() if workers == "auto" else int(workers)
+        self.ordered = bool(choice("ordered", ordered, (True, False)))
+        self.errors = choice("errors", errors, ERRORS)
+        self.max_pending = optional(whole, "max_pending", max_pending, low=1)
+        self.chunk_size = None if chunk_size == "auto" else whole("chunk_size", chunk_size, low=1)
+        self.schedule = choice("schedule", schedule, ("shared", "stealing"))
+        self.priority = _callable("priority", priority)
+        self.item_timeout = optional(number, "item_timeout", item_timeout, above=0)
+        self.progress = progress if progress in (None, True, False) else _callable("progress", progress)
+        self.constants = dict(constants or {})
+        self.tries = {"error": 1, "retry": 3}[choice("on_death", on_death, ("error", "retry"))]
+        self.worker_init = _callable("worker_init", worker_init)
+        self.worker_exit = _callable("worker_exit", worker_exit)
+        self.worker_lifespan = optional(whole, "worker_lifespan", worker_lifespan, low=1)
+        self.worker_memory = optional(whole, "worker_memory", worker_memory, low=1)
+        self.start_method = choice("start_method", start_method, (None, *METHODS))
+        self._pool: Pool | None = None
+        self._takes_one(function)
+
+    def session(self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None) -> Session:
+        """Have workers; they start when there are items."""
+        one = self.bound(function.one)
+        if self.mode == "process":
+            return self.processes(function, context, reduce)
+        if self.mode == "thread":
+            return self.threads(one, context)
+        if self.mode == "auto":
+            from opero.workers.auto import Auto
+
+            return Auto(self, function, one, context, reduce)
+        from opero.workers.tasks import Tasks
+
+        return Tasks(one, self.queue(), context, workers=self.workers, item_timeout=self.item_timeout)
+
+    def threads(self, one: Any, context: Context) -> Session:
+        """Threads of this process."""
+        from opero.workers.threads import Threads
+
+        return Threads(
+            one,
+            self.queue(),
+            context,
+            workers=self.workers,
+            chunk_size=self.chunk_size,
+            item_timeout=self.item_timeout,
+        )
+
+    def processes(self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None) -> Session:
+        """Processes of the function's pool."""
+        from opero.workers.processes import Processes
+
+        return Processes(
+            self.pool(function),
+            function.opero.operation.book,
+            self.queue(),
+            context,
+            workers=self.workers,
+            chunk_size=self.chunk_size,
+            item_timeout=self.item_timeout,
+            tries=self.tries,
+            reduce=reduce,
+        )
+
+    def pool(self, function: Any) -> Pool:
+        """Return the process workers that are kept for this function."""
+        from opero.workers.pool import Pool
+
+        if self._pool is None:
+            self._pool = Pool(lambda: self._job(function), function.opero.name, self.workers, self.start_method)
+        return self._pool
+
+    def queue(self) -> Queue:
+        """Make a queue by the schedule."""
+        if self.priority is not None:
+            return Priority(self.priority)
+        return Stealing(self.workers) if self.schedule == "stealing" else Shared()
+
+    def feed(self, items: Any, session: Any) -> Any:
+        """Pull an asynchronous input; only where there is a loop."""
+        if not self.is_async:
+            allowed = "an ordinary iterable; an asynchronous one wants a coroutine function"
+            raise ConfigurationError("items", items, allowed)
+        from opero.workers.tasks import Feed
+
+        return Feed(items, session.wake)
+
+    def shown(self, name: str, total: int | None) -> Quiet:
+        """Return what shows the progress of a run."""
+        return shown(self.progress, name, total)
+
+    def bound(self, one: Any) -> Any:
+        """Return the single call with the constants in it."""
+        if not self.constants:
+            return one
+        from functools import partial
+
+        return partial(one, **self.constants)
+
+    def _job(self, function: Any) -> Job:
+        from opero.workers.wire import can_be_found
+        from opero.workers.worker import Job
+
+        return Job(
+            function if can_be_found(function) else _Recipe(function.opero.operation),
+            constants=self.constants,
+            init=self.worker_init,
+            exit=self.worker_exit,
+            lifespan=self.worker_lifespan,
+            memory=self.worker_memory,
+            at_once=self.tries == 1,
+        )
+
+    def _takes_one(self, function: Callable[..., Any]) -> None:
+        from inspect import signature
+
+        try:
+            signature(function).bind(None, **self.constants)
+        except TypeError as error:
+            allowed = "a function that can be called with one item, by position"
+            if self.constants:
+                allowed += f", and with {', '.join(self.constants)} by name"
+            raise ConfigurationError("function", function, allowed) from error
+
+
+class _Recipe:
+    """How to make the single-item call again, in a process that cannot find it by its name."""
+
+    def __init__(self, operation: Operation) -> None:
+        self._function, self._policies, self._name = operation.function, operation.policies, operation.name
+
+    @property
+    def one(self) -> Any:
+        """Make it."""
+        return decorate(self._function, self._policies, {"name": self._name}, retries=0)
+
+
+def _callable(field: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise ConfigurationError(field, value, "something to call, or None")
+    return value

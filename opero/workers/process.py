@@ -1,0 +1,293 @@
+"""The parent's handle of one process worker: start it, send it a chunk, hear it, bury it."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import pickle
+import signal
+from itertools import count
+
+from opero import clock, events
+from opero.workers import journal as journals
+from opero.workers import wire, worker
+from opero.workers.arena import Borrower, Lender, send_descriptors
+from opero.workers.journal import STOP, Journal
+from opero.workers.session import NOTHING, Block, Insight
+from opero.workers.wire import BIG, FAILED, VALUE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextvars import Context
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+    from typing import Any
+
+    from opero.aggregates import Book
+
+CHUNK_BYTES = 256 * 1024  # of encoded items in one chunk
+_numbers = count(1)
+
+
+class Process:
+    """One worker process, for as long as it lives. `hand` is the chunk it has, of which `answered` items came back."""
+
+    def __init__(self, context: Any, job: worker.Job, payload: bytes | None, name: str) -> None:
+        self.number = next(_numbers)
+        self.insight = Insight(f"worker {self.number}", clock.now())
+        self.ready = False
+        self.failure: BaseException | None = None  # why it could not start
+        self.hand: list[Any] = []
+        self.places: Sequence[int] = ()
+        self.answered = 0
+        self.sent_at = 0.0
+        self.served = 0
+        self.journal: Journal | None = None
+        self.lender, self.borrower = Lender(), Borrower()
+        self._start(context, job, payload, name)
+
+    def _start(self, context: Any, job: worker.Job, payload: bytes | None, name: str) -> None:
+        ours, theirs = context.Pipe()
+        listens, self._lifeline = context.Pipe(duplex=False)
+        shares, forked = journals.available(), payload is None
+        inherited = [ours, self._lifeline] if forked else []
+        self.pipe: Connection = ours
+        self.process: BaseProcess = context.Process(
+            target=worker.main, args=(theirs, listens, inherited, payload or job, shares), name=name
+        )
+        try:
+            self.process.start()
+        finally:
+            theirs.close()
+            listens.close()
+        self.pid = self.process.pid or 0
+        self._pidfd = _watch(self.pid)
+        self.insight.name = f"process {self.pid}"
+        if shares:
+            descriptor = journals.share(journals.SIZE)
+            self.journal = Journal(descriptor)
+            try:
+                send_descriptors(ours, [descriptor])
+            except OSError:  # it is dead already, which its sentinel says
+                return
+            finally:
+                os.close(descriptor)
+
+    def begin(self) -> Insight:
+        """Begin another run, and return what will be known of it."""
+        self.insight, starting = Insight(f"process {self.pid}", self.insight.started), self.insight.starting
+        self.insight.starting = starting if self.served == 0 else 0.0
+        return self.insight
+
+    def watched(self) -> list[Any]:
+        """What becomes readable when it says something, or dies."""
+        found: list[Any] = [self.pipe, self.process.sentinel]
+        return found if self._pidfd is None else [*found, self._pidfd]
+
+    def send(self, places: Sequence[int], items: list[Any], settings: bytes) -> tuple[list[Block], int]:
+        """Send a chunk. Return the items that do not pickle, as outcomes, and how many of all were taken."""
+        refused: list[Block] = []
+        encoded, taken = items, len(items)
+        plain = wire.are_plain(items)
+        if not plain:
+            encoded, kept, taken = self._encoded(places, items, refused)
+            if taken < len(items) or refused:
+                places, items = [places[n] for n in kept], [items[n] for n in kept]
+        if encoded:
+            if self.journal is not None:
+                self.journal.clear(len(items))
+            self.places, self.hand, self.answered, self.sent_at = places, items, 0, clock.now()
+            self.insight.chunks += 1
+            returned, forgotten = self.borrower.collect(), self.lender.forgotten
+            self.lender.forgotten = []
+            self.lender.announce(self.pipe)
+            self.pipe.send_bytes(marshal.dumps((plain, encoded, settings, returned, forgotten)))
+        return refused, taken
+
+    def _encoded(
+        self, places: Sequence[int], items: list[Any], refused: list[Block]
+    ) -> tuple[list[Any], list[int], int]:
+        """Return the encoded items, which they are, and how many were looked at until the chunk was large enough."""
+        encoded: list[Any] = []
+        kept: list[int] = []
+        size = 0
+        for n, item in enumerate(items):
+            loans: list[tuple[int, int]] = []
+            try:
+                payload = wire.dumps(item, _carrier(self.lender, loans) if self.journal else None)
+            except Exception as error:  # noqa: BLE001 - whatever the item's __reduce__ raises is that item's error
+                refused.append(Block([places[n]], [None], {0: error}))
+                continue
+            if len(payload) >= BIG and self.journal and not loans:
+                payload, loans = b"", [self.lender.lend(memoryview(payload))]
+            encoded.append((payload, loans) if loans else payload)
+            kept.append(n)
+            size += len(payload) + sum(length for _, length in loans)
+            if size >= CHUNK_BYTES:
+                return encoded, kept, n + 1
+        return encoded, kept, len(items)
+
+    def hear(self, book: Book, context: Context) -> Block | None:
+        """Read one message: outcomes, or nothing to pass on. Raises EOFError or OSError when it is gone."""
+        message = self.pipe.recv_bytes()
+        if message == worker.READY:
+            self.ready = True
+            self.insight.starting = clock.now() - self.insight.started
+        elif message[:1] == b"S":
+            self.borrower.learn(message, self.pipe)
+        elif message[:1] == b"E":
+            self.failure = pickle.loads(message[1:])  # noqa: S301 - from a process we started
+        else:
+            return self._answer(marshal.loads(message), book, context)  # noqa: S302 - from a process we started
+        return None
+
+    def _answer(self, answer: tuple[Any, ...], book: Book, context: Context) -> Block | None:
+        place, number, entries, values, partial, slow, seconds, last, delta, said, returned, forgotten = answer
+        self.lender.take_back(returned)
+        book.merge(pickle.loads(delta))  # noqa: S301
+        if said:
+            context.copy().run(self._tell, pickle.loads(said))  # noqa: S301
+        indices = self.places[place : place + number]
+        self.answered = place + number
+        self.served += number
+        self.insight.served(number, seconds)
+        if last:
+            self.hand = []
+        errors: dict[int, BaseException] = {}
+        if values is None:
+            values, errors = self._decoded(entries) if entries is not None else ([None] * number, {})
+        self.borrower.forget(forgotten)
+        if not number:
+            return None
+        folded = NOTHING
+        if partial:
+            found, failed = self._decoded([partial])
+            folded = found[0]
+            errors.update(dict.fromkeys(range(number), failed[0]) if failed else {})
+        return Block(indices, values, errors, slow=slow, seconds=seconds, partial=folded)
+
+    def _decoded(self, entries: list[Any]) -> tuple[list[Any], dict[int, BaseException]]:
+        values: list[Any] = []
+        errors: dict[int, BaseException] = {}
+        for place, entry in enumerate(entries):
+            value: Any = None
+            try:
+                value = self._value(entry)
+            except Exception as error:  # noqa: BLE001 - a result that cannot be read is this item's error
+                errors[place] = error
+            if entry[0] == FAILED and place not in errors:
+                errors[place], value = value, None
+            values.append(value)
+        return values, errors
+
+    def _value(self, entry: tuple[Any, ...]) -> Any:
+        kind, payload, *loans = entry
+        if kind == VALUE:
+            return payload
+        if not loans:
+            return pickle.loads(payload)  # noqa: S301
+        return wire.loads(payload, [self.borrower.view(loan) for loan in loans[0]])
+
+    def _tell(self, said: list[Any]) -> None:
+        """Say here what was said there; its calls are numbered apart from ours."""
+        for name, operation, fields, severity, call, at, correlation in said:
+            number = call + (self.number << 32) if call else 0
+            event = events.Event(
+                name, operation, fields, severity=severity, call=number, at=at, correlation_id=correlation
+            )
+            events.publish(event, events.wanted(name))
+
+    def legacy(self) -> tuple[list[tuple[int, Any, float]], int | None, int]:
+        """Of a dead worker: outcomes it did not send, the place of the item it had begun, and that of the rest."""
+        found: list[tuple[int, Any, float]] = []
+        if self.journal is None:
+            begun = self.answered if self.answered < len(self.hand) else None
+            return found, begun, self.answered + 1
+        base, records = self.journal.read()
+        for place, (entry, seconds) in enumerate(records, base):
+            if self.answered <= place < len(self.hand):
+                found.append((self.places[place], entry, seconds))
+        following = self.answered + len(found)
+        if following >= len(self.hand) or not self.journal.marks[following]:
+            return found, None, following
+        return found, following, following + 1
+
+    def outcome(self, index: int, entry: Any, seconds: float) -> Block:
+        """Return what a journal's record stands for."""
+        values, errors = self._decoded([entry])
+        return Block([index], values, errors, seconds=seconds)
+
+    def in_hand_since(self) -> float:
+        """Return when it began the item in hand, as far as is known."""
+        began = self.journal.clock[0] if self.journal is not None else 0.0
+        return max(began, self.sent_at)
+
+    def stop(self) -> None:
+        """Let it end its chunk after the item in hand."""
+        if self.journal is not None:
+            self.journal.words[STOP] = 1
+
+    def dismiss(self) -> None:
+        """Let it end by itself: it has nothing in hand."""
+        try:
+            self.pipe.send_bytes(b"")
+        except OSError:
+            return
+
+    def kill(self) -> None:
+        """End it now, whatever it does."""
+        self.process.kill()
+
+    def bury(self, patience: float = 1.0) -> int | None:
+        """Wait until it has ended, free what it held, and return its exit code."""
+        self.process.join(patience)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        exitcode = self.process.exitcode
+        self.leave()
+        self.process.close()
+        return exitcode
+
+    def leave(self) -> None:
+        """Close our ends of its pipes."""
+        self.pipe.close()
+        self._lifeline.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+
+def _carrier(lender: Lender, loans: list[tuple[int, int]]) -> Any:
+    def carry(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if raw.nbytes < BIG:
+            return True
+        loans.append(lender.lend(raw))
+        return False
+
+    return carry
+
+
+def _watch(pid: int) -> int | None:
+    """Return a descriptor that tells of its end also when a grandchild keeps its pipes open."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def why(exitcode: int | None) -> str:
+    """Say what an exit code means."""
+    if exitcode is not None and exitcode < 0:
+        try:
+            return f"killed by {signal.Signals(-exitcode).name}"
+        except ValueError:
+            return f"killed by signal {-exitcode}"
+    return f"exit code {exitcode}"

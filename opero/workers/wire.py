@@ -1,0 +1,72 @@
+"""How items and results cross a pipe between two of our own processes.
+
+Numbers and texts cross as they are, many in one go. Everything else is pickled by itself, so that what cannot travel,
+or explodes when it arrives, is the fate of its own item. What pickle refuses goes through cloudpickle, if installed.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+NUMBERS = frozenset({int, float, bool, type(None)})
+PLAIN = NUMBERS | {str, bytes}
+BIG = 64 * 1024  # bytes from which a text or a buffer counts as large
+VALUE, PICKLED, FAILED = 0, 1, 2  # kinds of entries: as it is, pickled, a pickled error
+REFUSALS = (pickle.PicklingError, AttributeError, TypeError)  # how pickle says that it cannot
+
+
+def are_plain(values: list[Any]) -> bool:
+    """Whether all of them can cross as they are."""
+    kinds = set(map(type, values))
+    if kinds <= NUMBERS:
+        return True
+    return kinds <= PLAIN and all(len(v) < BIG for v in values if type(v) in {str, bytes})
+
+
+def dumps(value: Any, take: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+    """Pickle; `take` gets each buffer, and returns False for one that it carries itself."""
+    try:
+        return pickle.dumps(value, protocol=5, buffer_callback=take)
+    except REFUSALS:
+        by_value = cloudpickle()
+        if by_value is None:
+            raise
+        return by_value.dumps(value, protocol=5, buffer_callback=take)  # type: ignore[no-any-return]
+
+
+def loads(payload: bytes, buffers: list[Any]) -> Any:
+    """Unpickle what came with buffers of its own; without a payload the only buffer is it."""
+    return pickle.loads(payload, buffers=buffers) if payload else pickle.loads(buffers[0])  # noqa: S301
+
+
+def cloudpickle() -> Any:
+    """Return the module if it is installed."""
+    try:
+        import cloudpickle as module  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    return module
+
+
+def encode_error(error: BaseException) -> bytes:
+    """Pickle an error that surely unpickles: as itself, else as a plain one that names it."""
+    try:
+        payload = dumps(error)
+        pickle.loads(payload)  # noqa: S301 - our own bytes, a line old
+    except Exception:  # noqa: BLE001 - any error of a foreign __reduce__ means the same
+        payload = pickle.dumps(RuntimeError(f"{type(error).__qualname__}: {error} (the error itself does not pickle)"))
+    return payload
+
+
+def can_be_found(function: Any) -> bool:
+    """Whether another process finds this very object by its module and name."""
+    found: Any = sys.modules.get(function.__module__)
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is function and function.__module__ != "__main__"
