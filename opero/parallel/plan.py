@@ -170,14 +170,17 @@ class Plan:
             exit=self.worker_exit,
             lifespan=self.worker_lifespan,
             memory=self.worker_memory,
-            at_once=self.tries == 1,
         )
 
     def _takes_one(self, function: Callable[..., Any]) -> None:
         from inspect import signature
 
         try:
-            signature(function).bind(None, **self.constants)
+            parameters = signature(function)
+        except ValueError:  # a built-in function that does not tell
+            return
+        try:
+            parameters.bind(None, **self.constants)
         except TypeError as error:
             allowed = "a function that can be called with one item, by position"
             if self.constants:

@@ -97,7 +97,8 @@ class Run:
         return bool(found)
 
     def _wish(self, session: Session) -> int:
-        return EVERYTHING if self._plan.priority is not None and not self._lazily else session.room()
+        """As much as the workers can use; everything there may be, for a queue that compares."""
+        return EVERYTHING if self._plan.priority is not None else session.room()
 
     def _bound(self, session: Session) -> int:
         """How many items may be pulled and not consumed. A list of results holds them all anyway."""

@@ -1,7 +1,7 @@
 """Where to run, found by trying.
 
 1. The first items run in the calling thread.
-2. Items that wait (less than half of their time on the CPU) go to threads, from the first one that took 1 ms.
+2. Items of 1 ms and more that wait (less than half of their time on the CPU) go to threads, after 5 ms of waiting.
 3. Items of less than 50 µs stay: handing them over costs as much as doing them.
 4. Items that compute stay until they took 0.1 s together, which is what starting processes may cost; then they go to
    processes, if there is more than one core and the function can be sent to another process.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WAITS = 0.5  # share of the time on the CPU below which an item waits
 WORTH_A_THREAD = 0.001
 WORTH_A_PROCESS = 0.00005
+WAITED = 0.005
 PATIENCE = 0.1
 
 
@@ -41,7 +42,7 @@ class Auto:
         self._reduce = reduce
         self._session: Session = Inline(one, context)
         self._left: list[Insight] = []
-        self._seconds = self._cpu = 0.0
+        self._waited = self._cpu = 0.0
         self._decided = plan.item_timeout is not None
         if self._decided:
             self._go(plan.threads(one, context))
@@ -76,9 +77,10 @@ class Auto:
         await self._session.close()
 
     def _decide(self, item: float, took: float, worked: float) -> None:
-        self._seconds += took
         self._cpu += worked
         if item >= WORTH_A_THREAD and worked < WAITS * took:
+            self._waited += took - worked
+        if self._waited >= WAITED:
             self._go(self._plan.threads(self._one, self._context))
         elif item >= WORTH_A_PROCESS and self._cpu >= PATIENCE:
             self._decided = True

@@ -47,7 +47,6 @@ class Job:
         exit: Callable[[], object] | None = None,  # noqa: A002
         lifespan: int | None = None,
         memory: int | None = None,
-        at_once: bool = True,
     ) -> None:
         self.function = function
         self.constants = constants or {}
@@ -55,7 +54,6 @@ class Job:
         self.exit = exit
         self.lifespan = lifespan
         self.memory = memory
-        self.at_once = at_once  # items run at most once, so results are journaled
 
 
 def main(pipe: Connection, lifeline: Connection, inherited: list[Connection], job: Job | bytes, shares: bool) -> None:
@@ -169,7 +167,7 @@ class _Chunk:
         marks = journal.marks if journal else bytearray(len(self._items))
         words = journal.words if journal else [0, 0, 0]
         times = journal.clock if journal else [0.0]
-        writes, fold = journal is not None and worker.job.at_once, worker.fold
+        fold = worker.fold
         if journal is not None:
             journal.restart(0)  # the parent cleared it, perhaps before we restarted it after the answer it then had
         ended = now()
@@ -194,7 +192,7 @@ class _Chunk:
             if (
                 ended - self._since >= FLUSH_SECONDS
                 or journal is None
-                or (writes and not journal.write(marshal.dumps((entry, ended - began))))
+                or not journal.write(marshal.dumps((entry, ended - began)))
             ):
                 self._flush()
                 entries, slow = self._entries, self._slow

@@ -13,19 +13,13 @@ import opero as o
 from opero import events, opmap, testing
 
 
-def plain(x):
-    if x == 3:
-        raise KeyError(x)
-    return x * 10
-
-
 async def coroutine(x):
     await asyncio.sleep(0)
-    return plain(x)
+    return work.plain(x)
 
 
 def mapped(mode, **settings):
-    return opmap(mode=mode, workers=3, **settings)(coroutine if mode == "async" else plain)
+    return opmap(mode=mode, workers=3, **settings)(coroutine if mode == "async" else work.plain)
 
 
 def call(function, items):

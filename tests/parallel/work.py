@@ -24,6 +24,16 @@ def _explode():
     raise ValueError("it cannot be read")
 
 
+def plain(x):
+    if x == 3:
+        raise KeyError(x)
+    return x * 10
+
+
+def letter(x):
+    return "abcdefghij"[x]
+
+
 @opmap(mode="process", workers=2, name="work.square")
 def square(x):
     return x * x
@@ -37,6 +47,12 @@ def fragile(x):
         os._exit(7)
     if x == "lock":
         return threading.Lock()
+    if x == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if x == "memory":
+        raise MemoryError
+    if x == "recursion":
+        return fragile.opero.bypass(x)
     if x == "raise":
         raise Unpicklable(1, 2)
     if x == "bomb":
@@ -69,3 +85,75 @@ def slow(x):
 @opmap(mode="process", workers=2, name="work.pid")
 def pid(x):
     return os.getpid()
+
+
+@opmap(mode="process", workers=2, errors="return", on_death="retry", name="work.unlucky")
+def unlucky(pair):
+    """Dies once with item 7, always with item 13, and leaves a file for each time it ran."""
+    folder, n = pair
+    earlier = len(list(folder.glob(f"{n}-*")))
+    (folder / f"{n}-{earlier}").touch()
+    if n == 13 or (n == 7 and not earlier):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+
+def hang(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def spin(seconds):
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+    return seconds
+
+
+def fail():
+    raise OSError("no licence")
+
+
+@opmap(mode="process", workers=2, name="work.inner")
+def inner(x):
+    return x
+
+
+@opmap(mode="process", workers=2, name="work.outer")
+def outer(n):
+    return sum(inner([n * k for k in range(5)]))
+
+
+STATE = {}
+
+
+def warm_up():
+    STATE["pid"] = os.getpid()
+
+
+@opmap(mode="process", workers=2, worker_init=warm_up, worker_lifespan=3, chunk_size=1, name="work.mortal")
+def mortal(x):
+    assert STATE["pid"] == os.getpid()
+    return os.getpid()
+
+
+@opmap(mode="process", workers=1, worker_memory=150_000_000, chunk_size=1, name="work.hungry")
+def hungry(size):
+    STATE[size] = bytearray(os.urandom(1)) * size
+    return os.getpid()
+
+
+@opmap(mode="process", workers=2, constants={"table": list(range(100_000))}, name="work.looked_up")
+def looked_up(x, *, table):
+    return table[x]
+
+
+@opmap(mode="process", workers=2, name="work.doubled")
+def doubled(array):
+    array *= 2
+    return array
+
+
+@opmap(mode="process", workers=2, name="work.seen")
+def seen(x):
+    return events.current_correlation_id()

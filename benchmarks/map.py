@@ -1,0 +1,261 @@
+"""Maps beside their peers: trivial items, computing, waiting in threads and in tasks, large arrays, start-up.
+
+Pools are warm, except for start-up. The first row of a table is the yardstick: what cannot be beaten, or what everybody
+has. All processes share the same cores, two workers each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import pickle
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.harness import Table, once
+from benchmarks.peers import there
+from opero import opmap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WORKERS = 2
+TRIVIAL, BUSY, WAITS, TASKS, ARRAYS = 1_000_000, 400, 400, 10_000, 16
+SPIN, WAIT = 0.001, 0.01
+
+
+def add(x: int) -> int:
+    """Cost nothing."""
+    return x + 1
+
+
+def spin(x: int) -> int:
+    """Compute for a millisecond of CPU time."""
+    until = time.thread_time() + SPIN
+    while time.thread_time() < until:
+        pass
+    return x
+
+
+def wait(x: int) -> int:
+    """Wait 10 ms, as for a server."""
+    time.sleep(WAIT)
+    return x
+
+
+async def wait_async(x: int) -> int:
+    """Wait 10 ms in a task."""
+    await asyncio.sleep(WAIT)
+    return x
+
+
+def double(array: Any) -> Any:
+    """Return 10 MB for 10 MB."""
+    return array * 2
+
+
+def timed(work: Callable[[], Any], scale: float) -> Callable[[], float]:
+    """Return how long it takes, times `scale`."""
+
+    def measure() -> float:
+        started = time.perf_counter()
+        work()
+        return (time.perf_counter() - started) * scale
+
+    return measure
+
+
+def pools(function: Callable[[Any], Any], items: Any, *, chunk: int) -> dict[str, Callable[[], Any]]:
+    """Everybody's process map over the same items, warm."""
+    pool = multiprocessing.Pool(WORKERS)
+    executor = ProcessPoolExecutor(WORKERS)
+    found: dict[str, Callable[[], Any]] = {
+        "multiprocessing.Pool.map": lambda: pool.map(function, items),
+        "multiprocessing.Pool.imap, tuned chunks": lambda: list(pool.imap(function, items, chunksize=chunk)),
+        "ProcessPoolExecutor.map, tuned chunks": lambda: list(executor.map(function, items, chunksize=chunk)),
+    }
+    if there("mpire"):
+        import mpire
+
+        mpires = mpire.WorkerPool(WORKERS, keep_alive=True)
+        found["mpire"] = lambda: mpires.map(function, items)
+    if there("joblib"):
+        import joblib
+
+        found["joblib (loky)"] = lambda: joblib.Parallel(WORKERS)(joblib.delayed(function)(x) for x in items)
+    for work in found.values():
+        work()
+    return found
+
+
+def trivial() -> Table:
+    """10⁶ items that cost nothing: what moving an item costs."""
+    items = range(TRIVIAL)
+    auto = opmap(mode="auto", name="bench.auto")(add)
+    process = opmap(mode="process", workers=WORKERS, name="bench.trivial")(add)
+    process(range(100_000))
+    some = range(TRIVIAL // 20)  # of those that take long
+    slow = {name: work for name, work in pools(add, some, chunk=1000).items() if name in {"mpire", "joblib (loky)"}}
+    fast = {name: work for name, work in pools(add, items, chunk=10_000).items() if name not in slow} if slow else {}
+    subjects = {
+        "a list comprehension": timed(lambda: [add(x) for x in items], 1e6 / TRIVIAL),
+        '@opmap(mode="auto")': timed(lambda: auto(items), 1e6 / TRIVIAL),
+        '@opmap(mode="process")': timed(lambda: process(items), 1e6 / TRIVIAL),
+        **{name: timed(work, 1e6 / TRIVIAL) for name, work in fast.items()},
+        **{name: timed(work, 1e6 / len(some)) for name, work in slow.items()},
+    }
+    if there("dask"):
+        import dask.bag
+
+        bag = dask.bag.from_sequence(some, npartitions=WORKERS).map(add)
+        subjects["dask.bag"] = timed(lambda: bag.compute(scheduler="processes", num_workers=WORKERS), 1e6 / len(some))
+    return Table("map: trivial items", subjects, once, rounds=5, unit="µs/item")
+
+
+def computing() -> Table:
+    """1 ms items: how evenly the cores are kept busy."""
+    items = range(BUSY)
+    process = opmap(mode="process", workers=WORKERS, name="bench.spin")(spin)
+    stealing = opmap(mode="process", workers=WORKERS, schedule="stealing", name="bench.stealing")(spin)
+    process(items)
+    stealing(items)
+    scale = 1e3 / BUSY
+    subjects = {
+        "one process": timed(lambda: [spin(x) for x in items], scale),
+        '@opmap(mode="process")': timed(lambda: process(items), scale),
+        '@opmap(mode="process", schedule="stealing")': timed(lambda: stealing(items), scale),
+        **{name: timed(work, scale) for name, work in pools(spin, items, chunk=10).items()},
+    }
+    return Table("map: 1 ms of computing an item", subjects, once, rounds=5, unit="ms/item")
+
+
+def waiting() -> Table:
+    """10 ms waits, 50 at once, in threads."""
+    items = range(WAITS)
+    threads = opmap(mode="thread", workers=50, name="bench.wait")(wait)
+    auto = opmap(mode="auto", workers=50, name="bench.wait.auto")(wait)
+    executor = ThreadPoolExecutor(50)
+    scale = 1e3 / WAITS
+    subjects = {
+        "ThreadPoolExecutor.map": timed(lambda: list(executor.map(wait, items)), scale),
+        '@opmap(mode="thread")': timed(lambda: threads(items), scale),
+        '@opmap(mode="auto")': timed(lambda: auto(items), scale),
+    }
+    if there("joblib"):
+        import joblib
+
+        subjects["joblib (threading)"] = timed(
+            lambda: joblib.Parallel(50, backend="threading")(joblib.delayed(wait)(x) for x in items), scale
+        )
+    if there("pqdm"):
+        from pqdm.threads import pqdm
+
+        subjects["pqdm"] = timed(lambda: pqdm(items, wait, n_jobs=50, disable=True), scale)
+    title = f"map: waits of 10 ms, 50 threads (the bound is {WAIT / 50 * 1e3:g})"
+    return Table(title, subjects, once, rounds=5, unit="ms/item")
+
+
+def tasks() -> Table:
+    """10⁴ waits of 10 ms, 1 000 at once, in tasks."""
+    items = range(TASKS)
+    mapped = opmap(workers=1000, name="bench.tasks")(wait_async)
+
+    async def gathered() -> None:
+        limit = asyncio.Semaphore(1000)
+
+        async def one(x: int) -> int:
+            async with limit:
+                return await wait_async(x)
+
+        await asyncio.gather(*map(one, items))
+
+    scale = 1e6 / TASKS
+    subjects = {
+        "gather and a semaphore": timed(lambda: asyncio.run(gathered()), scale),
+        "@opmap": timed(lambda: asyncio.run(mapped(items)), scale),
+    }
+    if there("aiometer"):
+        import aiometer
+
+        async def metered() -> None:
+            await aiometer.run_on_each(wait_async, list(items), max_at_once=1000)
+
+        subjects["aiometer"] = timed(lambda: asyncio.run(metered()), scale)
+    if there("aiomultiprocess"):
+        import aiomultiprocess
+
+        async def multiplied() -> None:
+            async with aiomultiprocess.Pool(WORKERS, childconcurrency=500) as pool:
+                await pool.map(wait_async, items)
+
+        subjects["aiomultiprocess, start included"] = timed(lambda: asyncio.run(multiplied()), scale)
+    title = f"map: waits of 10 ms, 1000 tasks (the bound is {WAIT * 1e3:g})"
+    return Table(title, subjects, once, rounds=3, unit="µs/item")
+
+
+def arrays() -> Iterator[Table]:
+    """10 MB there and 10 MB back."""
+    if not there("numpy"):
+        return
+    import numpy as np
+
+    items = [np.ones(1_250_000) * n for n in range(ARRAYS)]
+    process = opmap(mode="process", workers=WORKERS, name="bench.double")(double)
+    process(items)
+    process(items)
+    subjects: dict[str, Any] = {
+        "one process": timed(lambda: [double(x) for x in items], 1e3 / ARRAYS),
+        "pickle, there and back": timed(
+            lambda: [pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(x, 5)) * 2, 5)) for x in items], 1e3 / ARRAYS
+        ),
+        '@opmap(mode="process")': timed(lambda: process(items), 1e3 / ARRAYS),
+        **{name: timed(work, 1e3 / ARRAYS) for name, work in pools(double, items, chunk=1).items()},
+    }
+    yield Table("map: arrays of 10 MB", subjects, once, rounds=5, unit="ms/item")
+
+
+def starting() -> Table:
+    """A new map of one item: how long until its result."""
+
+    def pool() -> None:
+        with multiprocessing.Pool(WORKERS) as fresh:
+            fresh.map(add, [1])
+
+    def executor() -> None:
+        with ProcessPoolExecutor(WORKERS) as fresh:
+            list(fresh.map(add, [1]))
+
+    def process() -> None:
+        fresh = opmap(mode="process", workers=WORKERS, start_method="fork", name="bench.start")(add)
+        with fresh.pool:
+            fresh([1])
+
+    def threads() -> None:
+        opmap(mode="thread", workers=WORKERS, name="bench.threads")(add)([1])
+
+    subjects = {
+        "multiprocessing.Pool": timed(pool, 1e3),
+        "ProcessPoolExecutor": timed(executor, 1e3),
+        '@opmap(mode="process"), forked': timed(process, 1e3),
+        '@opmap(mode="thread")': timed(threads, 1e3),
+    }
+    if there("mpire"):
+        import mpire
+
+        def mpires() -> None:
+            with mpire.WorkerPool(WORKERS) as fresh:
+                fresh.map(add, [1])
+
+        subjects["mpire"] = timed(mpires, 1e3)
+    return Table("map: start, one item, end", subjects, once, rounds=7, unit="ms")
+
+
+def tables() -> Iterator[Table]:
+    """Yield every table."""
+    yield starting()
+    yield trivial()
+    yield computing()
+    yield waiting()
+    yield tasks()
+    yield from arrays()
