@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parent
 PRIMITIVES = {
     "retry": "Retry",
+    "retry_budget": "RetryBudget",
     "timeout": "Timeout",
     "circuit_breaker": "CircuitBreaker",
     "rate_limit": "RateLimit",
     "bulkhead": "Bulkhead",
     "chaos": "Chaos",
+    "hedge": "Hedge",
     "fallback": "Fallback",
     "arg_fallback": "ArgFallback",
 }

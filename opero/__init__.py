@@ -43,8 +43,10 @@ if TYPE_CHECKING:
     from opero.primitives.chaos import Chaos
     from opero.primitives.circuit_breaker import CircuitBreaker
     from opero.primitives.fallback import Fallback
+    from opero.primitives.hedge import Hedge
     from opero.primitives.rate_limit import RateLimit
     from opero.primitives.retry import Retry
+    from opero.primitives.retry_budget import RetryBudget
     from opero.primitives.timeout import Timeout
     from opero.strategies import Strategy
 
@@ -60,9 +62,11 @@ _HOMES = {
     "Chaos": "primitives.chaos",
     "CircuitBreaker": "primitives.circuit_breaker",
     "Fallback": "primitives.fallback",
+    "Hedge": "primitives.hedge",
     "RateLimit": "primitives.rate_limit",
     "Retry": "primitives.retry",
     "SLO": "objectives",
+    "RetryBudget": "primitives.retry_budget",
     "Timeout": "primitives.timeout",
     "Strategy": "strategies",
     "AllFailedError": "errors",
@@ -101,12 +105,14 @@ __all__ = [
     "DoNotRetry",
     "ExecutionError",
     "Fallback",
+    "Hedge",
     "MapError",
     "OperoError",
     "RateLimit",
     "RateLimitedError",
     "Rejected",
     "Retry",
+    "RetryBudget",
     "RetryBudgetExhausted",
     "RetryNow",
     "Strategy",

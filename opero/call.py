@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
+    from opero.conditions import Condition
     from opero.pipeline import Operation
     from opero.runtime import Runtime
 
@@ -73,6 +74,7 @@ SIGNALS = Signals(
     (DURATION, ACTIVE, CALL_ATTEMPTS, ATTEMPT_DURATION, EVENTS, REJECTIONS),
 )
 
+FAILED = ("retryable", "fatal", "timeout")  # outcomes of an attempt that raised
 SUCCESS, FAILURE, NONE = "success", "failure", "none"
 HISTORY = "_opero_attempts"
 _ids = count(1)
@@ -174,15 +176,29 @@ def remaining() -> float | None:
 class Record:
     """What all copies of one call share. `permits` and `replay` are what the fast path already did."""
 
-    __slots__ = ("attempts", "delay", "errors", "fell_back", "id", "judged", "permits", "replay", "started")
+    __slots__ = (
+        "attempts",
+        "delay",
+        "errors",
+        "excused",
+        "fell_back",
+        "id",
+        "judged",
+        "permits",
+        "replay",
+        "started",
+        "yielded",
+    )
 
     def __init__(self, started: float) -> None:
         self.id = next(_ids)
         self.started = started
         self.attempts: list[Attempt] = []  # their errors apart: frames hold attempts, and errors hold frames
-        self.errors: list[Exception | None] = []
+        self.errors: dict[int, Exception | None] | None = {}  # by the attempt's number; None once the call has ended
         self.delay = 0.0
+        self.excused: Condition | None = None  # errors that say nothing about the service
         self.fell_back = False
+        self.yielded = False  # an item of a generator
         self.judged: tuple[BaseException, bool] | None = None
         self.permits: dict[str, Any] = {}
         self.replay: tuple[BaseException, float, float] | None = None
@@ -241,12 +257,22 @@ class Call:
     def retryable(self, error: Exception) -> bool:
         """Whether the operation's retry would try again after this error; judged once an error."""
         record, retry = self.record, self.operation.retry
-        if retry is None or (self.deadline is not None and self.deadline.hit):
+        if retry is None or (self.deadline is not None and self.deadline.hit) or self.committed():
             return False
         judged = record.judged
         if judged is None or judged[0] is not error:
             judged = record.judged = (error, any(map(retry.matches, _each(error))))
         return judged[1]
+
+    def committed(self) -> bool:
+        """Whether the caller has had items of a generator, and cannot be given others."""
+        retry = self.operation.retry
+        return self.record.yielded and (retry is None or retry.generator != "restart")
+
+    def excuses(self, error: BaseException) -> bool:
+        """Whether an error says nothing about the service."""
+        excused = self.record.excused
+        return excused is not None and excused(error)
 
     async def judge(self, error: Exception) -> None:
         """Let `retryable` know the answer where the retry's condition is a coroutine function."""
@@ -265,9 +291,7 @@ class Call:
 def attempts(error: BaseException) -> tuple[Attempt, ...]:
     """Return the attempts of the call that ended with `error`, in order; empty when it was no decorated call."""
     history: tuple[Attempt, ...] = error.__dict__.get(HISTORY, ())
-    if history and history[-1].error is None:
-        return (*history[:-1], history[-1].ending(error))
-    return history
+    return tuple(each.ending(error) if each.error is None and each.outcome in FAILED else each for each in history)
 
 
 def _each(error: Exception) -> Sequence[Exception]:

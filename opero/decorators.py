@@ -7,7 +7,7 @@ from functools import partial, update_wrapper
 from opero import catalogue, clock, fused, objectives, settings
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
-from opero.kinds import is_coroutine_function, is_generator_function
+from opero.kinds import is_async_generator_function, is_coroutine_function, is_generator_function
 from opero.pipeline import Operation
 
 TYPE_CHECKING = False
@@ -223,7 +223,7 @@ def name_of(function: Any) -> str:
 
 def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any], *, name: str) -> Any:
     _refuse(function)
-    is_async = is_coroutine_function(function)
+    is_async = is_coroutine_function(function) or is_async_generator_function(function)
     for policy in policies:
         if policy.only_async and not is_async:
             raise ConfigurationError(
@@ -231,7 +231,9 @@ def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any]
             )
     slos = objectives.of(keywords.get("slo"))
     operation = Operation(function, policies, name=name, is_async=is_async, order=keywords.get("order"), slos=slos)
-    wrapper: Any = fused.wrapper(operation, _general(is_async))
+    wrapper: Any = (
+        _streamer(operation) if is_generator_function(function) else fused.wrapper(operation, _general(is_async))
+    )
     update_wrapper(wrapper, function)
     wrapper.__wrapped__ = function
     wrapper.opero = Handle(operation, keywords)
@@ -247,15 +249,17 @@ def _general(is_async: bool) -> Callable[..., Any]:
     return aio.call
 
 
+def _streamer(operation: Operation) -> Callable[..., Any]:
+    from opero.drivers import inside_out
+
+    return inside_out.async_streamer(operation) if operation.is_async else inside_out.streamer(operation)
+
+
 def _refuse(function: Any) -> None:
     """Refuse what would be wrapped without effect."""
     if not callable(function) or isinstance(function, type):
         raise ConfigurationError(
             "function", function, "a function, method, coroutine function, partial or callable object"
-        )
-    if is_generator_function(function):
-        raise ConfigurationError(
-            "function", function, "no generator function: it runs while it is iterated; decorate what fetches one item"
         )
 
 

@@ -39,6 +39,7 @@ ORDER = (
     "fallback",
     "cache",
     "timeout",
+    "retry_budget",
     "retry",
     "arg_fallback",
     "hedge",
@@ -74,6 +75,8 @@ class Operation:
         self.places = in_order(policies, order)
         self.policies = tuple(self.places.values())
         self.retry: Retry | None = self.places.get("retry")  # type: ignore[assignment]
+        for policy in self.policies:
+            policy.check(function, self.places)
         self.slos = slos
         self.book = Book(objectives.bounds(name, slos))
         self._declare()
@@ -133,6 +136,9 @@ def in_order(policies: Iterable[Policy], order: Sequence[str] | None) -> dict[st
         if policy.place in given:
             raise ConfigurationError(policy.place, policy, f"one policy, and got {given[policy.place]!r} as well")
         given[policy.place] = policy
+    for policy in tuple(given.values()):
+        for part in policy.parts():
+            given.setdefault(part.place, part)
     if order is not None and (not isinstance(order, list | tuple) or sorted(order) != sorted(given)):
         raise ConfigurationError(
             "order", order, f"each of these places once, outermost first: {[p for p in ORDER if p in given]}"
@@ -195,7 +201,8 @@ def _replay(call: Call) -> Any:
 def _settle(call: Call, attempt: Attempt, outcome: str, error: Exception | None, duration: float | None = None) -> None:
     book = call.operation.book
     attempt.outcome = outcome
-    call.record.errors.append(error)
+    if call.record.errors is not None:  # else a hedge that lost, and ends after its call
+        call.record.errors[attempt.number] = error
     attempt.duration = call.runtime.now() - attempt.started if duration is None else duration
     name = book.error_type(error)
     book.observe(ATTEMPT_DURATION, (outcome, name), attempt.duration)
@@ -213,7 +220,7 @@ def _finish(call: Call, error: BaseException | None) -> None:
     call.emit(FINISHED, outcome=outcome, duration=duration, attempts=len(attempts), error=name)
     if isinstance(error, Exception):
         _annotate(error, record, duration)
-    record.errors, record.judged = [], None  # frames of the traceback hold the record; keep no error in a circle
+    record.errors, record.judged = None, None  # frames of the traceback hold the record; keep no error in a circle
 
 
 def _outcome(call: Call, error: BaseException | None) -> str:
@@ -228,7 +235,8 @@ def _outcome(call: Call, error: BaseException | None) -> str:
 
 def _annotate(error: Exception, record: Record, duration: float) -> None:
     """Put history and note on the error, past any `__setattr__` of its own; `attempts()` puts the error itself back."""
-    pairs = zip(record.attempts, record.errors, strict=False)
+    errors = record.errors or {}
+    pairs = [(attempt, errors.get(attempt.number)) for attempt in record.attempts]
     history = tuple(attempt.ending(None if known is error else known) for attempt, known in pairs)
     error.__dict__[HISTORY] = history
     if len(history) > 1:

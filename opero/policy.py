@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf, isfinite
 
 from opero.errors import ConfigurationError
+from opero.kinds import is_generator_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Policy:
     name: str | None = None
     settings: Mapping[str, Any]
     only_async = False  # cannot wait for blocking functions
+    streams = False  # may stand around a generator
     reads_arguments = True  # in their original shape; else the fast path may pass them by position
 
     def _freeze(self, **settings: Any) -> None:
@@ -59,6 +61,15 @@ class Policy:
 
     def start(self) -> None:
         """Make the state; called when constructed and when unpickled."""
+
+    def parts(self) -> Iterable[Policy]:
+        """Yield the policies it brings along, for places that are free."""
+        return ()
+
+    def check(self, function: Callable[..., Any], places: Mapping[str, Policy]) -> None:
+        """Raise `ConfigurationError` if it cannot do its work around this function, or beside these others."""
+        if not self.streams and is_generator_function(function):
+            raise ConfigurationError(self.place, self, "no generator function: it cannot stand around one")
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         """Return the layer that runs around `function`; raise `ConfigurationError` where it cannot."""

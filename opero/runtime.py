@@ -6,6 +6,7 @@ from opero import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import Any, Protocol
 
     from opero.call import Call
@@ -14,8 +15,18 @@ if TYPE_CHECKING:
         """One parked call."""
 
         def wake(self) -> bool:
-            """Let it go on; from any thread, once. False when there is nobody any more: its event loop is closed."""
+            """Let it go on; from any thread. False when there is nobody any more: its event loop is closed."""
             raise NotImplementedError
+
+    class Branch(Protocol):
+        """Layers that run beside their caller. `value` and `error` say how it `ended`."""
+
+        ended: bool
+        value: Any
+        error: BaseException | None
+
+        def cancel(self) -> None:
+            """Ask it to end; a thread is left to its end, and counted."""
 
 
 class Runtime:
@@ -36,6 +47,17 @@ class Runtime:
     def waiter(self) -> Waiter:
         """Make something to park on; anyone may wake it, from any thread or loop."""
         raise NotImplementedError
+
+    def may_fork(self) -> bool:
+        """Whether there is room for a branch."""
+        return True
+
+    def fork(self, layers: Awaitable[Any], done: Callable[[], None]) -> Branch:
+        """Run layers beside this call; `done` is called when they ended, from any thread."""
+        raise NotImplementedError
+
+    async def let_go(self, branches: Sequence[Any]) -> None:
+        """Give cancelled branches the moment they need to hear of it."""
 
     async def park(self, waiter: Waiter, until: float | None) -> bool:
         """Wait for the wake-up until `until` (monotonic seconds, None for ever); False when it did not come."""

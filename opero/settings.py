@@ -9,8 +9,10 @@ from opero.primitives.arg_fallback import ArgFallback
 from opero.primitives.bulkhead import Bulkhead
 from opero.primitives.circuit_breaker import CircuitBreaker
 from opero.primitives.fallback import Fallback
+from opero.primitives.hedge import Hedge
 from opero.primitives.rate_limit import RATES, RateLimit
 from opero.primitives.retry import Retry
+from opero.primitives.retry_budget import RetryBudget
 from opero.primitives.timeout import Timeout
 
 TYPE_CHECKING = False
@@ -33,11 +35,13 @@ if TYPE_CHECKING:
         jitter: Literal["full", "equal", "none"]
         retry_on: ConditionLike
         retry_on_result: Callable[[Any], object]
+        retry_budget: float | RetryBudget
         timeout: float
         attempt_timeout: float
         circuit_breaker: bool | CircuitBreaker
         rate_limit: str | float | RateLimit | RateLimiter | AsyncLimiter
         bulkhead: int | Bulkhead
+        hedge: float | str | Hedge
         fallback: Any
         arg_fallback: str
         name: str
@@ -161,6 +165,21 @@ def _bulkhead(field: str, value: Any) -> Bulkhead | None:
     return Bulkhead(value)
 
 
+def _retry_budget(field: str, value: Any) -> RetryBudget | None:
+    if value is None or isinstance(value, RetryBudget):
+        return value
+    return RetryBudget(number(field, value, low=0, high=1))
+
+
+def _hedge(field: str, value: Any) -> Hedge | None:
+    if value is None or isinstance(value, Hedge):
+        return value
+    try:
+        return Hedge("p95" if value == "adaptive" else value)
+    except ConfigurationError as error:
+        raise ConfigurationError(field, value, f'{error.allowed}, or "adaptive"') from None
+
+
 def _fallback(_: str, value: Any) -> Fallback:
     return value if isinstance(value, Fallback) else Fallback(value)
 
@@ -170,11 +189,13 @@ def _arg_fallback(_: str, value: Any) -> ArgFallback | None:
 
 
 BUILDERS: dict[str, Callable[[str, Any], Policy | None]] = {
+    "retry_budget": _retry_budget,
     "timeout": _timeout,
     "attempt_timeout": _attempt_timeout,
     "circuit_breaker": _circuit_breaker,
     "rate_limit": _rate_limit,
     "bulkhead": _bulkhead,
+    "hedge": _hedge,
     "fallback": _fallback,
     "arg_fallback": _arg_fallback,
 }

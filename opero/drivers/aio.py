@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from opero.call import propagating
 from opero.runtime import Runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
     from opero.call import Call, Record
@@ -23,17 +25,21 @@ class Aio(Runtime):
             await asyncio.sleep(seconds)
 
     async def invoke(self, call: Call) -> Any:
+        return await self.within(call, partial(self.run, call))
+
+    async def within(self, call: Call, start: Callable[[], Awaitable[Any]]) -> Any:
+        """Await something until the call's deadline."""
         deadline = call.deadline
         if deadline is None:
-            return await self.run(call)
+            return await start()
         if deadline.inherited:
             call.begin_before(deadline)
-            return await self.run(call)
+            return await start()
         scope = asyncio.timeout_at(deadline.at)
         try:
             with propagating(deadline):
                 async with scope:
-                    return await self.run(call)
+                    return await start()
         except TimeoutError:
             if not scope.expired():
                 raise
@@ -46,8 +52,41 @@ class Aio(Runtime):
     def waiter(self) -> _Waiter:
         return _Waiter()
 
+    def fork(self, layers: Awaitable[Any], done: Callable[[], None]) -> _Branch:
+        return _Branch(layers, done)
+
+    async def let_go(self, branches: Sequence[_Branch]) -> None:
+        await asyncio.wait([branch.task for branch in branches], timeout=0)
+
     async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]
         return await waiter.wait(until)
+
+
+class _Branch:
+    """Layers that run in a task of their own. Nothing gets out of it but `value` and `error`."""
+
+    def __init__(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
+        self.ended = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._done = done
+        self.task = asyncio.get_running_loop().create_task(self._run(layers))
+        _running.add(self.task)
+        self.task.add_done_callback(_running.discard)
+
+    def cancel(self) -> None:
+        self.task.cancel()
+
+    async def _run(self, layers: Awaitable[Any]) -> None:
+        try:
+            self.value = await layers
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
+            self.error = error
+        self.ended = True
+        self._done()
+
+
+_running: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
 
 
 class _Waiter:

@@ -5,6 +5,8 @@ A layer is a coroutine; one `send(None)` runs it to its end, because nothing on 
 
 from __future__ import annotations
 
+from functools import partial
+
 from opero import clock
 from opero.call import propagating
 from opero.errors import BulkheadFullError
@@ -13,7 +15,7 @@ from opero.runtime import Runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from typing import Any
 
     from opero.call import Call, Deadline, Record
@@ -31,27 +33,31 @@ class Blocking(Runtime):
 
     async def invoke(self, call: Call) -> Any:
         try:
-            deadline = call.deadline
-            if deadline is None:
-                return call.operation.function(*call.args, **call.kwargs)
-            if deadline.inherited:
-                call.begin_before(deadline)
-                return call.operation.function(*call.args, **call.kwargs)
-            with propagating(deadline):
-                return self._until(call, deadline)
+            return self.within(call, call.operation.function, *call.args, **call.kwargs)
         except StopIteration as error:  # which a coroutine cannot raise
             raise _Stopped(error) from None
 
-    def _until(self, call: Call, deadline: Deadline) -> Any:
+    def within(self, call: Call, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a function until the call's deadline."""
+        deadline = call.deadline
+        if deadline is None:
+            return function(*args, **kwargs)
+        if deadline.inherited:
+            call.begin_before(deadline)
+            return function(*args, **kwargs)
+        with propagating(deadline):
+            return self._until(call, deadline, partial(function, *args, **kwargs))
+
+    def _until(self, call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:
         if deadline.how == "thread":
-            return self._bounded(call, deadline)
+            return self._bounded(call, deadline, function)
         if deadline.how == "signal":
             from opero.workers import alarm
 
             if alarm.usable():
-                return alarm.run(call, deadline)
-            return self._bounded(call, deadline)
-        result = call.operation.function(*call.args, **call.kwargs)
+                return alarm.run(call, deadline, function)
+            return self._bounded(call, deadline, function)
+        result = function()
         call.begin_before(deadline)  # what comes too late is of no use
         return result
 
@@ -61,8 +67,16 @@ class Blocking(Runtime):
     async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]
         return waiter.wait(until)
 
-    def _bounded(self, call: Call, deadline: Deadline) -> Any:
-        """Run the function in another thread, and leave it behind at the deadline."""
+    def may_fork(self) -> bool:
+        from opero.workers import spare
+
+        return spare.abandoned() < MAX_ABANDONED
+
+    def fork(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> _Branch:  # type: ignore[override]
+        return _Branch(layers, done)
+
+    def _bounded(self, call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:
+        """Run a function in another thread, and leave it behind at the deadline."""
         from opero.workers import spare
 
         if spare.abandoned() >= MAX_ABANDONED:
@@ -73,7 +87,7 @@ class Blocking(Runtime):
                     reason="queue_full",
                 )
             )
-        job = spare.start(call.operation.function, call.args, call.kwargs)
+        job = spare.start(function, (), {})
         if not job.wait(deadline.at - clock.now()):
             raise deadline.expire(call.operation.name)
         return job.result()
@@ -91,6 +105,30 @@ class _Waiter:
 
     def wait(self, until: float | None) -> bool:
         return clock.wait(self._woken, None if until is None else max(0.0, until - clock.now()))
+
+
+class _Branch:
+    """Layers that run in another thread."""
+
+    def __init__(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> None:
+        from opero.workers import spare
+
+        self.ended = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._done = done
+        self._job = spare.start(self._run, (layers,), {})
+
+    def cancel(self) -> None:
+        self._job.leave()
+
+    def _run(self, layers: Coroutine[Any, Any, Any]) -> None:
+        try:
+            self.value = run(layers)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
+            self.error = error
+        self.ended = True
+        self._done()
 
 
 class _Stopped(Exception):

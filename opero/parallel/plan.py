@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opero.decorators import decorate
 from opero.errors import ConfigurationError
-from opero.kinds import is_coroutine_function
+from opero.kinds import is_coroutine_function, is_generator_function
 from opero.parallel.progress import shown
 from opero.policy import choice, number, optional, whole
 from opero.workers.place import cores
@@ -54,6 +54,8 @@ class Plan:
         worker_memory: int | None = None,
         start_method: str | None = None,
     ) -> None:
+        if is_generator_function(function):
+            raise ConfigurationError("function", function, "no generator function: an item has one result")
         self.is_async = is_coroutine_function(function)
         self.mode = choice("mode", mode or ("async" if self.is_async else "thread"), MODES)
         if self.is_async != (self.mode == "async"):

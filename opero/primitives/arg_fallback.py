@@ -1,22 +1,36 @@
 """ArgFallback: try several values of one argument, in order, until one works.
 
-1. The caller passes a list or tuple of alternatives, the function gets one of them. Anything else is passed on.
-2. The next one is tried at once after an error; refusals by Opero itself and the call's deadline end the round.
-3. When all failed, `AllFailedError` holds each error. A retry around it starts the round again.
+1. The alternatives are the policy's own, or a list or tuple the caller passes; the function gets one of them. Any other
+   value is passed on.
+2. The next one is tried at once after an error that `on` matches; any other error, a refusal by Opero itself, and the
+   call's deadline end the round. When all failed, `AllFailedError` holds each error; a retry starts the round again.
+3. With `cooldown` it is a key ring. An alternative that failed rests: after a 429 as long as Retry-After says, after a
+   401 until it is replaced, else for the cool-down. Those that rest are tried last.
+4. What a key did wrong is no failure of the service: the circuit breaker does not count it.
+5. Alternatives may be secrets. What is said names them by their position, from 1.
 """
 
 from __future__ import annotations
 
+from _thread import allocate_lock
+from math import inf
+
+from opero import clock, conditions, forks, responses
 from opero.errors import AllFailedError, ConfigurationError, Rejected
-from opero.policy import Policy
+from opero.policy import Policy, choice, number, optional
 from opero.signals import Event, Signals
+from opero.strategies import ROTATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from opero.call import Call, Layer, Next
+    from opero.conditions import Condition, ConditionLike
+    from opero.runtime import Waiter
+
+    Find = Callable[[Call], tuple[Any, Callable[[Any], Call]]]
 
 ADVANCED = Event(
     "opero.arg_fallback.advanced",
@@ -24,67 +38,104 @@ ADVANCED = Event(
     "An alternative failed, the next one is tried.",
     ("parameter", "alternative", "error"),
 )
-SIGNALS = Signals("arg_fallback", (ADVANCED,))
+RESTED = Event(
+    "opero.arg_fallback.rested",
+    "warning",
+    "An alternative is not tried first for `seconds`; None: until it is replaced.",
+    ("parameter", "alternative", "seconds"),
+)
+SIGNALS = Signals("arg_fallback", (ADVANCED, RESTED), (), ("no_alternative",))
+
+KEY_FAILED = conditions.status(401, 429)
+UNKNOWN, BUSY = 401, 429
+LONGEST_REST = 3600.0  # seconds; what a Retry-After may ask for
+REMEMBERED = 10_000  # alternatives whose rest is kept
 
 
 class ArgFallback(Policy):
-    """Take the alternatives from the argument named `parameter`. Holds no state.
+    """Take the alternatives from the argument named `parameter`; where the caller leaves it out, from `alternatives`.
+
+    `on` says which errors lead to the next one: any, or with a cool-down those that say 401 or 429. `cooldown` seconds
+    make it a key ring, whose state is shared by all functions that share the policy. `spread` begins each call with
+    another one. `refresh` is called, once for all who wait, when every alternative was refused for good, and returns
+    new ones; it may be a coroutine function around one. `replace()` does the same by hand.
 
     Example:
-        >>> ArgFallback("host").parameter
-        'host'
+        >>> ArgFallback("key", alternatives=["k-1", "k-2"], cooldown=30)
+        ArgFallback(parameter='key', alternatives=<2>, cooldown=30.0)
     """
 
     place = "arg_fallback"
+    streams = True
     SIGNALS = SIGNALS
 
     parameter: str
+    alternatives: Sequence[Any] | None
+    on: ConditionLike | None
+    cooldown: float | None
+    spread: bool
+    refresh: Callable[[], Any] | None
+    condition: Condition
+    ring: Ring
 
-    def __init__(self, parameter: str) -> None:
+    def __init__(
+        self,
+        parameter: str,
+        *,
+        alternatives: Sequence[Any] | None = None,
+        on: ConditionLike | None = None,
+        cooldown: float | None = None,
+        spread: bool = False,
+        refresh: Callable[[], Any] | None = None,
+    ) -> None:
         if not str(parameter).isidentifier():
             raise ConfigurationError("arg_fallback", parameter, "the name of a parameter")
-        self._freeze(parameter=parameter)
+        if refresh is not None and alternatives is None:
+            raise ConfigurationError(
+                "refresh", refresh, "a function that returns new alternatives, beside alternatives="
+            )
+        self._freeze(
+            parameter=parameter,
+            alternatives=None if alternatives is None else _several("alternatives", alternatives),
+            on=on,
+            cooldown=optional(number, "cooldown", cooldown, low=0),
+            spread=choice("spread", spread, (True, False)),
+            refresh=refresh,
+        )
+        self.start()
+
+    def start(self) -> None:
+        default = Exception if self.cooldown is None else KEY_FAILED
+        condition = conditions.of("on", default if self.on is None else self.on)
+        self.__dict__.update(condition=condition, ring=Ring(self.alternatives))
+
+    def replace(self, alternatives: Sequence[Any]) -> None:
+        """Go on with these, all rested."""
+        self.ring.replace(_several("alternatives", alternatives))
 
     def attach(self, function: Callable[..., Any]) -> Layer:
-        from inspect import Parameter, signature
-
-        parameters = signature(function).parameters
-        found = parameters.get(self.parameter)
-        if found is None or found.kind in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
-            named = [
-                p.name for p in parameters.values() if p.kind not in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
-            ]
-            raise ConfigurationError(
-                "arg_fallback", self.parameter, f"a parameter of the function: {', '.join(named) or 'it has none'}"
-            )
-        place = None if found.kind is Parameter.KEYWORD_ONLY else list(parameters).index(self.parameter)
-        default = None if found.default is Parameter.empty else found.default
+        find, default = _finder(function, self.parameter)
 
         async def layer(call: Call, next: Next) -> Any:  # noqa: A002
             """Try one alternative after the other."""
-            given = (
-                call.args[place]
-                if place is not None and place < len(call.args)
-                else call.kwargs.get(self.parameter, default)
-            )
-            if not isinstance(given, list | tuple):
+            passed, branch = find(call)
+            given = await self._given(call, passed, default)
+            if given is None:
                 return await next(call)
+            order = self._order(call, given)
+            if self.cooldown is not None:
+                call.record.excused = self.condition
             errors: list[Exception] = []
-            for branch in self._branches(call, place, given):
+            for position in order:
                 try:
-                    return await next(branch)
-                except Rejected:
-                    raise
+                    return await next(branch(given[position]))
                 except Exception as error:
-                    if call.deadline is not None and call.deadline.hit:
+                    if not self._passes_over(call, error):
                         raise
                     errors.append(error)
-                    if len(errors) < len(given):
-                        call.emit(
-                            ADVANCED, parameter=self.parameter, alternative=len(errors), error=type(error).__name__
-                        )
-            if not errors:
-                raise ConfigurationError(self.parameter, given, "at least one alternative")
+                    self._rest(call, given[position], position + 1, error)
+                    if len(errors) < len(order):
+                        self._say(call, ADVANCED, position + 1, error=type(error).__name__)
             try:
                 raise AllFailedError(f"every alternative of {self.parameter} failed", errors)
             finally:
@@ -92,9 +143,174 @@ class ArgFallback(Policy):
 
         return layer
 
-    def _branches(self, call: Call, place: int | None, given: list[Any] | tuple[Any, ...]) -> Iterator[Call]:
-        for alternative in given:
-            if place is not None and place < len(call.args):
-                yield call.branch((*call.args[:place], alternative, *call.args[place + 1 :]), call.kwargs)
-            else:
-                yield call.branch(call.args, {**call.kwargs, self.parameter: alternative})
+    def _passes_over(self, call: Call, error: Exception) -> bool:
+        if isinstance(error, Rejected) or call.committed() or (call.deadline is not None and call.deadline.hit):
+            return False
+        action = call.action(error)
+        return self.condition(error) if action is None else action == ROTATE
+
+    def _order(self, call: Call, given: Sequence[Any]) -> Sequence[int]:
+        """Return the positions to try; refuse the call when there is none."""
+        ring = self.ring
+        if not given:
+            raise ConfigurationError(self.parameter, given, "at least one alternative")
+        order = ring.order(given, call.runtime.now(), spread=self.spread)
+        if not order:
+            text = f"every alternative of {self.parameter} was refused for good; replace() them, or give refresh="
+            raise call.reject(Rejected(text, primitive="arg_fallback", reason="no_alternative"))
+        return order
+
+    async def _given(self, call: Call, passed: Any, default: Any) -> Sequence[Any] | None:
+        """Return the alternatives of this call, after a refresh if all our own were refused."""
+        ring = self.ring
+        if passed is not MISSING or ring.alternatives is None:
+            passed = default if passed is MISSING else passed
+            return passed if isinstance(passed, list | tuple) else None
+        if self.refresh is not None and ring.refused():
+            await self._refresh(call, self.refresh)
+        return ring.alternatives
+
+    async def _refresh(self, call: Call, refresh: Callable[[], Any]) -> None:
+        waiter = call.runtime.waiter()
+        if not self.ring.lead(waiter):
+            await call.runtime.park(waiter, None if call.deadline is None else call.deadline.at)
+            return
+        try:
+            fresh = refresh()
+            self.replace(await fresh if call.operation.is_async and hasattr(fresh, "__await__") else fresh)
+        finally:
+            self.ring.follow()
+
+    def _rest(self, call: Call, alternative: Any, position: int, error: Exception) -> None:
+        if self.cooldown is None:
+            return
+        status = responses.status(error)
+        asked = responses.retry_after(error, clock.wall()) if status != UNKNOWN else None
+        seconds = inf if status == UNKNOWN else self.cooldown if asked is None else min(asked, LONGEST_REST)
+        self.ring.rest(alternative, call.runtime.now() + seconds)
+        self._say(call, RESTED, position, seconds=None if seconds == inf else seconds)
+
+    def _say(self, call: Call, event: Event, position: int, **fields: Any) -> None:
+        call.emit(event, parameter=self.parameter, alternative=position, **fields)
+
+    def __repr__(self) -> str:
+        shown = {k: v for k, v in self.settings.items() if v not in (None, False)}
+        if self.alternatives is not None:
+            shown["alternatives"] = _Count(len(self.alternatives))
+        return f"ArgFallback({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+
+
+class Ring:
+    """The state: until when which alternative rests. Time is an argument; the lock is held for arithmetic only."""
+
+    def __init__(self, alternatives: Sequence[Any] | None) -> None:
+        self.alternatives = alternatives
+        self.until: dict[Any, float] = {}
+        self.turn = 0
+        self.after_fork()
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """Nobody refreshes here, and nobody waits for it."""
+        self._lock = allocate_lock()
+        self.waiters: list[Waiter] | None = None
+
+    def order(self, given: Sequence[Any], now: float, *, spread: bool = False) -> list[int]:
+        """Return positions: those that are rested, then those that will be, soonest first; none refused for good."""
+        with self._lock:
+            until = [self.until.get(_label(each), -inf) for each in given]
+            rested = [n for n in range(len(given)) if until[n] <= now]
+            resting = sorted((n for n in range(len(given)) if now < until[n] < inf), key=until.__getitem__)
+            if spread and rested:
+                start = self.turn % len(rested)
+                self.turn += 1
+                rested = rested[start:] + rested[:start]
+            return rested + resting
+
+    def refused(self) -> bool:
+        """Whether all its own alternatives were refused for good."""
+        with self._lock:
+            return all(self.until.get(_label(each)) == inf for each in self.alternatives or ())
+
+    def rest(self, alternative: Any, until: float) -> None:
+        """Let an alternative rest, not shorter than it does already."""
+        label = _label(alternative)
+        with self._lock:
+            self.until[label] = max(until, self.until.pop(label, -inf))
+            if len(self.until) > REMEMBERED:
+                del self.until[next(iter(self.until))]
+
+    def replace(self, alternatives: Sequence[Any]) -> None:
+        """Go on with others."""
+        with self._lock:
+            self.alternatives = alternatives
+            self.until.clear()
+
+    def lead(self, waiter: Waiter) -> bool:
+        """Whether the caller is the one to refresh; else its waiter is woken when that is done."""
+        with self._lock:
+            if self.waiters is None:
+                self.waiters = []
+                return True
+            self.waiters.append(waiter)
+            return False
+
+    def follow(self) -> None:
+        """Wake who waits."""
+        with self._lock:
+            waiters, self.waiters = self.waiters or [], None
+        for waiter in waiters:
+            waiter.wake()
+
+
+class _Missing:
+    """What the caller passed when it passed nothing."""
+
+
+MISSING = _Missing()
+
+
+class _Count:
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __repr__(self) -> str:
+        return f"<{self.count}>"
+
+
+def _label(alternative: Any) -> Any:
+    """Return what to know an alternative by: itself, or its identity where it cannot be hashed."""
+    try:
+        hash(alternative)
+    except TypeError:
+        return id(alternative)
+    return alternative
+
+
+def _several(field: str, alternatives: Any) -> tuple[Any, ...]:
+    if not (isinstance(alternatives, list | tuple) and alternatives):
+        raise ConfigurationError(field, type(alternatives).__name__, "a list or tuple of at least one alternative")
+    return tuple(alternatives)
+
+
+def _finder(function: Callable[..., Any], parameter: str) -> tuple[Find, Any]:
+    """Return what finds the argument in a call, and makes the call with another one; and its default."""
+    from inspect import Parameter, signature
+
+    variable = {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
+    parameters = signature(function).parameters
+    found = parameters.get(parameter)
+    if found is None or found.kind in variable:
+        named = ", ".join(p.name for p in parameters.values() if p.kind not in variable)
+        raise ConfigurationError("arg_fallback", parameter, f"a parameter of the function: {named or 'it has none'}")
+    default = MISSING if found.default is Parameter.empty else found.default
+    place = inf if found.kind is Parameter.KEYWORD_ONLY else list(parameters).index(parameter)
+
+    def find(call: Call) -> tuple[Any, Callable[[Any], Call]]:
+        args, kwargs = call.args, call.kwargs
+        if place < len(args):
+            before, after = args[: int(place)], args[int(place) + 1 :]
+            return args[int(place)], lambda value: call.branch((*before, value, *after), kwargs)
+        return kwargs.get(parameter, MISSING), lambda value: call.branch(args, {**kwargs, parameter: value})
+
+    return find, default

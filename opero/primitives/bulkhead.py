@@ -55,6 +55,7 @@ class Bulkhead(Block, Policy):
 
     place = "bulkhead"
     reads_arguments = False
+    streams = True
     SIGNALS = SIGNALS
 
     limit: int

@@ -76,6 +76,7 @@ class CircuitBreaker(Block, Policy):
     """
 
     place = "circuit_breaker"
+    streams = True
     SIGNALS = SIGNALS
 
     failure_ratio: float
@@ -184,7 +185,7 @@ class CircuitBreaker(Block, Policy):
                 result = await next(call)
                 outcome = FAILURE if self.on_result is not None and self.on_result(result) else SUCCESS
             except Exception as error:
-                outcome = self.judge(error)
+                outcome = NONE if call.excuses(error) else self.judge(error)
                 raise
             finally:
                 now = call.runtime.now()

@@ -1,47 +1,81 @@
 """Fallback: an answer when the call has none.
 
-1. Outermost: it sees the final failure, after retries, rejections and timeouts.
-2. A callable is called with the original arguments, anything else is the answer itself.
-3. The call's outcome is `fallback`, never `ok`. An error of the fallback passes through, with the first as its context.
+1. Outermost: it sees the final failure, after retries, rejections and timeouts; with `on_result` also an answer that is
+   not wanted.
+2. A callable is called with the original arguments, anything else is the answer itself. The next one is asked when one
+   fails; the error of the last passes through, with the call's as its context.
+3. The call's outcome is `fallback`, never `ok`.
+4. A generator falls back only before its first item: the answer's items take the place of its own.
 """
 
 from __future__ import annotations
 
+from opero import conditions
+from opero.errors import ConfigurationError, OperoError
 from opero.policy import Fragment, Policy
 from opero.signals import Event, Signals
+from opero.strategies import FALLBACK, RAISE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from opero.call import Call, Layer, Next
+    from opero.conditions import Condition, ConditionLike
 
-USED = Event("opero.fallback.used", "warning", "The caller got the fallback's answer.", ("error",))
+USED = Event("opero.fallback.used", "warning", "The caller got the fallback's answer.", ("error", "answer"))
 SIGNALS = Signals("fallback", (USED,))
 
 
 class Fallback(Policy):
-    """Answer with `value`, or with `value(*args, **kwargs)` if it can be called; a coroutine function is awaited.
+    """Answer with the first of `answers` that does not fail: a value, or what a function makes of the arguments.
 
-    Holds no state.
+    A coroutine function is awaited. `by` maps classes of errors to an answer of their own, asked before the others.
+    `on` says which errors are answered at all, `on_result` which results are not wanted. Holds no state.
 
     Example:
-        >>> Fallback(0).value
-        0
+        >>> Fallback(0, by={KeyError: "unknown"}).answers
+        (0,)
     """
 
     place = "fallback"
+    streams = True
     SIGNALS = SIGNALS
 
-    value: Any
+    answers: tuple[Any, ...]
+    by: Mapping[Any, Any] | None
+    on: ConditionLike
+    on_result: Callable[[Any], object] | None
+    condition: Condition
+    table: Sequence[tuple[Condition, Any]]
 
-    def __init__(self, value: Any) -> None:
-        self._freeze(value=value)
-        self.__dict__["reads_arguments"] = callable(value)
+    def __init__(
+        self,
+        *answers: Any,
+        by: Mapping[Any, Any] | None = None,
+        on: ConditionLike = Exception,
+        on_result: Callable[[Any], object] | None = None,
+    ) -> None:
+        if not answers and not by:
+            raise ConfigurationError(
+                "fallback", answers, "at least one answer: a value, or a function of the arguments"
+            )
+        if on_result is not None and not callable(on_result):
+            raise ConfigurationError("on_result", on_result, "a predicate on the result, or None")
+        self._freeze(answers=answers, by=by, on=on, on_result=on_result)
+        self.start()
 
-    def fragment(self) -> Fragment:
-        return Fragment()
+    def start(self) -> None:
+        condition = conditions.of("on", (Exception, OperoError) if self.on is Exception else self.on)
+        if self.on_result is not None:
+            condition |= conditions.result(self.on_result)
+        table = [(conditions.of("by", key), answer) for key, answer in (self.by or {}).items()]
+        everything = (*self.answers, *(answer for _, answer in table))
+        self.__dict__.update(condition=condition, table=table, reads_arguments=any(map(callable, everything)))
+
+    def fragment(self) -> Fragment | None:
+        return Fragment() if self.condition.on_result is None else None
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
@@ -49,11 +83,35 @@ class Fallback(Policy):
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Answer in place of a failure."""
         try:
-            return await next(call)
-        except Exception as error:  # noqa: BLE001 - a fallback is for all of them; the event tells which
-            answer: Any = self.value(*call.args, **call.kwargs) if callable(self.value) else self.value
-            if call.operation.is_async and hasattr(answer, "__await__"):
-                answer = await answer
+            result = await next(call)
+        except Exception as error:
+            answers = self._answers(call, error)
+            if not answers:
+                raise
+            return await self._ask(call, answers, type(error).__name__)
+        if self.answers and await self.condition.unwanted(result):
+            return await self._ask(call, self.answers, "")
+        return result
+
+    def _answers(self, call: Call, error: Exception) -> Sequence[Any]:
+        """Return what may be asked after this error, in order."""
+        action = call.action(error)
+        if call.committed() or action == RAISE or (action != FALLBACK and not self.condition(error)):
+            return ()
+        own = [answer for matches, answer in self.table if matches(error)]
+        return (*own[:1], *self.answers)
+
+    async def _ask(self, call: Call, answers: Sequence[Any], error: str) -> Any:
+        for number, answer in enumerate(answers, 1):
+            try:
+                value: Any = answer(*call.args, **call.kwargs) if callable(answer) else answer
+                if call.operation.is_async and hasattr(value, "__await__"):
+                    value = await value
+            except Exception:
+                if number == len(answers):
+                    raise
+                continue
             call.record.fell_back = True
-            call.emit(USED, error=type(error).__name__)
-            return answer
+            call.emit(USED, error=error, answer=number)
+            return value
+        return None  # not reached: there is an answer, and the last one raises

@@ -82,6 +82,7 @@ class RateLimit(Block, Policy):
     """
 
     place = "rate_limit"
+    streams = True
     SIGNALS = SIGNALS
 
     rate: float | str | RateLimiter | AsyncLimiter

@@ -17,19 +17,21 @@ import os
 from _contextvars import ContextVar
 
 from opero import conditions, waits
-from opero.errors import ConfigurationError, DoNotRetry, RetryNow
+from opero.errors import AllFailedError, ConfigurationError, DoNotRetry, RetryNow
 from opero.kinds import is_coroutine_function
 from opero.policy import Fragment, Policy, choice, optional, whole
 from opero.signals import REJECTIONS, SECONDS, Event, Metric, Signals
-from opero.strategies import RETRY, ROTATE, Strategies, Strategy
+from opero.strategies import FALLBACK, RETRY, ROTATE, Strategies, Strategy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from opero.call import Call, Layer, Next
     from opero.conditions import Condition, ConditionLike
+    from opero.loops import Attempts
+    from opero.primitives.retry_budget import RetryBudget
     from opero.stops import Reached
 
 JITTERS = ("full", "equal", "none")
@@ -62,7 +64,9 @@ class Retry(Policy):
     seconds, or `function(n, outcome)`; with `jitter="full"` a wait of w becomes an even draw from 0 to w, with "equal"
     from w/2 to w. `on` says which errors are retried, and which results where its condition speaks of them; `on_result`
     is a predicate on the result; both may be coroutine functions around a coroutine function. `strategies` maps error
-    classes to a `Strategy`. `budget` is a `RetryBudget`, or its ratio. Holds no state but the budget's.
+    classes to a `Strategy`. Holds no state but the budget's.
+
+    Alone it repeats a block: `for attempt in Retry(...)`, `async for`, with `with attempt:` as the body.
 
     Example:
         >>> Retry(retries=5, on=(ConnectionError, TimeoutError)).retries
@@ -73,6 +77,7 @@ class Retry(Policy):
 
     place = "retry"
     reads_arguments = False
+    streams = True
     SIGNALS = SIGNALS
 
     retries: int | None
@@ -83,6 +88,7 @@ class Retry(Policy):
     stop: Reached | None
     nested: bool
     generator: str
+    budget: Policy | None
     condition: Condition
     is_async: bool
     table: Strategies
@@ -95,6 +101,7 @@ class Retry(Policy):
         jitter: str = "full",
         on: ConditionLike = Exception,
         on_result: Callable[[Any], object] | None = None,
+        budget: RetryBudget | None = None,
         stop: Reached | None = None,
         strategies: Mapping[Any, Strategy | str] | None = None,
         nested: bool = False,
@@ -105,6 +112,8 @@ class Retry(Policy):
             raise ConfigurationError("on_result", on_result, "a predicate on the result, or None")
         if stop is not None and not callable(stop):
             raise ConfigurationError("stop", stop, "a rule of opero.stops, or a function of (attempts, elapsed, delay)")
+        if budget is not None and getattr(budget, "place", None) != "retry_budget":
+            raise ConfigurationError("budget", budget, "a RetryBudget, or None")
         if retries is None and stop is None:
             raise ConfigurationError("retries", retries, "a whole number, 0 or more; None only with stop=")
         self._freeze(
@@ -113,6 +122,7 @@ class Retry(Policy):
             jitter=choice("jitter", jitter, JITTERS),
             on=on,
             on_result=on_result,
+            budget=budget,
             stop=stop,
             strategies=strategies,
             nested=choice("nested", nested, (True, False)),
@@ -131,6 +141,14 @@ class Retry(Policy):
             is_async=condition.is_async,
             table=Strategies(self.settings["strategies"]),
         )
+
+    def parts(self) -> Iterable[Policy]:
+        return () if self.budget is None else (self.budget,)
+
+    def check(self, function: Callable[..., Any], places: Mapping[str, Policy]) -> None:
+        for action, place in ((ROTATE, "arg_fallback"), (FALLBACK, "fallback")):
+            if self.table.has(action) and place not in places:
+                raise ConfigurationError("strategies", action, f"{action!r} only beside {place}=")
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         if self.is_async and not is_coroutine_function(function):
@@ -183,6 +201,18 @@ class Retry(Policy):
                     return result
             await tries.wait()
 
+    def __iter__(self) -> Attempts:
+        return self._loop(is_async=False)
+
+    def __aiter__(self) -> Attempts:
+        return self._loop(is_async=True)
+
+    def _loop(self, *, is_async: bool) -> Attempts:
+        from importlib import import_module
+
+        attempts: Attempts = import_module("opero.loops").Attempts(self, is_async=is_async)  # a door, above us
+        return attempts
+
     def _said(self, error: BaseException) -> bool | None:
         if isinstance(error, DoNotRetry | RetryNow):
             return isinstance(error, RetryNow)
@@ -222,8 +252,11 @@ class _Tries:
     def schedule(self, outcome: object, error: Exception | None) -> bool:
         """Plan the next attempt, or say why there is none."""
         call, name = self.call, type(error).__name__ if error else ""
-        strategy = None if error is None else self.policy.strategy(error)
+        last = error.errors[-1] if isinstance(error, AllFailedError) else error
+        strategy = None if last is None else self.policy.strategy(last)
         reason = self._refusal(strategy, outcome)
+        if reason is None and not self._pay(outcome):
+            return False
         if reason is not None:
             if reason == "deadline":
                 call.operation.book.add(REJECTIONS, ("retry", reason))
@@ -235,14 +268,35 @@ class _Tries:
         return True
 
     def succeed(self) -> None:
-        """Say that it took more than one attempt."""
+        """Say that it took more than one attempt, and that it was worth it."""
+        self._refund()
         if self.made > 1:
             self.call.emit(SUCCEEDED, attempts=self.made)
 
     async def wait(self) -> None:
         """Wait for the next attempt."""
         self.call.record.delay = self.delay
-        await self.call.runtime.sleep(self.delay)
+        try:
+            await self.call.runtime.sleep(self.delay)
+        except BaseException:
+            self._refund()
+            raise
+
+    def _pay(self, outcome: object) -> bool:
+        """Take what the next attempt costs; the budget says so if it cannot."""
+        budget: Any = self.call.operation.places.get("retry_budget")
+        if budget is not None:
+            cost = budget.reserve(self.call, outcome)
+            if cost is None:
+                return False
+            self.reserved = cost
+        return True
+
+    def _refund(self) -> None:
+        budget: Any = self.call.operation.places.get("retry_budget")
+        if budget is not None and self.reserved:
+            budget.refund(self.reserved)
+            self.reserved = 0.0
 
     def _refusal(self, strategy: Strategy | None, outcome: object) -> str | None:
         policy, call = self.policy, self.call

@@ -52,6 +52,7 @@ class Timeout(Block, Policy):
     """
 
     reads_arguments = False
+    streams = True
     SIGNALS = SIGNALS
 
     seconds: float | None

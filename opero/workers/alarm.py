@@ -13,6 +13,7 @@ from opero import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import Any
 
@@ -28,7 +29,7 @@ def usable() -> bool:
     return hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
 
 
-def run(call: Call, deadline: Deadline) -> Any:
+def run(call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:
     """Run the function, and raise `CallTimeout` inside of it at the deadline."""
     armed = True
 
@@ -41,7 +42,7 @@ def run(call: Call, deadline: Deadline) -> Any:
     pending, interval = signal.setitimer(signal.ITIMER_REAL, max(1e-6, deadline.at - started))
     try:
         try:
-            return call.operation.function(*call.args, **call.kwargs)
+            return function()
         finally:
             armed = False
     except _Alarm:

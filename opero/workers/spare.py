@@ -35,6 +35,10 @@ class Job:
             raise
         return in_time or not _threads.leave(self)
 
+    def leave(self) -> None:
+        """Wait for it no longer."""
+        _threads.leave(self)
+
     def result(self) -> Any:
         """Return what the function returned, or raise what it raised."""
         error, self._error = self._error, None

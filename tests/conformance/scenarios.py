@@ -254,6 +254,194 @@ def _three_levels(w, *, nested=False, wrap=False):
         fused.enabled = True
 
 
+def a_spent_retry_budget_leaves_the_error_as_it_is(w):
+    policy = o.RetryBudget(min_per_second=0)
+    f = w.decorate([OSError(n) for n in range(99)], policies=[o.Retry(1, budget=policy)])
+    for _ in range(10):
+        w.call(f)
+    assert len(w.calls) == 20
+    error, took = w.call(f)
+    assert (str(error), took, len(w.calls)) == ("20", 0, 21)
+    assert w.names()[-1] == "retry.budget_exhausted"
+    assert w.heard[-1].fields["utilization"] == 1
+    assert _stats(f, calls=11, attempts=21, retries=10, rejected=1)
+
+
+def a_retry_that_succeeds_costs_nothing_and_a_success_brings_something_in(w):
+    policy = o.RetryBudget(0.5, min_per_second=0, cap=2)
+    f = w.decorate([OSError(), 7] * 50 + [OSError()] * 5 + [7, 7] + [OSError()] * 2, policies=[policy, o.Retry(1)])
+    assert [w.call(f)[0] for _ in range(50)] == [7] * 50
+    for attempts in (2, 2, 1):
+        before = len(w.calls)
+        w.call(f)
+        assert len(w.calls) - before == attempts
+    w.call(f)
+    w.call(f)
+    before = len(w.calls)
+    w.call(f)
+    assert len(w.calls) - before == 2
+
+
+def one_budget_may_serve_several_functions(w):
+    policy = o.RetryBudget(min_per_second=0, cap=1)
+    f = w.decorate([OSError()] * 9, policies=[policy, o.Retry(1)])
+    g = w.decorate([OSError()] * 9, policies=[policy, o.Retry(1)])
+    w.call(f)
+    w.call(g)
+    assert [x.opero.stats()["attempts"] for x in (f, g)] == [2, 1]
+
+
+def a_late_call_is_hedged_and_the_first_answer_taken(w):
+    f = w.decorate([Pause(10), 7, 8], hedge=1)
+    assert w.call(f) == (7, 1)
+    assert len(w.calls) == 2
+    assert f.opero.operation.book.read()[0]["opero.hedge.requests", ("won",)] == 1
+    assert _stats(f, calls=1, ok=1, active=0)
+
+
+def a_call_in_time_is_not_hedged(w):
+    f = w.decorate([Pause(0.5), 7], hedge=1)
+    assert w.call(f) == (7, 0.5)
+    assert len(w.calls) == 1
+
+
+def a_hedge_that_fails_leaves_the_call_to_the_first(w):
+    f = w.decorate([Pause(3), OSError(), 7], hedge=1)
+    assert w.call(f) == (7, 3)
+    assert f.opero.operation.book.read()[0]["opero.hedge.requests", ("lost",)] == 1
+
+
+def when_all_hedges_fail_the_first_attempts_error_is_raised(w):
+    f = w.decorate([Pause(3), KeyError("hedge"), OSError("first")], hedge=1)
+    error, took = w.call(f)
+    assert (str(error), took) == ("first", 3)
+    assert [str(a.error) for a in o.attempts(error)] == ["first", "'hedge'"]
+
+
+def a_failure_in_time_is_for_the_retry(w):
+    f = w.decorate([OSError(), 7], hedge=5, retries=1, jitter="none", min_delay=1)
+    assert w.call(f) == (7, 1)
+
+
+def a_hedge_takes_a_token_and_none_is_made_without(w):
+    policy = o.RetryBudget(min_per_second=0, cap=1)
+    f = w.decorate([Pause(3), OSError(), 1, Pause(3), 2], policies=[policy, o.Hedge(1)])
+    assert w.call(f) == (1, 3)
+    assert w.call(f) == (2, 3)
+    assert len(w.calls) == 3
+    assert w.names() == ["retry.budget_exhausted"]
+
+
+def a_hedged_call_keeps_its_deadline(w):
+    f = w.decorate([Pause(60), Pause(60)], hedge=1, timeout=5)
+    error, took = w.call(f)
+    assert (type(error), took) == (o.CallTimeout, 5)
+
+
+def what_ends_the_program_passes_a_hedge_at_once(w):
+    for stop in (KeyboardInterrupt, SystemExit, GeneratorExit):
+        f = w.decorate([stop()], hedge=5, fallback=0, retries=1)
+        assert isinstance(w.call(f)[0], stop)
+        assert _stats(f, cancelled=1, attempts=1)
+
+
+def fallbacks_form_a_chain_and_each_class_may_have_its_own(w):
+    def broken(value=None):
+        raise KeyError(value)
+
+    policy = o.Fallback(broken, lambda value=None: f"last {value}", by={ValueError: "own", TypeError: broken})
+    f = w.decorate([OSError(), ValueError(), TypeError()], policies=[policy])
+    assert [w.call(f, "x")[0] for _ in range(3)] == ["last x", "own", "last x"]
+    assert [event.fields["answer"] for event in w.heard] == [2, 1, 3]
+    f = w.decorate([OSError("first")], policies=[o.Fallback(broken)])
+    error = w.call(f)[0]
+    assert (type(error), str(error.__context__)) == (KeyError, "first")
+
+
+def a_fallback_may_answer_some_errors_and_some_results(w):
+    policy = o.Fallback("spare", on=OSError, on_result=lambda r: r is None)
+    f = w.decorate([OSError(), None, 7, KeyError("mine")], policies=[policy])
+    assert [w.call(f)[0] for _ in range(3)] == ["spare", "spare", 7]
+    assert isinstance(w.call(f)[0], KeyError)
+
+
+def strategies_reach_the_fallback_and_the_alternatives(w):
+    table = {KeyError: "rotate", ValueError: "fallback", TypeError: "raise", OSError: "retry"}
+    policies = [o.Retry(1, wait=1, jitter="none", strategies=table), o.Fallback("spare"), o.ArgFallback("value")]
+    f = w.decorate([KeyError(), 7, ValueError(), TypeError(), OSError(), 8], policies=policies)
+    assert w.call(f, ["a", "b"]) == (7, 0)
+    assert w.call(f, ["a", "b"]) == ("spare", 0)
+    assert isinstance(w.call(f, ["a", "b"])[0], TypeError)
+    assert w.call(f, ["a", "b"]) == (8, 1)
+    assert w.calls == ["a", "b", "a", "a", "a", "a"]
+
+
+class Refused(Exception):
+    def __init__(self, status, retry_after=None):
+        self.status = status
+        if retry_after is not None:
+            self.retry_after = retry_after
+
+
+def a_key_that_is_over_its_quota_rests_as_long_as_the_service_says(w):
+    ring = o.ArgFallback("value", alternatives=["k1", "k2"], cooldown=60)
+    f = w.decorate([Refused(429, 5), 1, 2, 3], policies=[ring])
+    assert w.call(f)[0] == 1
+    assert w.call(f)[0] == 2
+    w.time.advance(5)
+    assert w.call(f)[0] == 3
+    assert w.calls == ["k1", "k2", "k2", "k1"]
+    assert [(e.name, e.fields["alternative"]) for e in w.heard] == [
+        ("opero.arg_fallback.rested", 1),
+        ("opero.arg_fallback.advanced", 1),
+    ]
+    assert "k1" not in repr([e.fields for e in w.heard]) + repr(ring)
+
+
+def a_key_that_is_unknown_is_out_until_replaced_and_another_error_passes(w):
+    ring = o.ArgFallback("value", alternatives=["k1", "k2"], cooldown=60)
+    f = w.decorate([Refused(401), 1, Refused(500), Refused(403), Refused(401), 2], policies=[ring])
+    assert w.call(f)[0] == 1
+    assert [w.call(f)[0].status for _ in range(2)] == [500, 403]
+    assert isinstance(w.call(f)[0], o.AllFailedError)
+    error = w.call(f)[0]
+    assert (type(error), error.reason) == (o.Rejected, "no_alternative")
+    ring.replace(["k3"])
+    assert w.call(f)[0] == 2
+    assert w.calls == ["k1", "k2", "k2", "k2", "k2", "k3"]
+
+
+def a_ring_refreshes_itself_when_every_key_is_refused(w):
+    made = []
+
+    def refresh():
+        made.append(1)
+        return [f"fresh-{len(made)}"]
+
+    f = w.decorate(
+        [Refused(401), 7], policies=[o.ArgFallback("value", alternatives=["k"], cooldown=9, refresh=refresh)]
+    )
+    assert isinstance(w.call(f)[0], o.AllFailedError)
+    assert w.call(f)[0] == 7
+    assert (w.calls, made) == (["k", "fresh-1"], [1])
+
+
+def a_keys_failure_opens_no_breaker_and_the_next_call_begins_with_another(w):
+    ring = o.ArgFallback("value", alternatives=["a", "b", "c"], cooldown=0, spread=True)
+    f = w.decorate([Refused(429)] * 3 + [1, 2, 3], policies=[ring, o.CircuitBreaker(min_calls=1)])
+    assert isinstance(w.call(f)[0], o.AllFailedError)
+    assert f.opero.breaker.state == "closed"
+    assert [w.call(f)[0] for _ in range(3)] == [1, 2, 3]
+    assert w.calls == ["a", "b", "c", "b", "c", "a"]
+
+
+def a_caller_may_still_say_which_one(w):
+    f = w.decorate([1, 2], policies=[o.ArgFallback("value", alternatives=["k1"], cooldown=9)])
+    w.call(f, "mine")
+    w.call(f, value=None)
+    assert w.calls == ["mine", None]
+
+
 def a_retry_that_has_no_time_left_is_not_begun(w):
     f = w.decorate([ConnectionError(), 7], retries=3, jitter="none", min_delay=5, timeout=2.0)
     error, took = w.call(f)

@@ -33,7 +33,9 @@ WRONG = [
     ("rate_limit", "fast"), ("rate_limit", "5/fortnight"), ("rate_limit", "-5/s"), ("rate_limit", 0),
     ("rate_limit", True), ("rate_limit", math.nan), ("rate_limit", [1]), ("bulkhead", 0), ("bulkhead", "many"),
     ("bulkhead", 2.5), ("bulkhead", True), ("arg_fallback", 5), ("arg_fallback", "no such name"),
-    ("name", ""), ("name", 5), ("order", ["retry", "nothing"]), ("order", "retry"), ("retrys", 3), ("hedge", 0.1),
+    ("name", ""), ("name", 5), ("order", ["retry", "nothing"]), ("order", "retry"), ("retrys", 3),
+    ("hedge", "soon"), ("hedge", "p100"),
+    ("hedge", True), ("hedge", -1), ("retry_budget", 2), ("retry_budget", "adaptive"), ("retry_budget", -0.1),
 ]  # fmt: skip
 
 
@@ -55,6 +57,14 @@ POLICIES = [
     (lambda: o.stops.attempts(0), "attempts"), (lambda: o.stops.elapsed(-1), "elapsed"),
     (lambda: o.stops.before(math.nan), "before"), (conditions.status, "status"),
     (lambda: conditions.status(4290), "status"), (lambda: conditions.result(5), "result"),
+    (lambda: o.Retry(budget=0.1), "budget"), (lambda: o.RetryBudget(1.5), "ratio"),
+    (lambda: o.RetryBudget(cap=0), "cap"),
+    (lambda: o.RetryBudget(min_per_second=math.inf), "min_per_second"), (lambda: o.Hedge("p0"), "delay"),
+    (lambda: o.Hedge(None), "delay"), (lambda: o.Hedge(1, max_hedges=0), "max_hedges"), (o.Fallback, "fallback"),
+    (lambda: o.Fallback(0, on_result=1), "on_result"), (lambda: o.Fallback(by={int: 1}), "by"),
+    (lambda: o.ArgFallback("x", alternatives=[]), "alternatives"),
+    (lambda: o.ArgFallback("x", alternatives="ab"), "alternatives"),
+    (lambda: o.ArgFallback("x", cooldown=-1), "cooldown"), (lambda: o.ArgFallback("x", refresh=plain), "refresh"),
     (lambda: o.Retry(on="OSError"), "on"), (lambda: o.Retry(on_result=1), "on_result"), (o.Timeout, "Timeout"),
     (lambda: o.Timeout(1, attempt=1), "Timeout"),
     (lambda: o.CircuitBreaker(failure_ratio=0), "failure_ratio"),
@@ -85,6 +95,18 @@ def test_an_asynchronous_condition_around_a_plain_function_is_refused():
         opero(o.Retry(on=coroutine))(plain)
 
 
+@pytest.mark.parametrize("thing", [generator, async_generator])
+def test_what_cannot_stand_around_a_generator_is_refused(thing):
+    with pytest.raises(o.ConfigurationError, match="hedge takes no generator function"):
+        opero(hedge=1)(thing)
+
+
+@pytest.mark.parametrize(("action", "place"), [("rotate", "arg_fallback"), ("fallback", "fallback")])
+def test_a_strategy_that_needs_another_policy_is_refused_without_it(action, place):
+    with pytest.raises(o.ConfigurationError, match=f"only beside {place}="):
+        opero(o.Retry(strategies={OSError: action}))(plain)
+
+
 def test_policies_are_frozen():
     with pytest.raises(AttributeError, match=r"Retry\.retries: policies are frozen"):
         o.Retry().retries = 5
@@ -107,7 +129,7 @@ def test_delays_the_wrong_way_round_are_refused():
         opero(min_delay=5, max_delay=1)
 
 
-@pytest.mark.parametrize("thing", [generator, async_generator, int, dict])
+@pytest.mark.parametrize("thing", [int, dict])
 def test_what_cannot_be_wrapped_is_refused(thing):
     with pytest.raises(o.ConfigurationError, match="function="):
         opero(thing)

@@ -79,7 +79,16 @@ def resilient(shop: Shop, orders: AsyncShop) -> dict[str, Any]:
         shop.known[sku] = value = shop.get("price", sku)
         return value
 
-    @opero(retries=3, backoff=PATIENCE, retry_on=FAILED, arg_fallback="base", timeout=4.0, name="demo.stock")
+    @opero(
+        retries=3,
+        backoff=PATIENCE,
+        retry_on=FAILED,
+        retry_budget=0.2,
+        arg_fallback="base",
+        hedge="adaptive",
+        timeout=4.0,
+        name="demo.stock",
+    )
     def stock(sku: str, base: str | list[str]) -> float:
         return shop.get("stock", sku, str(base))
 

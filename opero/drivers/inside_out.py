@@ -1,0 +1,204 @@
+"""A call turned inside out: where the pipeline would call the function, it stops and hands out what it has.
+
+So a generator's consumer, or the body of a loop, stands in the innermost place of an ordinary call: every layer does
+what it always does, and there is no second copy of any. The coroutine is driven by hand; what happens outside is sent
+or thrown back in, and what an event loop is to wait for on the way is passed on to it.
+"""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from functools import partial
+from types import coroutine
+
+from opero import clock
+from opero.call import Record
+from opero.drivers.aio import Aio
+from opero.drivers.blocking import Blocking
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+    from typing import Any
+
+    from opero.call import Call
+    from opero.pipeline import Operation
+
+    Step = Callable[[Any], Any]
+
+
+class Handed:
+    """What the innermost step hands out."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Ended(Handed):
+    """What the whole call returned."""
+
+
+@coroutine
+def hand_out(value: Any) -> Generator[Any, Any, Any]:
+    """Stop here; return what is sent back in, or raise what is thrown."""
+    return (yield Handed(value))
+
+
+class Inside:
+    """A call that is driven by hand, in a context of its own unless `within` says how else to run its steps."""
+
+    def __init__(self, call: Coroutine[Any, Any, Any], within: Callable[..., Any] | None = None) -> None:
+        self._call = call
+        self._run = within or copy_context().run  # a span or a deadline set inside is not the consumer's
+        self._step: Step = call.send
+        self._value: Any = None
+
+    def send(self, value: Any) -> None:
+        """Let the innermost step return this next."""
+        self._step, self._value = self._call.send, value
+
+    def throw(self, error: BaseException) -> None:
+        """Let the innermost step raise this next."""
+        self._step, self._value = self._call.throw, error
+
+    def advance(self) -> Any:
+        """Go on; return `Handed`, `Ended`, or what an event loop is to wait for. Raises what the call raises."""
+        try:
+            return self._run(self._step, self._value)
+        except StopIteration as done:
+            return Ended(done.value)
+        finally:
+            self._value = None
+
+    @coroutine
+    def forward(self, out: Any = None) -> Generator[Any, Any, Handed]:
+        """Go on until something is handed out, and let the event loop wait for what comes between."""
+        out = self.advance() if out is None else out
+        while not isinstance(out, Handed):
+            try:
+                self.send((yield out))
+            except BaseException as error:  # noqa: BLE001 - cancellation too belongs to the call
+                self.throw(error)
+            out = self.advance()
+        return out
+
+    def close(self) -> None:
+        """End a plain call whose consumer is gone."""
+        self._run(self._call.close)
+
+    async def aclose(self) -> None:
+        """End one on an event loop, and let the generator inside clean up."""
+        self.throw(GeneratorExit())
+        try:
+            await self.forward()
+        except GeneratorExit:
+            return
+
+
+class Streaming(Blocking):
+    """Hands out a generator's items."""
+
+    async def invoke(self, call: Call) -> Any:
+        generator = call.operation.function(*call.args, **call.kwargs)
+        step, value = generator.send, None
+        try:
+            while True:
+                try:
+                    item = self.within(call, step, value)
+                except StopIteration as done:
+                    return done.value
+                call.record.yielded = True
+                try:
+                    value = await hand_out(item)
+                    step = generator.send
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - it is the generator's to see
+                    step, value = generator.throw, error
+        finally:
+            if not generator.gi_running:  # else a thread that outlived its timeout is in it
+                generator.close()
+
+
+class AioStreaming(Aio):
+    """The same for an asynchronous generator."""
+
+    async def invoke(self, call: Call) -> Any:
+        generator = call.operation.function(*call.args, **call.kwargs)
+        following: Callable[[], Awaitable[Any]] = partial(generator.asend, None)
+        try:
+            while True:
+                try:
+                    item = await self.within(call, following)
+                except StopAsyncIteration:
+                    return None
+                call.record.yielded = True
+                try:
+                    following = partial(generator.asend, await hand_out(item))
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - it is the generator's to see
+                    following = partial(generator.athrow, error)
+        finally:
+            await generator.aclose()
+
+
+STREAMING, AIO_STREAMING = Streaming(), AioStreaming()
+
+
+def streamer(operation: Operation) -> Callable[..., Generator[Any, Any, Any]]:
+    """Return the generator function that takes the place of the operation's own."""
+
+    def stream(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        record = Record(clock.now())
+        inside = Inside(operation.execute(STREAMING, args, kwargs, record))
+        try:
+            while True:
+                out = inside.advance()
+                if isinstance(out, Ended):
+                    return (yield from out.value) if record.fell_back else out.value
+                try:
+                    inside.send((yield out.value))
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - it is the generator's to see
+                    inside.throw(error)
+        finally:
+            inside.close()
+
+    return stream
+
+
+def async_streamer(operation: Operation) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Return the asynchronous generator function that takes the place of the operation's own."""
+
+    async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        record = Record(clock.now())
+        inside = Inside(operation.execute(AIO_STREAMING, args, kwargs, record))
+        while True:
+            out = await inside.forward()
+            if isinstance(out, Ended):
+                break
+            try:
+                inside.send((yield out.value))
+            except GeneratorExit:
+                await inside.aclose()
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is the generator's to see
+                inside.throw(error)
+        if record.fell_back:
+            async for item in _items(out.value):
+                yield item
+
+    return stream
+
+
+async def _items(answer: Any) -> AsyncGenerator[Any, None]:
+    if hasattr(answer, "__aiter__"):
+        async for item in answer:
+            yield item
+    else:
+        for item in answer:
+            yield item

@@ -1,0 +1,146 @@
+"""The door without a function: `for attempt in Retry(...)`, `async for attempt in Retry(...)`.
+
+The body of the loop stands where a decorated function would: one loop is one call, with its events, metrics and spans.
+"""
+
+from __future__ import annotations
+
+from opero import catalogue
+from opero.drivers.aio import Aio
+from opero.drivers.blocking import Blocking
+from opero.drivers.inside_out import Ended, Handed, Inside, hand_out
+from opero.pipeline import Operation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Self
+
+    from opero.call import Call
+    from opero.primitives.retry import Retry
+
+
+class _Body(Blocking):
+    async def invoke(self, call: Call) -> Any:
+        return await hand_out(len(call.record.attempts))
+
+
+class _AioBody(Aio):
+    async def invoke(self, call: Call) -> Any:
+        return await hand_out(len(call.record.attempts))
+
+
+BODY, AIO_BODY = _Body(), _AioBody()
+
+
+class Attempts:
+    """The attempts of one loop; the loop ends after the first that succeeds.
+
+    Its body is `with attempt:` and nothing else that can fail. The last error passes through.
+    """
+
+    def __init__(self, policy: Retry, *, is_async: bool) -> None:
+        operation = _operation(policy, is_async=is_async)
+        self._inside = Inside(operation.execute(AIO_BODY if is_async else BODY, (), {}), _plainly)
+        self._out: Any = None  # what the call said last: Handed, Ended, or something the event loop is to wait for
+        self._pending: LoopAttempt | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> LoopAttempt:
+        self._check()
+        if self._out is None:
+            self._out = self._inside.advance()
+        if isinstance(self._out, Ended):
+            raise StopIteration
+        return self._begin()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> LoopAttempt:
+        self._check()
+        if not isinstance(self._out, Handed):
+            self._out = await self._inside.forward(self._out)
+        if isinstance(self._out, Ended):
+            raise StopAsyncIteration
+        return self._begin()
+
+    def end(self, attempt: LoopAttempt, error: BaseException | None) -> bool:
+        """Take the outcome of an attempt; whether its error is dealt with."""
+        self._pending = None
+        if error is None:
+            self._inside.send(attempt.result)
+        else:
+            self._inside.throw(error)
+        try:
+            self._out = self._inside.advance()
+        except BaseException as raised:
+            self._out = Ended(None)
+            if raised is error:
+                return False
+            raise
+        return error is not None
+
+    def _begin(self) -> LoopAttempt:
+        self._pending = LoopAttempt(self, self._out.value)
+        return self._pending
+
+    def _check(self) -> None:
+        if self._pending is not None:
+            raise RuntimeError("the body of the loop is `with attempt:`; this attempt was never made")
+
+
+class LoopAttempt:
+    """One attempt: `with` it, or `async with`. `number` counts from 1; put into `result` what `on_result` is to see."""
+
+    def __init__(self, attempts: Attempts, number: int) -> None:
+        self.number = number
+        self.result: Any = None
+        self._attempts = attempts
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return self._attempts.end(self, error)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return self._attempts.end(self, error)
+
+    def __repr__(self) -> str:
+        return f"<attempt {self.number}>"
+
+
+def _operation(policy: Retry, *, is_async: bool) -> Operation:
+    """Return what the loops of one policy are to telemetry; named by the policy."""
+    found: Operation | None = policy.__dict__.get(_KEPT[is_async])
+    if found is None:
+        name = policy.name or "opero.retry"
+        found = Operation(_aio_body if is_async else _body, (policy,), name=name, is_async=is_async)
+        policy.__dict__[_KEPT[is_async]] = found
+        catalogue.register(found)
+    return found
+
+
+_KEPT = {False: "loop_operation", True: "aio_loop_operation"}
+
+
+def _plainly(step: Any, value: Any) -> Any:
+    return step(value)
+
+
+def _body() -> None:
+    """Stand for the body of a loop."""
+
+
+async def _aio_body() -> None:
+    """Stand for the body of an asynchronous one."""

@@ -1,0 +1,161 @@
+"""`for attempt in Retry(...)`: the body is a call."""
+
+import asyncio
+
+import pytest
+
+import opero as o
+from opero import clock, events, testing
+
+
+def attempts(policy, outcomes):
+    """Run a loop over outcomes, plainly; return the numbers of its attempts."""
+    numbers, left = [], list(outcomes)
+    for attempt in policy:
+        with attempt:
+            numbers.append(attempt.number)
+            outcome = left.pop(0)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            attempt.result = outcome
+    return numbers
+
+
+def async_attempts(policy, outcomes):
+    async def run():
+        numbers, left = [], list(outcomes)
+        async for attempt in policy:
+            with attempt:
+                numbers.append(attempt.number)
+                await asyncio.sleep(0)
+                outcome = left.pop(0)
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                attempt.result = outcome
+        return numbers
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(params=[attempts, async_attempts], ids=["sync", "async"])
+def loop(request):
+    with testing.clock(start=0):
+        yield request.param
+
+
+def test_it_ends_after_the_first_success(loop):
+    assert loop(o.Retry(3, wait=2, jitter="none"), [OSError(), OSError(), 7]) == [1, 2, 3]
+    assert clock.now() == 4
+
+
+def test_the_last_error_passes_through_itself_with_its_history(loop):
+    last = OSError("last")
+    with pytest.raises(OSError) as caught:
+        loop(o.Retry(1, wait=2, jitter="none"), [OSError(), last])
+    assert caught.value is last
+    assert [a.number for a in o.attempts(last)] == [1, 2]
+    assert last.__notes__ == ["opero: 2 attempts in 2 s"]
+
+
+def test_an_error_that_is_not_named_passes_at_once(loop):
+    with pytest.raises(KeyError):
+        loop(o.Retry(3, on=OSError), [KeyError(), 7])
+
+
+def test_a_result_may_be_unwanted(loop):
+    assert loop(o.Retry(3, wait=1, on_result=lambda r: r is None), [None, None, 7]) == [1, 2, 3]
+
+
+def test_what_ends_the_program_passes_at_once(loop):
+    for stop in (KeyboardInterrupt(), SystemExit(), GeneratorExit()):
+        with pytest.raises(type(stop)):
+            loop(o.Retry(3), [stop, 7])
+
+
+def test_the_budget_and_the_last_word_hold_here_too(loop):
+    budget = o.RetryBudget(min_per_second=0, cap=1)
+    mine = KeyError("mine")
+    with pytest.raises(OSError):
+        loop(o.Retry(3, budget=budget), [OSError(), OSError(), 7])
+    with pytest.raises(KeyError) as caught:
+        loop(o.Retry(3), [o.DoNotRetry(mine)])
+    assert caught.value is mine
+
+
+def test_a_loop_is_a_call_to_telemetry(loop):
+    policy, heard = o.Retry(1, wait=0, name="import"), []
+    with events.subscribe(heard.append, "opero.call.*", "opero.attempt.finished", "opero.retry.*"):
+        loop(policy, [OSError(), 7])
+        loop(policy, [8])
+    assert [event.name.removeprefix("opero.") for event in heard] == [
+        "call.started", "attempt.finished", "retry.scheduled", "attempt.finished", "retry.succeeded", "call.finished",
+        "call.started", "attempt.finished", "call.finished",
+    ]  # fmt: skip
+    assert {event.operation for event in heard} == {"import"}
+
+
+def test_leaving_the_body_early_is_a_success():
+    def find():
+        for attempt in o.Retry(3):
+            with attempt:
+                return attempt.number
+        return None
+
+    assert find() == 1
+
+
+def test_async_with_does_the_same():
+    async def main():
+        async for attempt in o.Retry(2, wait=0):
+            async with attempt:
+                if attempt.number < 3:
+                    raise OSError
+                return attempt.number
+        return None
+
+    assert asyncio.run(main()) == 3
+
+
+def test_cancelling_during_the_wait_is_not_delayed():
+    async def work():
+        async for attempt in o.Retry(3, wait=100, jitter="none"):
+            with attempt:
+                raise OSError
+
+    async def main():
+        task = asyncio.create_task(work())
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return clock.now()
+
+    with testing.clock(start=0):
+        assert asyncio.run(main()) == 1
+
+
+def test_a_body_without_its_attempt_is_an_error_not_a_loop_without_end():
+    def forget():
+        for _ in o.Retry(3):
+            continue
+
+    with pytest.raises(RuntimeError, match="with attempt"):
+        forget()
+
+
+def test_a_retried_function_inside_is_not_retried_again(loop):
+    calls = []
+
+    @o.opero(retries=2, min_delay=1)
+    def down():
+        calls.append(1)
+        raise OSError
+
+    def repeat():
+        for attempt in o.Retry(2, wait=1):
+            with attempt:
+                down()
+
+    with pytest.raises(OSError):
+        repeat()
+    assert len(calls) == 3

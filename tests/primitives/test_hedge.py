@@ -1,0 +1,158 @@
+"""When it hedges, what it learns, and that nothing of a race is left behind."""
+
+import asyncio
+import threading
+
+import pytest
+
+import opero as o
+from opero import testing
+from opero.primitives.hedge import ENOUGH, GENERATION, Latencies
+from opero.workers import spare
+
+
+def test_a_percentile_is_learnt_from_twenty_answers_on():
+    latencies = Latencies(0.95)
+    for n in range(1, ENOUGH):
+        latencies.add(n / 100)
+    assert latencies.quantile() is None
+    latencies.add(0.2)
+    assert latencies.quantile() == pytest.approx(0.19, rel=0.07)
+
+
+def test_what_was_learnt_long_ago_is_forgotten():
+    latencies = Latencies(0.5)
+    for _ in range(GENERATION):
+        latencies.add(10.0)
+    for _ in range(GENERATION):
+        latencies.add(0.1)
+    assert latencies.quantile() == pytest.approx(0.1, rel=0.07)
+    latencies.after_fork()
+    assert latencies.quantile() is None
+
+
+def service(slow_every):
+    """Return a coroutine function whose every n-th call takes 1 s instead of 10 ms, and the calls it got."""
+    calls, cancelled = [], []
+
+    async def f():
+        calls.append(1)
+        try:
+            await asyncio.sleep(1.0 if len(calls) % slow_every == 0 else 0.01)
+        except asyncio.CancelledError:
+            cancelled.append(1)
+            raise
+        return len(calls)
+
+    return f, calls, cancelled
+
+
+def test_the_tail_is_cut_for_a_few_more_calls():
+    f, calls, cancelled = service(slow_every=25)
+    hedged = o.opero(hedge="adaptive", name="tail")(f)
+
+    async def main():
+        for _ in range(500):
+            await hedged()
+
+    with testing.clock():
+        asyncio.run(main())
+    stats = hedged.opero.stats()
+    assert stats["calls"] == 500
+    assert len(calls) == stats["attempts"] < 500 * 1.1
+    assert len(cancelled) > 10
+    assert stats["p99"] < 0.1
+    assert stats["active"] == 0
+
+
+def test_losers_have_ended_when_the_call_returns():
+    f, _, cancelled = service(slow_every=1)
+
+    async def main():
+        running = asyncio.all_tasks()
+        with pytest.raises(o.CallTimeout):
+            await o.opero(o.Hedge(0.1, max_hedges=3), o.Timeout(0.5))(f)()
+        assert asyncio.all_tasks() == running
+
+    with testing.clock():
+        asyncio.run(main())
+    assert not cancelled or len(cancelled) == 4
+
+
+def test_cancelling_the_call_cancels_every_attempt():
+    f, calls, cancelled = service(slow_every=1)
+    hedged = o.opero(hedge=0.1, bulkhead=5)(f)
+
+    async def main():
+        task = asyncio.create_task(hedged())
+        await asyncio.sleep(0.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with testing.clock():
+        asyncio.run(main())
+    assert (len(calls), len(cancelled)) == (2, 2)
+    stats = hedged.opero.stats()
+    assert (stats["cancelled"], stats["active"], stats["errors"]) == (1, 0, 0)
+    assert hedged.opero.operation.places["bulkhead"].slots.used == 0
+
+
+def test_several_hedges_one_after_the_other():
+    f, calls, _ = service(slow_every=1)
+    hedged = o.opero(o.Hedge(0.3, max_hedges=2))(f)
+
+    async def main():
+        return await hedged()
+
+    with testing.clock():
+        asyncio.run(main())
+    assert len(calls) == 3
+    assert hedged.opero.operation.book.read()[0]["opero.hedge.requests", ("cancelled",)] == 2
+
+
+def test_a_thread_that_lost_is_counted_until_it_ends():
+    go, calls = threading.Event(), []
+
+    @o.opero(hedge=0.01)
+    def f():
+        calls.append(1)
+        if len(calls) == 1:
+            go.wait(10)
+        return len(calls)
+
+    before = spare.abandoned()
+    assert f() == 2
+    assert spare.abandoned() == before + 1
+    go.set()
+    for _ in range(500):
+        if spare.abandoned() == before:
+            break
+        threading.Event().wait(0.01)
+    assert spare.abandoned() == before
+    stats = f.opero.stats()
+    assert (stats["calls"], stats["attempts"], stats["active"]) == (1, 2, 0)
+
+
+def test_without_room_for_threads_it_does_not_hedge(monkeypatch):
+    from opero.drivers import blocking
+
+    monkeypatch.setattr(blocking, "MAX_ABANDONED", 0)
+    f = o.opero(hedge=0)(threading.get_ident)
+    assert f() == threading.get_ident()
+
+
+def test_the_context_of_the_caller_is_seen_by_every_attempt():
+    @o.opero(hedge=0)
+    def f():
+        return o.events.current_correlation_id()
+
+    with o.correlation_id("req-42"):
+        assert f() == "req-42"
+
+
+def test_a_hedged_function_survives_a_pickle():
+    import pickle
+
+    copy = pickle.loads(pickle.dumps(o.Hedge("p95", max_hedges=2)))
+    assert (copy.delay, copy.max_hedges, copy.after()) == ("p95", 2, None)

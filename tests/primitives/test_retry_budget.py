@@ -1,0 +1,214 @@
+"""The law of the budget, against a model and in the scenarios it was chosen by."""
+
+import random
+import threading
+from math import exp
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+import opero as o
+from opero import testing
+from opero.primitives.retry_budget import COST, THROTTLED_COST, Tokens
+
+RATIO, TRICKLE, CAP = 0.1, 0.5, 50.0
+
+
+class Budget(RuleBasedStateMachine):
+    """A model that takes each step at once: what came in, what was paid, and a cap that follows the success rate."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = Tokens(RATIO, TRICKLE, CAP)
+        self.now = 100.0
+        self.tokens.utilization(self.now)
+        self.left, self.rate, self.new, self.gathered = 10.0, 0.0, 0, self.now
+        self.paid, self.income, self.reserved = 0.0, 10.0, []
+
+    def gather(self):
+        passed = self.now - self.gathered
+        faded = exp(-passed / 10)
+        self.rate = self.rate * faded + (self.new * 10 * (1 - faded) / passed if passed else self.new)
+        income = RATIO * self.new + TRICKLE * passed
+        self.income += income
+        self.left = min(CAP, max(10.0, RATIO * self.rate), self.left + income)
+        self.new, self.gathered = 0, self.now
+
+    @rule(seconds=st.floats(0.01, 30))
+    def wait(self, seconds):
+        self.now += seconds
+
+    @rule(count=st.integers(1, 2000))
+    def succeed(self, count):
+        for _ in range(count):
+            self.tokens.fund()
+        self.new += count
+
+    @rule(cost=st.sampled_from([COST, THROTTLED_COST]))
+    def reserve(self, cost):
+        self.gather()
+        granted = self.tokens.reserve(self.now, cost)
+        if abs(self.left - cost) > 1e-6:
+            assert granted is (self.left > cost)
+        if granted:
+            self.left -= cost
+            self.paid += cost
+            self.reserved.append(cost)
+
+    @precondition(lambda self: self.reserved)
+    @rule()
+    def refund(self):
+        cost = self.reserved.pop()
+        self.tokens.refund(cost)
+        self.paid -= cost
+        self.left = min(CAP, max(10.0, RATIO * self.rate), self.left + cost)
+
+    @invariant()
+    def what_was_paid_came_in(self):
+        assert self.paid <= self.income + RATIO * self.new + TRICKLE * (self.now - self.gathered) + 1e-6
+        assert -1e-6 <= self.tokens.left <= self.tokens.cap + 1e-6 <= CAP + 2e-6
+
+    @invariant()
+    def what_is_left_is_what_the_model_says(self):
+        assert self.tokens.left == pytest.approx(self.left, abs=1e-6)
+
+
+Budget.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestBudget = Budget.TestCase
+
+
+def amplification(budget, *, fails, calls_per_second, seconds, start=0.0):
+    """Play calls of up to four attempts one after the other; return attempts and successes for each call."""
+    draw, tokens, retries = random.Random(1), budget.tokens, 3
+    calls = attempts = successes = 0
+    for step in range(int(calls_per_second * seconds)):
+        now = start + step / calls_per_second
+        calls += 1
+        for tries in range(retries + 1):
+            attempts += 1
+            if draw.random() >= fails:
+                successes += 1
+                if tries:
+                    tokens.refund(COST)
+                else:
+                    tokens.fund()
+                break
+            if tries == retries or not tokens.reserve(now, COST):
+                break
+    return attempts / calls, successes / calls
+
+
+def test_an_outage_gets_almost_no_retries_after_the_first_moment():
+    budget = o.RetryBudget()
+    budget.tokens.utilization(0.0)
+    amplification(budget, fails=0, calls_per_second=1000, seconds=30)
+    first, _ = amplification(budget, fails=1, calls_per_second=1000, seconds=10, start=30.0)
+    later, _ = amplification(budget, fails=1, calls_per_second=1000, seconds=30, start=40.0)
+    assert first < 1.03
+    assert later < 1.002
+
+
+def test_single_failures_are_all_retried():
+    attempts, successes = amplification(o.RetryBudget(), fails=0.1, calls_per_second=1000, seconds=60)
+    assert successes > 0.999
+    assert attempts == pytest.approx(1.11, abs=0.01)
+
+
+def test_a_quiet_function_keeps_its_floor_of_ten():
+    attempts, _ = amplification(o.RetryBudget(), fails=1, calls_per_second=2, seconds=60)
+    assert attempts == pytest.approx(1 + (10 + 6) / 120, abs=0.02)
+
+
+def test_a_service_that_is_too_busy_costs_less():
+    budget = o.RetryBudget(min_per_second=0)
+
+    @o.opero(o.Retry(1, wait=0, on=o.conditions.status(429), budget=budget))
+    def f():
+        error = OSError()
+        error.status = 429
+        raise error
+
+    with testing.clock():
+        for _ in range(40):
+            with pytest.raises(OSError):
+                f()
+    assert f.opero.stats()["retries"] == int(10 / 0.35)
+
+
+def test_a_retry_that_never_began_gives_its_token_back():
+    import asyncio
+
+    budget = o.RetryBudget(min_per_second=0)
+
+    @o.opero(o.Retry(1, wait=100, jitter="none", budget=budget))
+    async def f():
+        raise OSError
+
+    async def main():
+        task = asyncio.create_task(f())
+        await asyncio.sleep(1)
+        assert budget.tokens.left == 9
+        task.cancel()
+        await asyncio.wait([task])
+
+    with testing.clock():
+        asyncio.run(main())
+    assert budget.tokens.left == 10
+
+
+def test_it_is_spent_by_hand_until_there_is_none():
+    budget = o.RetryBudget(min_per_second=0.5, cap=2, name="mine")
+    with testing.clock() as time:
+        budget.spend()
+        budget.spend()
+        with pytest.raises(o.RetryBudgetExhausted) as caught:
+            budget.spend()
+        assert (caught.value.reason, caught.value.operation, caught.value.retry_after) == ("retry_budget", "mine", 2)
+        time.advance(2)
+        budget.spend()
+    assert o.RetryBudget(min_per_second=0).tokens.wait_for(1) is None
+
+
+def test_the_fast_path_funds_it_as_the_general_one_does():
+    budget = o.RetryBudget(0.5, min_per_second=0, cap=20)
+
+    @o.opero(budget, o.Retry(1))
+    def f():
+        return 1
+
+    for _ in range(10):
+        f()
+    assert "funding[0] += 1" in f.opero.source()
+    assert budget.tokens.funding == [10]
+
+
+def test_the_gauge_tells_what_is_spent():
+    from opero import catalogue
+
+    @o.opero(retry_budget=0.2, retries=1, name="budgeted")
+    def f():
+        return 1
+
+    f.opero.operation.places["retry_budget"].tokens.left = 4.0
+    family = next(f for f in catalogue.snapshot() if f.metric.name == "opero.retry.budget.utilization")
+    assert family.samples["budgeted", "budgeted"] == pytest.approx(0.6, abs=0.01)
+
+
+def test_no_token_is_lost_or_made_by_threads():
+    tokens, granted = Tokens(0.0, 0.0, 10), []
+
+    def work():
+        for _ in range(2000):
+            if tokens.reserve(1.0, 1.0):
+                granted.append(1)
+                tokens.refund(1.0)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert tokens.left == 10
+    assert granted
