@@ -6,6 +6,8 @@ A condition speaks of errors, of results (`result`), or of both (`status`). `&`,
 
 from __future__ import annotations
 
+from types import UnionType
+
 from opero.errors import ConfigurationError, OperoError, Rejected
 from opero.kinds import is_coroutine_function
 from opero.responses import status as status_of
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias, Union
 
     Matches = Callable[[Any], Any]
-    ConditionLike: TypeAlias = Union[type[BaseException], tuple[type[BaseException], ...], Matches, "Condition"]  # noqa: UP007
+    ConditionLike: TypeAlias = Union[  # noqa: UP007
+        type[BaseException], tuple[type[BaseException], ...], UnionType, Matches, "Condition"
+    ]
 
 ALLOWED = "an exception type, a tuple of them, or a predicate on the error"
 
@@ -133,7 +137,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _made(value: Any) -> Condition | None:
-    kinds = value if isinstance(value, tuple) else (value,)
+    kinds = value.__args__ if isinstance(value, UnionType) else value if isinstance(value, tuple) else (value,)
     if kinds and all(isinstance(t, type) and issubclass(t, Exception) for t in kinds):
         return Condition(_OfType(kinds), " | ".join(t.__name__ for t in kinds))
     if callable(value) and not isinstance(value, type):

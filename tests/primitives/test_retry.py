@@ -108,6 +108,8 @@ def _chained():
         (conditions.types(OSError, KeyError), KeyError(), True),
         (conditions.not_types(OSError, KeyError), KeyError(), False),
         (conditions.not_types(OSError), KeyError(), True),
+        (OSError | KeyError, KeyError(), True),
+        (OSError | KeyError, ValueError(), False),
         (OSError | conditions.message("busy"), ValueError("busy"), True),
         (OSError & conditions.message("busy"), ValueError("busy"), False),
         (conditions.result(bool), OSError(), False),

@@ -1,9 +1,25 @@
 """A user's file that must be accepted, with the types the user must see."""
 
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from typing import assert_type
 
-from opero import CircuitBreaker, Retry, Timeout, attempts, opero, opmap, waits
+from opero import (
+    ArgFallback,
+    CircuitBreaker,
+    Fallback,
+    Hedge,
+    Retry,
+    RetryBudget,
+    Strategy,
+    Timeout,
+    attempts,
+    conditions,
+    opero,
+    opmap,
+    stops,
+    waits,
+)
 from opero.parallel import AsyncStream, Stream
 
 
@@ -20,6 +36,47 @@ def keywords(x: int) -> list[int]:
 @opero(Retry(5, wait=waits.constant(1)), CircuitBreaker(failure_ratio=0.5), Timeout(3), fallback=None)
 async def policies(url: str) -> bytes:
     return url.encode()
+
+
+@opero(hedge=0.05, retry_budget=0.1, arg_fallback="url")
+async def hedged(url: str | Sequence[str]) -> bytes:
+    return str(url).encode()
+
+
+@opero(
+    Retry(
+        None,
+        wait=lambda n, outcome: 0.1 * n,
+        on=OSError | conditions.status(429, range(500, 600)),
+        stop=stops.elapsed(30) | stops.attempts(5),
+        strategies={KeyError: Strategy("retry", limit=2, wait=waits.retry_after()), ValueError: "raise"},
+        budget=RetryBudget(),
+    ),
+    Hedge("p95", max_hedges=2),
+    Fallback(0.0, by={KeyError: lambda sku: 1.0}),
+    ArgFallback("sku", alternatives=["a", "b"], cooldown=30),
+)
+def everything(sku: str = "") -> float:
+    return 1.0
+
+
+@opero
+def rows(n: int) -> Iterator[int]:
+    yield from range(n)
+
+
+@opero(retries=2)
+async def lines(path: str) -> AsyncIterator[str]:
+    yield path
+
+
+async def is_busy(error: BaseException) -> bool:
+    return "busy" in str(error)
+
+
+@opero(Retry(on=is_busy))
+async def awaited(x: int) -> int:
+    return x
 
 
 class Shop:
@@ -63,6 +120,12 @@ def see(shop: Shop) -> None:
     assert_type(Shop.make("1"), Shop)
     assert_type(Shop.remake("1"), Shop)
     assert_type(opero(partial(bare, 3))(name="y"), str)
+    assert_type(everything("a"), float)
+    assert_type(everything(), float)
+    assert_type(rows(3), Iterator[int])
+    for attempt_in_loop in Retry(retries=3):
+        with attempt_in_loop:
+            assert_type(attempt_in_loop.number, int)
     assert_type(square([1, 2]), list[float])
     assert_type(square.one(1), float)
     assert_type(square.stream([1]), Stream[float])
@@ -73,6 +136,14 @@ def see(shop: Shop) -> None:
 
 async def see_async(shop: Shop) -> None:
     assert_type(await policies("a"), bytes)
+    assert_type(await hedged(["a", "b"]), bytes)
+    assert_type(await awaited(1), int)
+    assert_type(lines("a"), AsyncIterator[str])
+    async for attempt in Retry(retries=3):
+        with attempt:
+            assert_type(attempt.number, int)
+        async with attempt:
+            assert_type(attempt.number, int)
     placed: int = await shop.order("a")
     assert placed
     assert_type(await fetch(["a"]), list[bytes])

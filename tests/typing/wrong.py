@@ -1,6 +1,8 @@
 """A user's mistakes: each line that ends in E must be flagged, and no other."""
 
-from opero import Retry, opero, opmap
+from collections.abc import Iterator
+
+from opero import ArgFallback, Hedge, Retry, RetryBudget, opero, opmap
 
 
 @opero
@@ -11,6 +13,11 @@ def f(x: int) -> str:
 @opmap
 def g(x: int) -> int:
     return x
+
+
+@opero
+def rows(n: int) -> Iterator[int]:
+    yield from range(n)
 
 
 class Shop:
@@ -35,6 +42,17 @@ opero(timeout="5")  # E
 opero(rate_limit=[1])  # E
 opero(3)  # E
 Retry(retries="3")  # E
+Retry(wait="long")  # E
+Retry(budget=0.1)  # E
+Retry(stop=5)  # E
+Hedge(None)  # E
+RetryBudget("much")  # E
+ArgFallback(5)  # E
+opero(hedge=[1])  # E
+opero(retry_budget="much")  # E
+rows("3")  # E
+for row in rows(3):
+    row.missing  # E
 g(["1"])  # E
 g.one("1")  # E
 opmap(mode="quantum")  # E
