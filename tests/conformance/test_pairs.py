@@ -172,7 +172,7 @@ def test_a_pair(pair, speed):
 
 
 def _make(kind, fails, pair):
-    return kind(fails)(o.opero(*(POLICIES[name]() for name in pair), name=f"{kind.__name__} {pair}"))
+    return kind(fails)(o.opero(*(POLICIES[name]() for name in pair), name="pair"))
 
 
 def _refusal(kind, pair):
