@@ -121,17 +121,23 @@ class LoopAttempt:
 
 
 def _operation(policy: Retry, *, is_async: bool) -> Operation:
-    """Return what the loops of one policy are to telemetry; named by the policy."""
-    found: Operation | None = policy.__dict__.get(_KEPT[is_async])
+    """Return what the loops of one policy are to telemetry; those of one name share one book."""
+    kept = "aio_loop_operation" if is_async else "loop_operation"
+    found: Operation | None = policy.__dict__.get(kept)
     if found is None:
-        name = policy.name or "opero.retry"
-        found = Operation(_aio_body if is_async else _body, (policy,), name=name, is_async=is_async)
-        policy.__dict__[_KEPT[is_async]] = found
-        catalogue.register(found)
+        name = policy.name or "opero.Retry"
+        first = None if policy.budget else _first.get(name)
+        body = _aio_body if is_async else _body
+        found = Operation(body, (policy,), name=name, is_async=is_async, book=None if first is None else first.book)
+        policy.__dict__[kept] = found
+        if first is None:
+            catalogue.register(found)
+            if policy.budget is None:
+                _first[name] = found
     return found
 
 
-_KEPT = {False: "loop_operation", True: "aio_loop_operation"}
+_first: dict[str, Operation] = {}  # by name; names are few, policies may be made for each loop
 
 
 def _plainly(step: Any, value: Any) -> Any:

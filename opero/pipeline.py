@@ -67,6 +67,7 @@ class Operation:
         name: str,
         is_async: bool,
         order: Sequence[str] | None = None,
+        book: Book | None = None,
         slos: tuple[SLO, ...] = (),
     ) -> None:
         self.function = function
@@ -78,8 +79,9 @@ class Operation:
         for policy in self.policies:
             policy.check(function, self.places)
         self.slos = slos
-        self.book = Book(objectives.bounds(name, slos))
-        self._declare()
+        self.book = book or Book(objectives.bounds(name, slos))
+        if book is None:
+            self._declare()
         self.run = self._compose()
 
     def emit(self, event: Event, fields: Mapping[str, Any], call: int = 0) -> None:

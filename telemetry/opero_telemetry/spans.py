@@ -29,7 +29,7 @@ class Spans:
         self._tracer: Tracer = provider.get_tracer("opero", __version__)
         self._every_attempt = every_attempt
         self._calls: dict[int, _Open] = {}
-        self._attempts: dict[int, _Open] = {}
+        self._attempts: dict[tuple[int, int], _Open] = {}  # by call and number: hedges run side by side
 
     def subscribe(self) -> Subscription:
         """Begin."""
@@ -41,7 +41,10 @@ class Spans:
         if what == "started" and len(self._calls) < MAX_OPEN:
             self._open_call(event) if subject == "call" else self._open_attempt(event)
         elif what == "finished":
-            self._close(event, self._calls if subject == "call" else self._attempts)
+            if subject == "call":
+                self._close(event, self._calls.pop(event.call, None), of_call=True)
+            else:
+                self._close(event, self._attempts.pop((event.call, event.fields["number"]), None), of_call=False)
 
     def _open_call(self, event: Event) -> None:
         attributes = {"opero.call.name": event.operation, "code.function.name": event.operation}
@@ -55,22 +58,19 @@ class Spans:
                 "opero.attempt.number": number,
                 "opero.retry.delay": event.fields["delay"],
             }
-            self._attempts[event.call] = _Open(self._tracer, f"{event.operation} attempt", attributes)
+            self._attempts[event.call, number] = _Open(self._tracer, f"{event.operation} attempt", attributes)
 
-    def _close(self, event: Event, spans: dict[int, _Open]) -> None:
-        span = spans.pop(event.call, None)
+    def _close(self, event: Event, span: _Open | None, *, of_call: bool) -> None:
         if span is None:
             return
         outcome, error = event.fields["outcome"], event.fields["error"]
-        found: dict[str, Any] = (
-            {"opero.outcome": outcome} if spans is self._calls else {"opero.attempt.outcome": outcome}
-        )
-        if spans is self._calls:
+        found: dict[str, Any] = {"opero.outcome" if of_call else "opero.attempt.outcome": outcome}
+        if of_call:
             found["opero.attempt.count"] = event.fields["attempts"]
-        failed = outcome in FAILED if spans is self._calls else outcome not in {"ok", "cancelled"}
+        failed = outcome in FAILED if of_call else outcome not in {"ok", "cancelled"}
         if failed and error:
             found["error.type"] = error
-        span.close(found, failed=failed and spans is self._calls)
+        span.close(found, failed=failed and of_call)
 
 
 class _Open:

@@ -45,6 +45,27 @@ def flaky(times, **settings):
     return f
 
 
+def test_attempts_that_run_side_by_side_have_a_span_each(provider, exported):
+    numbers = iter([1, 2])
+
+    @o.opero(hedge=1, name="shop.pay")
+    async def f():
+        await asyncio.sleep(10 if next(numbers) == 1 else 0.5)
+
+    async def main():
+        await f()
+
+    with o.testing.clock(), heard(provider, every_attempt=True):
+        asyncio.run(main())
+    found = {span.attributes["opero.attempt.number"]: span for span in exported() if "attempt" in span.name}
+    assert {number: span.attributes["opero.attempt.outcome"] for number, span in found.items()} == {
+        1: "cancelled",
+        2: "ok",
+    }
+    (call,) = (span for span in exported() if span.name == "shop.pay")
+    assert {span.parent.span_id for span in found.values()} == {call.context.span_id}
+
+
 def test_a_call_is_one_span_with_the_conventions_attributes(provider, exported):
     with heard(provider):
         flaky(0, retries=2)()
