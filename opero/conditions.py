@@ -100,6 +100,15 @@ def not_types(*kinds: type[BaseException]) -> Condition:
     return ~of("not_types", kinds)
 
 
+def of_result(field: str, value: Any) -> Condition:
+    """Make a condition on results: of one that speaks of them, or of a predicate."""
+    if isinstance(value, Condition) and value.on_result is not None:
+        return Condition(None, repr(value), value.on_result)
+    if isinstance(value, Condition) or not callable(value):
+        raise ConfigurationError(field, value, "a predicate on the result")
+    return result(value)
+
+
 def result(matches: Matches) -> Condition:
     """Match a result; says nothing of errors."""
     if not callable(matches):

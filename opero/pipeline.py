@@ -164,8 +164,9 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
     record, runtime = call.record, call.runtime
     if record.replay is not None:
         return _replay(call)
-    attempt = Attempt(len(record.attempts) + 1, record.delay, runtime.now())
+    attempt = Attempt(0, record.delay, runtime.now())
     record.attempts.append(attempt)
+    attempt.number = record.attempts.index(attempt) + 1  # hedges begin in threads of their own
     record.delay = 0.0
     call.emit(ATTEMPT_STARTED, number=attempt.number, delay=attempt.delay)
     try:

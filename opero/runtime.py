@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from opero.call import Call
+    from opero.stops import Flag
 
     class Waiter(Protocol):
         """One parked call."""
@@ -36,8 +37,8 @@ class Runtime:
         """Seconds on the monotonic clock."""
         return clock.now()
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait; zero or less does not yield."""
+    async def sleep(self, seconds: float, flag: Flag | None = None) -> None:
+        """Wait, not longer than until the flag is set; zero or less does not yield."""
         raise NotImplementedError
 
     async def invoke(self, call: Call) -> Any:

@@ -11,12 +11,13 @@ from opero.policy import number, whole
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol
+    from typing import Any, Protocol
 
     class Flag(Protocol):
         """A `threading.Event`, an `asyncio.Event`, or alike."""
 
         def is_set(self) -> bool: ...
+        def wait(self) -> Any: ...
 
     Reached = Callable[[int, float, float], object]
 
@@ -69,13 +70,24 @@ class before(Stop):  # noqa: N801
 
 
 class event(Stop):  # noqa: N801
-    """When an event is set, such as one that says the program shuts down. It does not end a wait that has begun."""
+    """When an event is set, such as one that says the program shuts down; it also ends a wait that has begun.
+
+    An `asyncio.Event` ends waits of coroutine functions only, a `threading.Event` those within a tenth of a second.
+    """
 
     def __init__(self, flag: Flag) -> None:
         self.flag = flag
 
     def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
         return self.flag.is_set()
+
+
+def flag(stop: Reached | None) -> Flag | None:
+    """Return the event that alone is enough to stop."""
+    if isinstance(stop, event):
+        return stop.flag
+    rules = stop.rules if isinstance(stop, _Any) and not isinstance(stop, _All) else ()
+    return next((found for rule in rules if (found := flag(rule)) is not None), None)
 
 
 class _Any(Stop):

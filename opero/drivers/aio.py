@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 
+from opero import clock
 from opero.call import propagating
+from opero.kinds import is_coroutine_function
 from opero.runtime import Runtime
 
 TYPE_CHECKING = False
@@ -20,9 +23,17 @@ if TYPE_CHECKING:
 class Aio(Runtime):
     """Waits by suspending the task. Cancellation passes through everything."""
 
-    async def sleep(self, seconds: float) -> None:
-        if seconds > 0:
+    async def sleep(self, seconds: float, flag: Any = None) -> None:
+        if seconds <= 0:
+            return
+        if flag is None:
             await asyncio.sleep(seconds)
+        elif is_coroutine_function(flag.wait):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await flag.wait()
+        else:
+            await _polled(flag, seconds)
 
     async def invoke(self, call: Call) -> Any:
         return await self.within(call, partial(self.run, call))
@@ -60,6 +71,13 @@ class Aio(Runtime):
 
     async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]
         return await waiter.wait(until)
+
+
+async def _polled(flag: Any, seconds: float) -> None:
+    """Look at a flag of the threads ten times a second; it cannot wake a task."""
+    until = clock.now() + seconds
+    while not flag.is_set() and (left := until - clock.now()) > 0:  # noqa: ASYNC110 - the flag is another thread's
+        await asyncio.sleep(min(left, 0.1))
 
 
 class _Branch:

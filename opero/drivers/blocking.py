@@ -10,6 +10,7 @@ from functools import partial
 from opero import clock
 from opero.call import propagating
 from opero.errors import BulkheadFullError
+from opero.kinds import is_coroutine_function
 from opero.primitives import timeout
 from opero.runtime import Runtime
 
@@ -27,9 +28,13 @@ MAX_ABANDONED = 100  # threads that may go on behind their callers' backs
 class Blocking(Runtime):
     """Waits by blocking the thread."""
 
-    async def sleep(self, seconds: float) -> None:
-        if seconds > 0:
+    async def sleep(self, seconds: float, flag: Any = None) -> None:
+        if seconds <= 0:
+            return
+        if flag is None or is_coroutine_function(flag.wait):
             clock.sleep(seconds)
+        else:
+            clock.wait(flag, seconds)
 
     async def invoke(self, call: Call) -> Any:
         try:

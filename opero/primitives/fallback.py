@@ -32,7 +32,7 @@ class Fallback(Policy):
     """Answer with the first of `answers` that does not fail: a value, or what a function makes of the arguments.
 
     A coroutine function is awaited. `by` maps classes of errors to an answer of their own, asked before the others.
-    `on` says which errors are answered at all, `on_result` which results are not wanted. Holds no state.
+    `on` says which other errors are answered at all, `on_result` which results are not wanted. Holds no state.
 
     Example:
         >>> Fallback(0, by={KeyError: "unknown"}).answers
@@ -61,15 +61,13 @@ class Fallback(Policy):
             raise ConfigurationError(
                 "fallback", answers, "at least one answer: a value, or a function of the arguments"
             )
-        if on_result is not None and not callable(on_result):
-            raise ConfigurationError("on_result", on_result, "a predicate on the result, or None")
         self._freeze(answers=answers, by=by, on=on, on_result=on_result)
         self.start()
 
     def start(self) -> None:
         condition = conditions.of("on", (Exception, OperoError) if self.on is Exception else self.on)
         if self.on_result is not None:
-            condition |= conditions.result(self.on_result)
+            condition |= conditions.of_result("on_result", self.on_result)
         table = [(conditions.of("by", key), answer) for key, answer in (self.by or {}).items()]
         everything = (*self.answers, *(answer for _, answer in table))
         self.__dict__.update(condition=condition, table=table, reads_arguments=any(map(callable, everything)))
@@ -96,10 +94,10 @@ class Fallback(Policy):
     def _answers(self, call: Call, error: Exception) -> Sequence[Any]:
         """Return what may be asked after this error, in order."""
         action = call.action(error)
-        if call.committed() or action == RAISE or (action != FALLBACK and not self.condition(error)):
+        if call.committed() or action == RAISE:
             return ()
-        own = [answer for matches, answer in self.table if matches(error)]
-        return (*own[:1], *self.answers)
+        own = [answer for matches, answer in self.table if matches(error)][:1]
+        return (*own, *self.answers) if own or action == FALLBACK or self.condition(error) else ()
 
     async def _ask(self, call: Call, answers: Sequence[Any], error: str) -> Any:
         for number, answer in enumerate(answers, 1):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from _contextvars import ContextVar
 
-from opero import conditions, waits
+from opero import conditions, stops, waits
 from opero.errors import AllFailedError, ConfigurationError, DoNotRetry, RetryNow
 from opero.kinds import is_coroutine_function
 from opero.policy import Fragment, Policy, choice, optional, whole
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from opero.conditions import Condition, ConditionLike
     from opero.loops import Attempts
     from opero.primitives.retry_budget import RetryBudget
-    from opero.stops import Reached
 
 JITTERS = ("full", "equal", "none")
 GENERATOR = ("first", "restart")
@@ -85,13 +84,14 @@ class Retry(Policy):
     jitter: str
     on: ConditionLike
     on_result: Callable[[Any], object] | None
-    stop: Reached | None
+    stop: stops.Reached | None
     nested: bool
     generator: str
     budget: Policy | None
     condition: Condition
     is_async: bool
     table: Strategies
+    flag: stops.Flag | None
 
     def __init__(
         self,
@@ -102,14 +102,12 @@ class Retry(Policy):
         on: ConditionLike = Exception,
         on_result: Callable[[Any], object] | None = None,
         budget: RetryBudget | None = None,
-        stop: Reached | None = None,
+        stop: stops.Reached | None = None,
         strategies: Mapping[Any, Strategy | str] | None = None,
         nested: bool = False,
         generator: str = "first",
         name: str | None = None,
     ) -> None:
-        if on_result is not None and not callable(on_result):
-            raise ConfigurationError("on_result", on_result, "a predicate on the result, or None")
         if stop is not None and not callable(stop):
             raise ConfigurationError("stop", stop, "a rule of opero.stops, or a function of (attempts, elapsed, delay)")
         if budget is not None and getattr(budget, "place", None) != "retry_budget":
@@ -134,12 +132,12 @@ class Retry(Policy):
     def start(self) -> None:
         condition = conditions.of("on", self.on, awaits=True)
         if self.on_result is not None:
-            on_result = self.on_result
-            condition |= on_result if isinstance(on_result, conditions.Condition) else conditions.result(on_result)
+            condition |= conditions.of_result("on_result", self.on_result)
         self.__dict__.update(
             condition=condition,
             is_async=condition.is_async,
             table=Strategies(self.settings["strategies"]),
+            flag=stops.flag(self.stop),
         )
 
     def parts(self) -> Iterable[Policy]:
@@ -183,15 +181,19 @@ class Retry(Policy):
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Try until it succeeds, cannot succeed, or may not go on."""
         tries = _Tries(self, call)
+        result: Any = None
         while True:
             tries.made += 1
             try:
                 result = await next(call)
             except Exception as error:
                 await call.judge(error)
-                if not tries.go_on(error):
-                    if isinstance(error, DoNotRetry | RetryNow) and error.error is not None:
-                        raise error.error from None
+                if tries.go_on(error):
+                    tries.last = error if self.flag is not None else None
+                elif isinstance(error, DoNotRetry | RetryNow) and error.error is not None:
+                    tries.last = error.error
+                    break
+                else:
                     raise
             else:
                 if not await self.condition.unwanted(result):
@@ -199,7 +201,14 @@ class Retry(Policy):
                     return result
                 if not tries.schedule(result, None):
                     return result
-            await tries.wait()
+            if not await tries.wait():
+                if tries.last is None:
+                    return result
+                break
+        try:
+            raise tries.last
+        finally:
+            tries.last = None  # its traceback holds this frame
 
     def __iter__(self) -> Attempts:
         return self._loop(is_async=False)
@@ -223,13 +232,14 @@ class Retry(Policy):
 class _Tries:
     """How far one call has come."""
 
-    __slots__ = ("call", "counts", "delay", "made", "policy", "reserved")
+    __slots__ = ("call", "counts", "delay", "last", "made", "policy", "reserved")
 
     def __init__(self, policy: Retry, call: Call) -> None:
         self.policy = policy
         self.call = call
         self.made = 0
         self.delay = 0.0
+        self.last: Exception | None = None  # what the caller gets if there is no other attempt
         self.reserved = 0.0  # tokens of the budget for the attempt that comes, or runs
         self.counts: dict[Strategy | None, int] = {}
 
@@ -273,14 +283,24 @@ class _Tries:
         if self.made > 1:
             self.call.emit(SUCCEEDED, attempts=self.made)
 
-    async def wait(self) -> None:
-        """Wait for the next attempt."""
-        self.call.record.delay = self.delay
+    async def wait(self) -> bool:
+        """Wait for the next attempt; whether there is one, or an event of `stop` was set."""
+        call, flag = self.call, self.policy.flag
+        call.record.delay = self.delay
         try:
-            await self.call.runtime.sleep(self.delay)
+            await call.runtime.sleep(self.delay, flag)
         except BaseException:
             self._refund()
             raise
+        if flag is None or not flag.is_set():
+            self.last = None
+            return True
+        self._refund()
+        name = type(self.last).__name__ if self.last else ""
+        call.emit(EXHAUSTED, attempts=self.made, reason="stop", error=name)
+        if self.last is not None:
+            _mark(call, self.last)
+        return False
 
     def _pay(self, outcome: object) -> bool:
         """Take what the next attempt costs; the budget says so if it cannot."""

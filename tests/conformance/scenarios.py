@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import ExitStack
 
 import opero as o
@@ -195,6 +196,38 @@ def a_stop_ends_it_sooner(w):
         w.call(f)
         assert len(w.calls) == attempts
         assert w.heard[-1].fields["reason"] == "stop"
+
+
+def an_event_ends_even_a_wait_that_has_begun(w):
+    flag = asyncio.Event() if w.driver == "aio" else threading.Event()
+    policy = o.Retry(9, wait=100, jitter="none", stop=o.stops.attempts(50) | o.stops.event(flag))
+    last = OSError("last")
+    f = w.decorate([last, 7], policies=[policy])
+    setter = o.opero(o.Fallback(None))(flag.set)
+
+    async def soon():
+        asyncio.get_running_loop().call_later(3, setter)
+        return await _awaited(f, (), {})
+
+    if w.driver == "aio":
+        answer = asyncio.run(soon())
+        assert w.time.now() == 1003
+    else:
+        timer = threading.Timer(0.01, flag.set)
+        timer.start()
+        answer = _called(f, (), {})
+        timer.join()
+    assert answer is last
+    assert w.heard[-1].fields["reason"] == "stop"
+    assert _stats(f, attempts=1, errors=1)
+
+
+def the_users_error_keeps_its_cause_when_it_is_handed_on(w):
+    mine, cause = OSError("mine"), KeyError("cause")
+    mine.__cause__ = cause
+    f = w.decorate([o.DoNotRetry(mine)], retries=1)
+    assert w.call(f)[0] is mine
+    assert mine.__cause__ is cause
 
 
 def what_an_inner_function_gave_up_is_not_retried_again(w):
