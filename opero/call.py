@@ -187,6 +187,7 @@ class Record:
         "permits",
         "replay",
         "started",
+        "why",
         "yielded",
     )
 
@@ -199,6 +200,7 @@ class Record:
         self.excused: Condition | None = None  # errors that say nothing about the service
         self.fell_back = False
         self.yielded = False  # an item of a generator
+        self.why = ""  # there was no other attempt, in words, where it is not their number
         self.judged: tuple[BaseException, bool] | None = None
         self.permits: dict[str, Any] = {}
         self.replay: tuple[BaseException, float, float] | None = None

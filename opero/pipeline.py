@@ -242,7 +242,8 @@ def _annotate(error: Exception, record: Record, duration: float) -> None:
     pairs = [(attempt, errors.get(attempt.number)) for attempt in record.attempts]
     history = tuple(attempt.ending(None if known is error else known) for attempt, known in pairs)
     error.__dict__[HISTORY] = history
-    if len(history) > 1:
+    if len(history) > 1 or record.why:
         notes = error.__dict__.setdefault("__notes__", [])
         notes[:] = [note for note in notes if not str(note).startswith("opero: ")]
-        notes.append(f"opero: {len(history)} attempts in {duration:.3g} s")
+        made = f"{len(history)} attempt{'s' if len(history) != 1 else ''}"
+        notes.append(", ".join([f"opero: {made} in {duration:.3g} s", *filter(None, [record.why])]))

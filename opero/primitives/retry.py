@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from opero.loops import Attempts
     from opero.primitives.retry_budget import RetryBudget
 
+WHY = {"attempts": "", "stop": "told to stop", "deadline": "no time left for another"}
 JITTERS = ("full", "equal", "none")
 GENERATOR = ("first", "restart")
 
@@ -252,6 +253,7 @@ class _Tries:
             return False
         inner = None if self.policy.nested else _retried_inside(call, error)
         if inner is not None:
+            call.record.why = f"{inner} had retried it"
             call.emit(NESTED, attempts=self.made, inner=inner, error=type(error).__name__)
             return False
         if self.schedule(error, error):
@@ -266,8 +268,10 @@ class _Tries:
         strategy = None if last is None else self.policy.strategy(last)
         reason = self._refusal(strategy, outcome)
         if reason is None and not self._pay(outcome):
+            call.record.why = "the retry budget is spent"
             return False
         if reason is not None:
+            call.record.why = WHY[reason]
             if reason == "deadline":
                 call.operation.book.add(REJECTIONS, ("retry", reason))
             if self.policy.retries != 0:
@@ -297,6 +301,7 @@ class _Tries:
             return True
         self._refund()
         name = type(self.last).__name__ if self.last else ""
+        call.record.why = WHY["stop"]
         call.emit(EXHAUSTED, attempts=self.made, reason="stop", error=name)
         if self.last is not None:
             _mark(call, self.last)

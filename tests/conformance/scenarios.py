@@ -234,6 +234,7 @@ def what_an_inner_function_gave_up_is_not_retried_again(w):
     outer, middle, leaf = _three_levels(w)
     error, _ = w.call(outer)
     assert (type(error), len(w.calls)) == (OSError, 3)
+    assert error.__notes__ == ["opero: 1 attempt in 2.5 s, leaf had retried it"]
     assert [e.fields["inner"] for e in w.heard if e.name == "opero.retry.nested"] == ["leaf", "leaf"]
     assert [f.opero.stats()["attempts"] for f in (outer, middle, leaf)] == [1, 1, 3]
 
@@ -295,6 +296,7 @@ def a_spent_retry_budget_leaves_the_error_as_it_is(w):
     assert len(w.calls) == 20
     error, took = w.call(f)
     assert (str(error), took, len(w.calls)) == ("20", 0, 21)
+    assert error.__notes__ == ["opero: 1 attempt in 0 s, the retry budget is spent"]
     assert w.names()[-1] == "retry.budget_exhausted"
     assert w.heard[-1].fields["utilization"] == 1
     assert _stats(f, calls=11, attempts=21, retries=10, rejected=1)
