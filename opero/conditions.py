@@ -15,6 +15,7 @@ from opero.responses import status as status_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from re import Pattern
     from typing import Any, TypeAlias, Union
 
     Matches = Callable[[Any], Any]
@@ -130,8 +131,10 @@ def cause(value: ConditionLike) -> Condition:
     return Condition(inner.on_error and _InChain(inner.on_error), f"cause({inner})")
 
 
-def message(part: str) -> Condition:
-    """Match an error whose text contains `part`."""
+def message(part: str | Pattern[str]) -> Condition:
+    """Match an error whose text contains `part`, or a match of a compiled pattern."""
+    if not isinstance(part, str) and not hasattr(part, "search"):
+        raise ConfigurationError("message", part, "a text, or a compiled regular expression")
     return Condition(_Says(part), f"message({part!r})")
 
 
@@ -236,8 +239,10 @@ class _HasStatus:
 
 
 class _Says:
-    def __init__(self, part: str) -> None:
+    def __init__(self, part: str | Pattern[str]) -> None:
         self.part = part
 
     def __call__(self, error: BaseException) -> bool:
-        return self.part in str(error)
+        if isinstance(self.part, str):
+            return self.part in str(error)
+        return self.part.search(str(error)) is not None

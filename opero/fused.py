@@ -15,6 +15,7 @@ from types import FunctionType
 from opero import clock, events
 from opero.call import ATTEMPT_FINISHED, ATTEMPT_STARTED, FINISHED, STARTED, Record
 from opero.exclusive import GIL
+from opero.kinds import is_generator_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
     how = {"define": "async def", "wait": "await "} if operation.is_async else {"define": "def", "wait": ""}
     texts = {**shape.texts, **how}
     found = [(place, fragment) for place, fragment in fragments if fragment is not None]
-    if not fast or len(found) < len(fragments):
+    if not fast or len(found) < len(fragments) or is_generator_function(operation.function):
         return _GENERAL.format(**texts), bound, shape is not ANY
     text = _FAST.format(**texts, admit=_admit(found, texts), settle=_settle(found), permits=_permits(found))
     tally = operation.book.tally

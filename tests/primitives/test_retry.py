@@ -1,6 +1,7 @@
 """Delays, conditions, and what stays as it was."""
 
 import asyncio
+import re
 import threading
 
 import pytest
@@ -99,6 +100,8 @@ def _chained():
         (conditions.cause(OSError), _chained(), True),
         (conditions.cause(KeyError), _chained(), False),
         (conditions.message("full"), OSError("disk full"), True),
+        (conditions.message(re.compile(r"^disk \w+$")), OSError("disk full"), True),
+        (conditions.message(re.compile(r"^full")), OSError("disk full"), False),
         (conditions.of("x", OSError) & conditions.message("full"), OSError("empty"), False),
         (conditions.of("x", OSError) | KeyError, KeyError(), True),
         (~conditions.of("x", OSError), OSError(), False),
