@@ -61,6 +61,8 @@ def test_the_tail_is_cut_for_a_few_more_calls():
     assert stats["calls"] == 500
     assert len(calls) == stats["attempts"] < 500 * 1.1
     assert len(cancelled) > 10
+    learnt = hedged.opero.operation.places["hedge"].latencies
+    assert learnt._count == 500 + len(cancelled)  # each answer, and how long each loser had taken
     assert stats["p99"] < 0.1
     assert stats["active"] == 0
 

@@ -24,7 +24,8 @@ class _Busy(Exception):
     [
         ("7", 7), (7, 7), (" 2.5 ", 2.5), ("-3", 0), ("9999", 60), ("Fri, 99 Jan 2027 99:99:99 GMT", 60),
         (formatdate(NOW + 30, usegmt=True), 30), (formatdate(NOW - 30, usegmt=True), 0),
-        ("Fri Jan 15 08:00:40 2027", 40), ("Friday, 15-Jan-27 08:00:40 GMT", 40),
+        ("Fri, 15 Jan 2027 09:00:40 +0100", 40), ("Fri Jan 15 08:00:40 2027", 40),
+        ("Friday, 15-Jan-27 08:00:40 GMT", 40),
     ],
     ids=repr,
 )  # fmt: skip
@@ -46,6 +47,19 @@ ODD = type("Odd", (), {"headers": 5, "status": "200", "response": 3})()
 def test_what_is_no_answer_says_nothing(outcome):
     assert responses.status(outcome) is None
     assert responses.retry_after(outcome, NOW) is None
+
+
+def test_an_error_may_say_it_itself():
+    error = OSError()
+    error.retry_after = 3
+    assert responses.retry_after(error, NOW) == 3
+    error.retry_after = "Fri, 15 Jan 2027 08:00:05 GMT"
+    assert responses.retry_after(error, NOW) == 5
+
+
+@pytest.mark.parametrize(("code", "found"), [(99, None), (100, 100), (101, 101), (599, 599), (600, None)])
+def test_a_status_is_a_number_from_100_to_599(code, found):
+    assert responses.status(type("Answer", (), {"status_code": code})()) == found
 
 
 class _Refuses(BaseHTTPRequestHandler):

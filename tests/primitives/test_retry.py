@@ -13,6 +13,8 @@ from opero import conditions, waits
 from opero.primitives.retry import Retry
 
 SHAPES = {
+    "the default": (waits.exponential(), [0.1, 0.15, 0.225]),
+    "nothing": (waits.sequence(), [0, 0]),
     "exponential": (waits.exponential(0.1, 1, 2), [0.1, 0.2, 0.4, 0.8, 1, 1]),
     "linear": (waits.linear(0.1, 0.35), [0.1, 0.2, 0.3, 0.35]),
     "fibonacci": (waits.fibonacci(1, 6), [1, 1, 2, 3, 5, 6, 6]),
@@ -72,10 +74,19 @@ def test_an_absurd_delay_of_the_users_function_is_said_not_slept(answer):
         Retry(wait=lambda n, outcome: answer).delay(1, 0, None)
 
 
+def test_an_event_ends_a_wait_only_where_it_is_enough_to_stop():
+    flag = threading.Event()
+    event, other = o.stops.event(flag), o.stops.attempts(3)
+    assert [o.stops.flag(stop) for stop in (event, other | event, event | other)] == [flag] * 3
+    assert [o.stops.flag(stop) for stop in (None, other, other & event, other | other, lambda *_: True)] == [None] * 5
+
+
 def test_stops_combine():
     enough = o.stops.attempts(3) | (o.stops.elapsed(10) & o.stops.before(12))
     verdicts = [enough(*state) for state in [(1, 0, 0), (3, 0, 0), (1, 10, 1), (1, 10, 3), (1, 9, 5)]]
     assert verdicts == [False, True, False, True, False]
+    assert (o.stops.attempts(1)(1, 0, 0), o.stops.elapsed(0)(1, 0, 0)) == (True, True)
+    assert (o.stops.before(0)(1, 0, 0), o.stops.before(0)(1, 0, 0.1)) == (False, True)
     flag = threading.Event()
     stop = o.stops.event(flag) | (lambda attempts, elapsed, delay: delay > 99)
     assert (stop(1, 0, 0), stop(1, 0, 100)) == (False, True)
