@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import opero as o
-from opero import conditions, waits
+from opero import conditions, testing, waits
 from opero.primitives.retry import Retry
 
 SHAPES = {
@@ -229,3 +229,66 @@ def test_history_pickles_even_when_an_error_does_not():
         f()
     copy = pickle.loads(pickle.dumps(caught.value))
     assert [type(a.error).__name__ for a in o.attempts(copy)] == ["RuntimeError", "OSError"]
+
+
+async def _busy(error):
+    await asyncio.sleep(1)
+    return "busy" in str(error)
+
+
+def _played(outcomes, *policies):
+    left = list(outcomes)
+
+    @o.opero(*policies)
+    async def f(x=None):
+        outcome = left.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def main(*args):
+        try:
+            return await f(*args)
+        except Exception as error:
+            return error
+
+    return f, main
+
+
+def test_an_asynchronous_predicate_decides_and_what_the_function_says_goes_before_it():
+    policy = o.Retry(3, wait=0, on=_busy, strategies={KeyError: "raise", LookupError: "retry"})
+    with testing.clock():
+        f, main = _played([OSError("busy"), o.RetryNow(), IndexError(), 7], policy)
+        assert asyncio.run(main()) == 7
+        assert f.opero.stats()["attempts"] == 4
+        for last in (OSError("gone"), KeyError("busy"), o.DoNotRetry()):
+            f, main = _played([OSError("busy"), last, 7], policy)
+            assert asyncio.run(main()) is last
+        f, main = _played([OSError("busy"), OSError("gone"), 7], policy, o.ArgFallback("x"))
+        assert asyncio.run(main(["a", "b"])) == 7
+
+
+def test_an_asynchronous_predicate_on_the_result():
+    async def empty(result):
+        await asyncio.sleep(1)
+        return result is None
+
+    with testing.clock():
+        f, main = _played([None, None, 7], o.Retry(3, wait=0, on_result=empty))
+        assert asyncio.run(main()) == 7
+    assert f.opero.stats()["retries"] == 2
+
+
+def test_what_was_told_to_stop_inside_is_not_retried_outside():
+    flag, calls = threading.Event(), []
+
+    @o.opero(o.Retry(3, wait=30, jitter="none", stop=o.stops.event(flag)))
+    def inner():
+        calls.append(1)
+        threading.Timer(0.01, flag.set).start()
+        raise OSError
+
+    outer = o.opero(o.Retry(3, wait=30, jitter="none"))(inner)
+    with pytest.raises(OSError):
+        outer()
+    assert len(calls) == 1
