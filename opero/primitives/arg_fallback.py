@@ -176,6 +176,8 @@ class ArgFallback(Policy):
             await call.runtime.park(waiter, None if call.deadline is None else call.deadline.at)
             return
         try:
+            if not self.ring.refused():  # somebody was quicker
+                return
             fresh = refresh()
             self.replace(await fresh if call.operation.is_async and hasattr(fresh, "__await__") else fresh)
         finally:

@@ -1,0 +1,166 @@
+"""Where the alternatives come from, and who refreshes them."""
+
+import asyncio
+import pickle
+import threading
+
+import pytest
+
+import opero as o
+from opero import testing
+from opero.primitives.arg_fallback import REMEMBERED, Ring
+
+
+class Refused(Exception):
+    status = 401
+
+
+def failing(*bad, seen):
+    def f(before, host=("a", "b"), after="after"):
+        seen.append((before, host, after))
+        if host in bad:
+            raise OSError
+        return host
+
+    return f
+
+
+def test_the_other_arguments_stay_where_they_are():
+    seen = []
+    f = o.opero(o.ArgFallback("host"))(failing("a", seen=seen))
+    assert f(1, ["a", "b"], 3) == f(1, host=["a", "b"], after=3) == "b"
+    assert seen == [(1, "a", 3), (1, "b", 3)] * 2
+
+
+def test_the_default_of_the_parameter_may_be_the_alternatives():
+    seen = []
+    assert o.opero(o.ArgFallback("host"))(failing("a", seen=seen))(1) == "b"
+    assert [host for _, host, _ in seen] == ["a", "b"]
+
+
+def test_the_policys_own_go_before_the_default():
+    seen = []
+    policy = o.ArgFallback("host", alternatives=["x", "y"])
+    assert o.opero(policy)(failing("x", seen=seen))(1) == "y"
+
+
+def test_an_empty_sequence_is_said():
+    with pytest.raises(o.ConfigurationError, match="host takes at least one alternative"):
+        o.opero(o.ArgFallback("host"))(failing(seen=[]))(1, [])
+
+
+def test_a_keyword_only_parameter():
+    @o.opero(o.ArgFallback("key", alternatives=["k"]))
+    def f(*, key=""):
+        return key
+
+    assert f() == "k"
+
+
+def test_alternatives_that_cannot_be_hashed_rest_too():
+    ring = o.ArgFallback("key", cooldown=60, on=OSError)
+    seen = []
+
+    @o.opero(ring)
+    def f(key=None):
+        seen.append(key["id"])
+        if key["id"] == 1:
+            raise OSError
+
+    keys = [{"id": 1}, {"id": 2}]
+    f(keys)
+    f(keys)
+    assert seen == [1, 2, 2]
+
+
+def test_the_book_of_rests_is_bounded():
+    ring = Ring(None)
+    for number in range(REMEMBERED + 10):
+        ring.rest(number, 1.0)
+    assert len(ring.until) == REMEMBERED
+    assert 0 not in ring.until
+
+
+def test_a_rest_is_not_made_shorter():
+    ring = Ring(("a", "b"))
+    ring.rest("a", 10.0)
+    ring.rest("a", 5.0)
+    ring.rest("b", 7.0)
+    assert ring.order(("a", "b"), 4.0) == [1, 0]
+    assert ring.order(("a", "b"), 7.0) == [1, 0]
+    assert ring.order(("a", "b"), 10.0) == [0, 1]
+
+
+def test_tasks_wait_for_one_refresh():
+    made, waits = [], []
+
+    async def refresh():
+        made.append(1)
+        await asyncio.sleep(5)
+        return ["fresh"]
+
+    @o.opero(o.ArgFallback("key", alternatives=["old"], cooldown=9, refresh=refresh))
+    async def f(key=""):
+        if key == "old":
+            raise Refused
+        return key
+
+    async def main():
+        with pytest.raises(o.AllFailedError):
+            await f()
+        return await asyncio.gather(*(f() for _ in range(20)))
+
+    with testing.clock():
+        waits = asyncio.run(main())
+    assert waits == ["fresh"] * 20
+    assert made == [1]
+
+
+def test_threads_wait_for_one_refresh():
+    made, barrier, answers = [], threading.Barrier(8), []
+
+    def refresh():
+        made.append(1)
+        threading.Event().wait(0.2)  # real work somewhere else
+        return ["fresh"]
+
+    @o.opero(o.ArgFallback("key", alternatives=["old"], cooldown=9, refresh=refresh))
+    def f(key=""):
+        if key == "old":
+            raise Refused
+        return key
+
+    def work():
+        barrier.wait(10)
+        answers.append(f())
+
+    with pytest.raises(o.AllFailedError):
+        f()
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == ["fresh"] * 8
+    assert made == [1]
+
+
+def test_a_refresh_that_fails_leaves_nobody_waiting():
+    def refresh():
+        raise KeyError("vault")
+
+    @o.opero(o.ArgFallback("key", alternatives=["old"], cooldown=9, refresh=refresh))
+    def f(key=""):
+        raise Refused
+
+    with pytest.raises(o.AllFailedError):
+        f()
+    for _ in range(2):
+        with pytest.raises(KeyError, match="vault"):
+            f()
+
+
+def test_no_key_is_shown_and_every_key_crosses_a_process():
+    policy = o.ArgFallback("key", alternatives=["secret-1", "secret-2"], cooldown=5)
+    assert "secret" not in repr(policy)
+    assert pickle.loads(pickle.dumps(policy)).alternatives == ("secret-1", "secret-2")
