@@ -188,6 +188,8 @@ def each_class_of_errors_has_its_own_limit_and_wait(w):
     assert (str(error), took) == ("'third'", 20)
     f = w.decorate([ValueError(), 7], policies=[policy])
     assert isinstance(w.call(f)[0], ValueError)
+    f = w.decorate([KeyError(), 7], policies=[o.Retry(5, strategies={KeyError: o.Strategy(limit=0)})])
+    assert isinstance(w.call(f)[0], KeyError)
 
 
 def a_stop_ends_it_sooner(w):

@@ -172,6 +172,7 @@ def test_a_consumer_that_leaves_closes_it_and_nothing_is_counted(w):
             iterator = f()
             assert await anext(iterator) == 1
             await iterator.aclose()
+            assert w.closed == 1
 
         asyncio.run(main())
     assert w.closed == 1
