@@ -3,12 +3,63 @@
 import asyncio
 import pickle
 import threading
+from math import inf
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import opero as o
 from opero import testing
 from opero.primitives.arg_fallback import REMEMBERED, Ring
+
+
+class KeyRing(RuleBasedStateMachine):
+    """A model that knows of each key since when and until when it rests, and looks at all of them each time."""
+
+    def __init__(self):
+        super().__init__()
+        self.keys = ["a", "b", "c"]
+        self.ring = Ring(tuple(self.keys))
+        self.now = 100.0
+        self.until = {}
+
+    @rule(seconds=st.floats(0, 100))
+    def wait(self, seconds):
+        self.now += seconds
+
+    @rule(number=st.integers(0, 2), seconds=st.one_of(st.floats(0, 100), st.just(inf)))
+    def fail(self, number, seconds):
+        key = self.keys[number % len(self.keys)]
+        self.ring.rest(key, self.now + seconds)
+        self.until[key] = max(self.until.get(key, 0), self.now + seconds)
+
+    @rule(keys=st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4, unique=True))
+    def replace(self, keys):
+        self.ring.replace(tuple(keys))
+        self.keys, self.until = keys, {}
+
+    @invariant()
+    def those_that_rest_come_last_and_the_refused_never(self):
+        rested = [key for key in self.keys if self.until.get(key, 0) <= self.now]
+        resting = [key for key in self.keys if self.now < self.until.get(key, 0) < inf]
+        found = [self.keys[n] for n in self.ring.order(self.keys, self.now)]
+        assert found[: len(rested)] == rested
+        assert found[len(rested) :] == sorted(resting, key=self.until.__getitem__)
+        assert self.ring.refused() is (not found)
+
+    @invariant()
+    def spreading_only_turns_those_that_are_rested(self):
+        plain = self.ring.order(self.keys, self.now)
+        turned = self.ring.order(self.keys, self.now, spread=True)
+        count = sum(self.until.get(key, 0) <= self.now for key in self.keys)
+        assert turned[count:] == plain[count:]
+        assert turned[:count] in [plain[start:count] + plain[:start] for start in range(max(count, 1))]
+
+
+KeyRing.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestKeyRing = KeyRing.TestCase
 
 
 class Refused(Exception):
