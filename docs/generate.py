@@ -9,7 +9,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opero import call, parallel
+from opero import call, parallel, stores
 from opero_telemetry.naming import prometheus_name
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ PRIMITIVES = {
     "fallback": "Fallback",
     "arg_fallback": "ArgFallback",
 }
+OTHERS = {"map": parallel.SIGNALS, "store": stores.SIGNALS}
 BLOCK = re.compile(r"(<!-- generated: ([a-z]+) ([a-z_]+) -->\n).*?(<!-- end generated -->)", re.DOTALL)
 
 
@@ -54,9 +55,9 @@ def defaults(name: str) -> str:
 def telemetry(name: str) -> str:
     """Return the tables of what a primitive can say; of everything, for `all`."""
     if name == "all":
-        every = {"call": call.SIGNALS, **{n: _module(n).SIGNALS for n in PRIMITIVES}, "map": parallel.SIGNALS}
+        every = {"call": call.SIGNALS, **{n: _module(n).SIGNALS for n in PRIMITIVES}, **OTHERS}
         return "\n\n".join(f"## {kind}\n\n{_tables(signals)}" for kind, signals in every.items())
-    return _tables(parallel.SIGNALS if name == "map" else _module(name).SIGNALS)
+    return _tables(OTHERS[name] if name in OTHERS else _module(name).SIGNALS)
 
 
 MAKERS = {"defaults": defaults, "telemetry": telemetry}

@@ -45,6 +45,14 @@ class Runtime:
         """Call the function, and raise `CallTimeout` when the call's deadline passes first."""
         raise NotImplementedError
 
+    async def either(self, blocking: Callable[[], Any], suspending: Callable[[], Awaitable[Any]]) -> Any:
+        """Do a piece of I/O, bounded by itself, in the way that fits: the one that blocks, or the one to await."""
+        raise NotImplementedError
+
+    def home(self) -> object:
+        """Return what connections belong to: the running event loop; None where any thread may use them."""
+        return None
+
     def waiter(self) -> Waiter:
         """Make something to park on; anyone may wake it, from any thread or loop."""
         raise NotImplementedError

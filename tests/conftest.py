@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from services.prometheus import module_prometheus, prometheus
-from services.redis_servers import redis_cluster, redis_server
+from services.redis_servers import redis_cluster, redis_sentinels, redis_server
 
-__all__ = ["module_prometheus", "prometheus", "redis_cluster", "redis_server"]  # fixtures
+__all__ = ["module_prometheus", "prometheus", "redis_cluster", "redis_sentinels", "redis_server"]  # fixtures
 PROGRAMS = {
     "alertmanager": ("prometheus-alertmanager", "amtool"),
     "chromium": ("chromium",),

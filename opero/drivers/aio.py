@@ -60,6 +60,12 @@ class Aio(Runtime):
         """Call the function and nothing else."""
         return await call.operation.function(*call.args, **call.kwargs)
 
+    async def either(self, blocking: Callable[[], Any], suspending: Callable[[], Awaitable[Any]]) -> Any:
+        return await suspending()
+
+    def home(self) -> object:
+        return asyncio.get_running_loop()
+
     def waiter(self) -> _Waiter:
         return _Waiter()
 

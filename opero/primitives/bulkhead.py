@@ -3,15 +3,19 @@
 1. A call takes a slot; without a free one it queues, without room in the queue it is refused.
 2. A slot that comes free goes to the first in the queue, be it a thread or a task; nobody can overtake.
 3. The limit may be changed at any time: what runs goes on, who waits comes in when there is room.
-4. Who waits longer than `max_wait`, or past its deadline, is refused. Who is cancelled while waiting leaves the queue.
+4. With a store the slots are those of all processes. While the store is away each process has slots of its own; those
+   it held before count.
+5. Who waits longer than `max_wait`, or past its deadline, is refused. Who is cancelled while waiting leaves the queue.
 """
 
 from __future__ import annotations
 
+import os
 from _thread import allocate_lock
 from collections import deque
+from math import inf
 
-from opero import forks
+from opero import forks, stores
 from opero.blocks import Block
 from opero.errors import BulkheadFullError
 from opero.knobs import Knob
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from opero.call import Call, Layer, Next
     from opero.policy import Observation
     from opero.runtime import Waiter
+    from opero.stores import StateStore
+    from opero.stores.shared import SharedSlots
 
 QUEUED = Event("opero.bulkhead.queued", "debug", "A call waits for a slot.", ("length",))
 USAGE = Metric("opero.bulkhead.usage", "updown", "{call}", "Slots in use.", attributes=(POLICY,))
@@ -46,7 +52,9 @@ SIGNALS = Signals("bulkhead", (QUEUED,), (USAGE, LIMIT, QUEUE, WAITED), ("queue_
 class Bulkhead(Block, Policy):
     """Let `limit` calls run at once and `max_queue` more wait, for `max_wait` seconds at most (None: for ever).
 
-    Refuses with `BulkheadFullError`. One instance on several functions is one pool, shared by threads and tasks.
+    Refuses with `BulkheadFullError`. One instance on several functions is one pool, shared by threads and tasks; with
+    `store`, a Redis URL, and a `name` it is one for all processes. There a slot is a lease of 30 s, renewed while it is
+    held: that of a process that died comes back.
 
     Example:
         >>> Bulkhead(20, max_queue=10).limit
@@ -61,21 +69,34 @@ class Bulkhead(Block, Policy):
     limit: int
     max_queue: int
     max_wait: float | None
+    store: str | StateStore | None
     slots: Slots
+    shared: SharedSlots | None
 
     def __init__(
-        self, limit: int, *, max_queue: int = 0, max_wait: float | None = None, name: str | None = None
+        self,
+        limit: int,
+        *,
+        max_queue: int = 0,
+        max_wait: float | None = None,
+        store: str | StateStore | None = None,
+        name: str | None = None,
     ) -> None:
         self._freeze(
             limit=whole("limit", limit, low=1),
             max_queue=whole("max_queue", max_queue, low=0),
             max_wait=None if max_wait is None else number("max_wait", max_wait, low=0),
+            store=stores.checked("store", store, name),
             name=name,
         )
         self.start()
 
     def start(self) -> None:
-        self.__dict__["slots"] = Slots(self.limit, self.max_queue)
+        self.__dict__.update(slots=Slots(self.limit, self.max_queue), shared=None)
+        if self.store is not None:
+            from opero.stores.shared import SharedSlots
+
+            self.__dict__["shared"] = SharedSlots(self.store, self.name or "")
 
     def resize(self, limit: int) -> None:
         """Change how many calls may run at once, from now on."""
@@ -84,7 +105,9 @@ class Bulkhead(Block, Policy):
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 
-    def fragment(self) -> Fragment:
+    def fragment(self) -> Fragment | None:
+        if self.shared is not None:
+            return None
         return Fragment(
             "if slots.used >= slots.limit.value or slots.queue:\n    HAND_OVER\nslots.used += 1",
             "if slots.queue:\n    slots.release()\nelse:\n    slots.used -= 1",
@@ -100,6 +123,8 @@ class Bulkhead(Block, Policy):
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Hold a slot while the call runs."""
+        if self.shared is not None:
+            return await self._share(call, next, self.shared)
         if call.record.permits.pop(self.place, None):
             call.operation.book.observe(WAITED, (self.name or "",), 0.0)
         else:
@@ -108,6 +133,50 @@ class Bulkhead(Block, Policy):
             return await next(call)
         finally:
             self.slots.release()
+
+    async def _share(self, call: Call, next: Next, shared: SharedSlots) -> Any:  # noqa: A002
+        """Hold a slot of all processes while the call runs; one of this process while the store is away."""
+        started = call.runtime.now()
+        token = await self._enter_shared(call, shared)
+        if token:
+            self.slots.add()
+            call.operation.book.observe(WAITED, (self.name or "",), call.runtime.now() - started)
+        else:
+            await self._enter(call)
+        try:
+            return await next(call)
+        except GeneratorExit:  # nothing may be awaited now; the lease runs out
+            shared.drop(token)
+            token = ""
+            raise
+        finally:
+            self.slots.release()
+            if token:
+                await shared.leave(call, token)
+
+    async def _enter_shared(self, call: Call, shared: SharedSlots) -> str:
+        """Return the token of a slot; empty if the store is away."""
+        token, pause = os.urandom(8).hex(), 0.005
+        until, late = self._until(call, call.runtime.now())
+        while True:
+            answer = await shared.take(call, token, int(self.slots.limit.value), self.max_queue)
+            if answer is None or answer[0] == "taken":
+                return token if answer else ""
+            left = inf if until is None else until - call.runtime.now()
+            if answer[0] == "full" or left <= 0:
+                reason = "queue_full" if answer[0] == "full" else "deadline" if late else "queue_timeout"
+                await shared.leave(call, token)
+                raise call.reject(self._full(call, reason, answer[1]))
+            if pause == 0.005:
+                call.emit(QUEUED, length=answer[2])
+            try:
+                await call.runtime.sleep(min(left, pause))
+            except GeneratorExit:
+                raise
+            except BaseException:
+                await shared.leave(call, token)
+                raise
+            pause = min(pause * 1.5, 0.05)  # the queue is in the store, and has to be looked at
 
     async def _enter(self, call: Call) -> None:
         waited = 0.0
@@ -123,11 +192,15 @@ class Bulkhead(Block, Policy):
             waited = call.runtime.now() - started
         call.operation.book.observe(WAITED, (self.name or "",), waited)
 
-    async def _wait(self, call: Call, waiter: Waiter, now: float) -> None:
+    def _until(self, call: Call, now: float) -> tuple[float | None, bool]:
+        """Return when a wait ends, and whether the deadline ends it."""
         until = None if self.max_wait is None else now + self.max_wait
-        late = call.deadline is not None and (until is None or call.deadline.at < until)
-        if late and call.deadline is not None:
-            until = call.deadline.at
+        if call.deadline is not None and (until is None or call.deadline.at < until):
+            return call.deadline.at, True
+        return until, False
+
+    async def _wait(self, call: Call, waiter: Waiter, now: float) -> None:
+        until, late = self._until(call, now)
         try:
             woken = await call.runtime.park(waiter, until)
         except BaseException:
@@ -137,9 +210,10 @@ class Bulkhead(Block, Policy):
         if not woken and self.slots.leave(waiter):
             raise call.reject(self._full(call, "deadline" if late else "queue_timeout"))
 
-    def _full(self, call: Call, reason: str) -> BulkheadFullError:
+    def _full(self, call: Call, reason: str, used: int | None = None) -> BulkheadFullError:
         slots = self.slots
-        text = f"{call.operation.name} has {slots.used} calls in flight and {len(slots.queue)} waiting ({reason})"
+        used = slots.used if used is None else used
+        text = f"{call.operation.name} has {used} calls in flight and {len(slots.queue)} waiting ({reason})"
         return BulkheadFullError(text, primitive="bulkhead", reason=reason)
 
 
@@ -190,6 +264,11 @@ class Slots:
         """Let in who waits, as far as there is room."""
         with self._lock:
             self._serve_locked()
+
+    def add(self) -> None:
+        """Count a slot that was given elsewhere."""
+        with self._lock:
+            self.used += 1
 
     def release(self) -> None:
         """Give a slot back: to the first who waits, else to all."""

@@ -3,15 +3,16 @@
 1. An error that `on` matches, or a result that `on_result` does, is a failure; one that `ignore` matches is no outcome
    at all; every other error shows that the dependency answers.
 2. With `key` each host, tenant or shard has a circuit of its own; `max_keys` bounds how many are kept.
-3. In shadow it decides and tells like any other, and refuses nobody.
+3. With a store the circuit is that of all processes. While the store is away each process has a circuit of its own.
+4. In shadow it decides and tells like any other, and refuses nobody.
 """
 
 from __future__ import annotations
 
-from opero import conditions, keyed
+from opero import conditions, keyed, stores
 from opero.blocks import Block
 from opero.call import FAILURE, NONE, SUCCESS
-from opero.circuit import AUTO, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, STATES, Circuit, Permit
+from opero.circuit import AUTO, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, STATES, Change, Circuit, Permit
 from opero.errors import CircuitOpenError, ConfigurationError, Rejected
 from opero.keyed import Keyed
 from opero.policy import Fragment, Policy, number, optional, whole
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.call import Call, Layer, Next
-    from opero.circuit import Change
     from opero.conditions import Condition, ConditionLike
     from opero.pipeline import Operation
     from opero.policy import Observation
+    from opero.stores import StateStore
+    from opero.stores.shared import SharedCircuit
 
 OPENED = Event(
     "opero.circuit.opened",
@@ -69,7 +71,8 @@ class CircuitBreaker(Block, Policy):
     ratio. A call slower than `slow_call` seconds is slow. Errors that `ignore` matches say nothing about the dependency
     and are not counted, those that `on` does not match count as successes, results that `on_result` matches as
     failures. `key`, a function of the arguments or the name of one, gives each key a circuit of its own, `max_keys` of
-    them at most. One instance on several functions is one circuit, for all threads and loops.
+    them at most. One instance on several functions is one circuit, for all threads and loops; with `store`, a Redis
+    URL, and a `name` it is one for all processes.
 
     With the defaults it opens at 10 failures in 20 calls of the last 10 s, and tries again after 5, 10, 20 … 60 s; from
     the second on up to a tenth (`jitter`) sooner, by chance.
@@ -95,11 +98,14 @@ class CircuitBreaker(Block, Policy):
     on_result: Callable[[Any], object] | None
     ignore: ConditionLike
     shadow: bool
+    store: str | StateStore | None
     max_keys: int
     circuit: Circuit
     circuits: Keyed[Circuit]
     ignored: Condition | None
     counted: Condition
+    unwanted: Callable[[Any], object] | None
+    shared: SharedCircuit | None
 
     def __init__(
         self,
@@ -120,6 +126,7 @@ class CircuitBreaker(Block, Policy):
         on_result: Callable[[Any], object] | None = None,
         ignore: ConditionLike = (),
         shadow: bool = False,
+        store: str | StateStore | None = None,
         max_keys: int = 1_000,
         name: str | None = None,
     ) -> None:
@@ -148,6 +155,7 @@ class CircuitBreaker(Block, Policy):
             on_result=on_result,
             ignore=ignore,
             shadow=bool(shadow),
+            store=stores.checked("store", store, name),
             max_keys=whole("max_keys", max_keys, low=1),
             name=name,
         )
@@ -156,7 +164,13 @@ class CircuitBreaker(Block, Policy):
     def start(self) -> None:
         ignored = conditions.of("ignore", self.ignore) if self.ignore != () else None
         self.__dict__.update(circuit=self._make(), circuits=Keyed(self._make, self.max_keys, share=False))
-        self.__dict__.update(ignored=ignored, counted=conditions.of("on", self.on))
+        counted = conditions.of("on", self.on)
+        unwanted = self.on_result or counted.on_result
+        self.__dict__.update(ignored=ignored, counted=counted, unwanted=unwanted, shared=None)
+        if self.store is not None:
+            from opero.stores.shared import SharedCircuit
+
+            self.__dict__["shared"] = SharedCircuit(self.store, self.name or "", self)
 
     @property
     def reads_arguments(self) -> bool:  # type: ignore[override]
@@ -169,6 +183,8 @@ class CircuitBreaker(Block, Policy):
 
     def state(self) -> str:
         """Return the state; of the circuits of many keys, the worst."""
+        if self.shared is not None and self.shared.state:
+            return self.shared.state
         every = [self.circuit, *self.circuits.values()]
         return max((circuit.state for circuit in every), key=_WORST.index)
 
@@ -179,23 +195,28 @@ class CircuitBreaker(Block, Policy):
             """Ask, call, and report the outcome."""
             held = call.record.permits.pop(self.place, None)
             started, outcome = call.record.started if held else call.runtime.now(), NONE
-            circuit = self.circuit if key is None else self.of(key(call.args, call.kwargs), started)
-            permit = Permit(held, probe=False) if held else self._enter(call, circuit)
+            of = None if key is None else key(call.args, call.kwargs)
+            permit = Permit(held, probe=False) if held else await self._enter(call, of)
             try:
                 result = await next(call)
-                outcome = FAILURE if self.on_result is not None and self.on_result(result) else SUCCESS
+                outcome = FAILURE if self.unwanted is not None and self.unwanted(result) else SUCCESS
+            except GeneratorExit:
+                if not isinstance(
+                    permit, Permit
+                ):  # nothing may be awaited now; its probe is given out again after a pause
+                    permit = Permit([0], probe=False)
+                raise
             except Exception as error:
                 outcome = NONE if call.excuses(error) else self.judge(error)
                 raise
             finally:
-                now = call.runtime.now()
-                self.say(call.emit, call.operation.book, circuit.settle(permit, outcome, now - started, now))
+                await self._leave(call, of, permit, outcome, call.runtime.now() - started)
             return result
 
         return layer
 
     def fragment(self) -> Fragment | None:
-        if self.key is not None or self.on_result is not None:
+        if self.key is not None or self.unwanted is not None or self.shared is not None:
             return None
         late = "end >= breaker.turn" if self.slow_call is None else "end >= breaker.turn or took > breaker.slow"
         return Fragment(
@@ -229,12 +250,34 @@ class CircuitBreaker(Block, Policy):
             book.add(TRANSITIONS, (self.name or "", change.state))
             emit(_SAID[change.state], **change.fields, shadow=self.shadow)
 
-    def _enter(self, call: Call, circuit: Circuit) -> Permit:
-        permit, change, retry_after = circuit.admit(call.runtime.now())
+    async def _enter(self, call: Call, key: Hashable) -> Any:
+        admission = None if self.shared is None else await self.shared.admit(call, key)
+        if admission is not None:
+            permit: Any = admission.permit
+            state, retry_after = admission.state, admission.retry_after
+            change = Change(state) if admission.changed else None
+        else:
+            now = call.runtime.now()
+            circuit = self._circuit(key, now)
+            permit, change, retry_after = circuit.admit(now)
+            state = circuit.state
         self.say(call.emit, call.operation.book, change)
-        if permit is not None:
-            return permit
-        limited = circuit.state == HALF_OPEN
+        return permit or self._refuse(call, state, retry_after)
+
+    async def _leave(self, call: Call, key: Hashable, permit: Any, outcome: str, duration: float) -> None:
+        if self.shared is not None and not isinstance(permit, Permit):
+            change = await self.shared.settle(call, key, permit, outcome, duration)
+        else:
+            now = call.runtime.now()
+            change = self._circuit(key, now).settle(permit, outcome, duration, now)
+        self.say(call.emit, call.operation.book, change)
+
+    def _circuit(self, key: Hashable, now: float) -> Circuit:
+        return self.circuit if self.key is None else self.of(key, now)
+
+    def _refuse(self, call: Call, state: str, retry_after: float | None) -> Permit:
+        """Raise, or in shadow return a permit that changes nothing."""
+        limited = state == HALF_OPEN
         reason = "half_open_limit" if limited else "circuit_open"
         if self.shadow:
             call.emit(SHADOWED, reason=reason)

@@ -3,14 +3,15 @@
 1. A call too early waits until it is due, at most `wait` seconds and never past its deadline, or is refused. Who came
    first goes first.
 2. A cancelled wait gives its place back: everyone behind it moves up.
-3. With several rates a call goes when the slowest lets it. With `key` each key has a quota of its own.
+3. With a store the quota is that of all processes. While the store is away each process has a quota of its own.
+4. With several rates a call goes when the slowest lets it. With `key` each key has a quota of its own.
 """
 
 from __future__ import annotations
 
 from math import ceil, inf
 
-from opero import keyed
+from opero import keyed, stores
 from opero.blocks import Block
 from opero.errors import ConfigurationError, RateLimitedError
 from opero.keyed import Keyed
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from opero.call import Call, Layer, Next
     from opero.policy import Observation
     from opero.quota import Ticket
+    from opero.stores import StateStore
 
     class RateLimiter(Protocol):
         """What a rate limit asks for leave; a plugin may be one, and is given in place of the rate."""
@@ -78,7 +80,7 @@ class RateLimit(Block, Policy):
 
     `RateLimit(10, per=60)` admits 10 at once and then one each 6 s; with `burst=1` one each 6 s from the start. In any
     T seconds at most rate·T + burst go. One instance on several functions is one quota for all threads and loops of
-    the process.
+    the process; with `store`, a Redis URL, and a `name` it is one for all processes.
     """
 
     place = "rate_limit"
@@ -91,6 +93,7 @@ class RateLimit(Block, Policy):
     wait: bool | float
     key: str | Callable[..., Hashable] | None
     weight: float | Callable[..., float]
+    store: str | StateStore | None
     max_keys: int
     limiter: RateLimiter
     local: Local | None
@@ -104,6 +107,7 @@ class RateLimit(Block, Policy):
         wait: bool | float = True,
         key: str | Callable[..., Hashable] | None = None,
         weight: float | Callable[..., float] = 1,
+        store: str | StateStore | None = None,
         max_keys: int = 10_000,
         name: str | None = None,
     ) -> None:
@@ -118,6 +122,7 @@ class RateLimit(Block, Policy):
             wait=_wait(wait),
             key=keyed.checked("key", key),
             weight=weight if callable(weight) else number("weight", weight, low=0),
+            store=stores.checked("store", store, name),
             max_keys=whole("max_keys", max_keys, low=1),
             name=name,
         )
@@ -128,8 +133,13 @@ class RateLimit(Block, Policy):
     def start(self) -> None:
         if isinstance(self.rate, str | int | float):
             rates = parsed("rate", self.rate) if isinstance(self.rate, str) else [(self.rate, self.per)]
-            local = Local(rates, self.burst, self.max_keys)
-            self.__dict__.update(local=local, limiter=local)
+            limiter: Any = Local(rates, self.burst, self.max_keys)
+            self.__dict__["local"] = limiter
+            if self.store is not None:
+                from opero.stores.shared import SharedLimit
+
+                limiter = SharedLimit(self.store, self.name or "", limiter.given(), limiter, DELAYED)
+            self.__dict__["limiter"] = limiter
         else:
             given: Any = self.rate
             self.__dict__.update(local=None, limiter=Foreign(given) if hasattr(given, "has_capacity") else given)
@@ -159,7 +169,7 @@ class RateLimit(Block, Policy):
 
     def fragment(self) -> Fragment | None:
         bucket = None if self.local is None else self.local.quota.only
-        if bucket is None or self.reads_arguments or self.weight != 1:
+        if bucket is None or self.store is not None or self.reads_arguments or self.weight != 1:
             return None
         return Fragment(
             """\
@@ -180,7 +190,11 @@ bucket.due = due + interval""",
             yield AVAILABLE, (), self.local.quota.available(now)
 
     async def _enter(self, call: Call, key: Hashable) -> None:
-        weight: float = self.weight(*call.args, **call.kwargs) if callable(self.weight) else self.weight
+        weight = self.weight
+        if callable(weight):
+            weight = number("weight", weight(*call.args, **call.kwargs), low=0)
+            if self.local is not None:
+                self.local.check(weight)
         patience = inf if self.wait is True else float(self.wait)
         left = inf if call.deadline is None else call.deadline.at - call.runtime.now()
         try:
@@ -203,6 +217,10 @@ class Local:
         self.quota = self._make()
         self._keyed = Keyed(self._make, max_keys, share=True)
 
+    def given(self) -> list[tuple[float, float]]:
+        """Return interval and burst of each rate."""
+        return [(per / count, burst) for count, per, burst in self.rates]
+
     def check(self, weight: float) -> None:
         """Refuse what could never go."""
         if not self.quota.fits(weight):
@@ -211,8 +229,6 @@ class Local:
 
     async def acquire(self, call: Call, key: Hashable, weight: float, patience: float) -> float:
         """Wait for a ticket's time."""
-        if weight != 1:
-            self.check(number("weight", weight, low=0))
         started = call.runtime.now()
         quota = self.quota if key is None else self._keyed.get(key, started)
         delay, ticket = quota.book(started, patience, weight)

@@ -145,6 +145,20 @@ def test_an_unwanted_result_is_a_failure_and_is_returned():
     assert [outcome(f) for _ in range(3)] == [503, 503, o.CircuitOpenError]
 
 
+def test_a_status_is_a_failure_as_a_result_and_as_an_error():
+    class Answer(Exception):
+        status_code = 503
+
+    @o.opero(CircuitBreaker(min_calls=2, on=o.conditions.status(503)))
+    def f(answer):
+        if answer is None:
+            raise Answer
+        return answer
+
+    answer = Answer()
+    assert [outcome(f, given) for given in (answer, None, answer)] == [answer, Answer, o.CircuitOpenError]
+
+
 def test_held_by_hand_it_does_as_it_is_told():
     @o.opero(CircuitBreaker(min_calls=2))
     def f(fails=True):

@@ -81,3 +81,62 @@ def redis_cluster(tmp_path_factory):
     cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
     yield cluster
     cluster.stop()
+
+
+class RedisSentinels:
+    """A primary, a replica, and three Sentinels that watch them."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self.primary = self._server("primary")
+        self.replica = self._server("replica", "--replicaof", "127.0.0.1", str(self.primary.port))
+        self._sentinels = [self._sentinel(number) for number in range(3)]
+        places = ",".join(f"127.0.0.1:{port}" for port, _ in self._sentinels)
+        self.url = f"redis+sentinel://{places}/opero/0"
+        self.wait_for(
+            lambda: "master_link_status:up" in self.replica.cli("info", "replication"), "the replica to follow"
+        )
+        self.wait_for(self._agree, "the Sentinels to know each other and the replica")
+
+    def wait_for(self, holds, what):
+        until = time.monotonic() + 30
+        while not holds():
+            assert time.monotonic() < until, f"waited for {what}"
+            time.sleep(0.05)
+
+    def stop(self):
+        for _, server in self._sentinels:
+            process.stop(server)
+        for server in (self.primary, self.replica):
+            server.stop()
+
+    def _server(self, name, *arguments):
+        home = self._folder / name
+        home.mkdir()
+        return RedisServer(home, "--repl-diskless-sync-delay", "0", *arguments)
+
+    def _sentinel(self, number):
+        port, config = process.free_port(), self._folder / f"sentinel{number}.conf"
+        config.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {self._folder}\n"
+            f"sentinel monitor opero 127.0.0.1 {self.primary.port} 2\n"
+            "sentinel down-after-milliseconds opero 500\nsentinel failover-timeout opero 3000\n"
+        )
+        return port, process.start(["redis-server", str(config), "--sentinel", "--loglevel", "warning"], port=port)
+
+    def _agree(self):
+        for port, _ in self._sentinels:
+            command = ["redis-cli", "-p", str(port), "sentinel", "master", "opero"]
+            told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split()
+            facts = dict(zip(told[::2], told[1::2], strict=False))
+            if (facts["num-slaves"], facts["num-other-sentinels"]) != ("1", "2"):
+                return False
+        return True
+
+
+@pytest.fixture
+def redis_sentinels(tmp_path):
+    """A group of the test's own."""
+    group = RedisSentinels(tmp_path)
+    yield group
+    group.stop()

@@ -1,0 +1,244 @@
+"""State in Redis: one script a decision, on the server's clock. Redis, Redis Cluster, Sentinel; blocking and asyncio.
+
+A script is known by its digest; a server that does not know it yet is given the text. Everything is kept under
+`opero:{name}:v1:…`, and goes away when it is not used.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from opero.errors import ConfigurationError
+from opero.stores import ALLOWED, LEASE, Address, Admission, Permit
+from opero.waits import uniform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from typing import Any
+
+    from opero.circuit import Rules
+    from opero.runtime import Runtime
+
+TIMEOUT = 0.25  # seconds for a connection, and for an answer
+CONNECTIONS = 16  # of an event loop
+SILENCE = 1.0  # seconds after which who does not ask again has left the queue of a bulkhead
+NEVER = 1e15  # microseconds
+LUA = Path(__file__).with_name("lua")
+
+
+class Script:
+    """A script, as text and by its digest."""
+
+    def __init__(self, name: str) -> None:
+        self.text = (LUA / f"{name}.lua").read_text(encoding="utf-8")
+        self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisStore:
+    """One server, cluster or Sentinel group. Clients are made when first used: one for threads, one for each loop.
+
+    `timeout` (seconds) bounds a connection, and an answer; who takes longer is away.
+    """
+
+    name = "redis"
+
+    def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
+        url = Address(url)
+        try:
+            import redis
+            import redis.exceptions
+            import redis.retry
+        except ModuleNotFoundError:
+            raise ConfigurationError(
+                "store", url, "a URL once redis is installed: pip install 'opero[redis]'"
+            ) from None
+        self._missing = redis.exceptions.NoScriptError
+        self._url = url
+        self._timeout = timeout
+        self._blocking: Any = None
+        self._by_loop: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._scripts: dict[str, Script] = {}
+        self._connect(redis, redis.retry.Retry)  # a URL that cannot be read is said now
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (str(self._url), self._timeout)
+
+    def __repr__(self) -> str:
+        return f"RedisStore({self._url!r}, timeout={self._timeout:g})"
+
+    def ping(self) -> None:
+        """Write something: a replica that was a primary answers too, and takes nothing."""
+        self._client().set("opero:{ping}", 1, px=1000)
+
+    async def reserve(
+        self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, patience: float
+    ) -> tuple[float, Any]:
+        given = [part for interval, burst in rates for part in (interval * 1e6, burst)]
+        went, wait, *booking = await self._run(
+            runtime, "reserve", [key], ["", min(patience * 1e6, NEVER), weight, *given]
+        )
+        return int(wait) / 1e6, booking if went else None
+
+    async def give_back(
+        self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, booking: Any
+    ) -> None:
+        given = [part for (interval, _), due in zip(rates, booking, strict=True) for part in (interval * 1e6, due)]
+        await self._run(runtime, "give_back", [key], [weight, *given])
+
+    async def admit(self, runtime: Runtime, key: str, rules: Rules) -> Admission:
+        passes, generation, probe, left, state, changed = await self._run(
+            runtime, "admit", [key], ["", rules.half_open_probes]
+        )
+        permit = Permit(generation, probe=bool(probe)) if passes else None
+        wait = int(left) / 1e6
+        return Admission(permit, _text(state), changed=bool(changed), retry_after=wait if wait >= 0 else None)
+
+    async def settle(  # noqa: PLR0917 - as the protocol has it
+        self, runtime: Runtime, key: str, rules: Rules, permit: Permit, outcome: str, slow: bool
+    ) -> tuple[str, dict[str, Any]]:
+        told = ["", permit.generation, int(permit.probe), outcome, int(slow), uniform(0, 1)]
+        state, failures, slows, calls, pause = await self._run(
+            runtime, "settle", [key, f"{key}:ring"], [*told, *_rules(rules)]
+        )
+        if not state:
+            return "", {}
+        fields = {
+            "failure_ratio": float(failures),
+            "slow_ratio": float(slows),
+            "calls": calls,
+            "pause": int(pause) / 1e6,
+        }
+        return _text(state), fields if _text(state) == "open" else {}
+
+    async def hold(self, runtime: Runtime, key: str, rules: Rules, mode: str) -> str:
+        return _text(await self._run(runtime, "hold", [key, f"{key}:ring"], [mode, _rules(rules)[-1]]))
+
+    async def take(self, runtime: Runtime, key: str, token: str, limit: int, room: int) -> tuple[str, int, int]:
+        given = ["", token, limit, room, LEASE * 1e6, SILENCE * 1e6]
+        verdict, used, length = await self._run(runtime, "take", _slots(key), given)
+        return ("full", "taken", "queued")[verdict], used, length
+
+    async def leave(self, runtime: Runtime, key: str, token: str) -> None:
+        await self._run(runtime, "leave", _slots(key), [token])
+
+    def renew(self, key: str, tokens: Sequence[str]) -> None:
+        self._evaluate(self._script("renew"), [key], [LEASE * 1e6, *tokens])
+
+    async def _run(self, runtime: Runtime, name: str, keys: list[str], args: list[Any]) -> Any:
+        script = self._script(name)
+        return await runtime.either(
+            lambda: self._evaluate(script, keys, args),
+            lambda: self._evaluate_async(runtime.home(), script, keys, args),
+        )
+
+    def _evaluate(self, script: Script, keys: list[str], args: list[Any]) -> Any:
+        client = self._client()
+        try:
+            return client.evalsha(script.digest, len(keys), *keys, *args)
+        except self._missing:
+            return client.eval(script.text, len(keys), *keys, *args)
+
+    async def _evaluate_async(self, loop: object, script: Script, keys: list[str], args: list[Any]) -> Any:
+        client = self._by_loop.get(loop)
+        if client is None:
+            client = await self._client_of(loop)
+        where: dict[str, Any] = {}
+        if hasattr(client, "get_node_from_key"):  # redis-py sends scripts to any node, and closes all after five MOVED
+            await client.initialize()
+            where["target_nodes"] = client.get_node_from_key(keys[0])
+        try:
+            return await client.execute_command("EVALSHA", script.digest, len(keys), *keys, *args, **where)
+        except self._missing:
+            return await client.execute_command("EVAL", script.text, len(keys), *keys, *args, **where)
+
+    def _client(self) -> Any:
+        if self._blocking is None:
+            import redis
+            import redis.retry
+
+            self._blocking = self._connect(redis, redis.retry.Retry)
+        return self._blocking
+
+    async def _client_of(self, loop: object) -> Any:
+        import redis.asyncio
+        import redis.asyncio.retry
+
+        client = self._by_loop[loop] = self._connect(redis.asyncio, redis.asyncio.retry.Retry)
+        await anext(_closing(client))
+        return client
+
+    def _connect(self, module: Any, retry: Any) -> Any:
+        from redis.backoff import NoBackoff
+        from redis.exceptions import ConnectionError as Broken
+
+        again = retry(NoBackoff(), 1, supported_errors=(Broken,))  # an idle connection may have been closed
+        options: dict[str, Any] = {"socket_timeout": self._timeout, "socket_connect_timeout": self._timeout}
+        options |= {
+            "retry": again,
+            "protocol": 2,
+        }  # the older protocol needs no greeting, and no server older than ours
+        scheme, _, rest = self._url.partition("://")
+        plain, _, kind = scheme.partition("+")
+        try:
+            if kind == "cluster":
+                return module.RedisCluster.from_url(f"{plain}://{rest}", **options)
+            if kind == "sentinel":
+                return _behind_sentinels(module, rest, ssl=plain == "rediss", **options)
+            if module.__name__ == "redis":
+                return module.Redis.from_url(self._url, **options)
+            bounds = {"max_connections": CONNECTIONS, "timeout": self._timeout}  # many tasks share a few
+            return module.Redis.from_pool(module.BlockingConnectionPool.from_url(self._url, **bounds, **options))
+        except ValueError as error:
+            raise ConfigurationError("store", self._url, f"{ALLOWED} ({error})") from None
+
+    def _script(self, name: str) -> Script:
+        if name not in self._scripts:
+            self._scripts[name] = Script(name)
+        return self._scripts[name]
+
+
+async def _closing(client: Any) -> AsyncIterator[None]:
+    """Close a client when its loop shuts down its asynchronous generators: `asyncio.run` does, at its end."""
+    try:
+        yield
+    finally:
+        await client.aclose()
+
+
+def _behind_sentinels(module: Any, rest: str, **options: Any) -> Any:
+    """Read `user:password@a:26379,b:26379/service/0`."""
+    login, _, places = rest.rpartition("@")
+    hosts, _, path = places.partition("/")
+    service, _, database = path.partition("/")
+    pairs = [host.rpartition(":") for host in hosts.split(",")]
+    if not service or not all(port.isdigit() for _, _, port in pairs):
+        raise ValueError("redis+sentinel://host:26379,host:26379/service/0")
+    user, _, password = login.rpartition(":")
+    sentinels = [(host, int(port)) for host, _, port in pairs]
+    own = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout", "retry", "ssl") if key in options}
+    group = module.sentinel.Sentinel(sentinels, sentinel_kwargs=own)
+    return group.master_for(service, db=int(database or 0), username=user or None, password=password or None, **options)
+
+
+def _unpickled(url: str, timeout: float) -> RedisStore:
+    return RedisStore(url, timeout=timeout)
+
+
+def _rules(rules: Rules) -> list[Any]:
+    slow = rules.slow_ratio if rules.slow_call is not None else 0
+    ttl = (rules.window + rules.max_reset_after) * 2000 + 60_000
+    return [
+        rules.failure_ratio, rules.min_calls, rules.window * 1e6, rules.calls or 0, rules.consecutive or 0, slow,
+        rules.reset_after * 1e6, rules.max_reset_after * 1e6, rules.jitter, rules.half_open_probes, int(ttl),
+    ]  # fmt: skip
+
+
+def _slots(key: str) -> list[str]:
+    return [key, f"{key}:queue", f"{key}:seen"]
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,288 @@
+"""Real servers: processes share a state, an outage is nobody's failure, clusters and fail-overs work."""
+
+import asyncio
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import opero as o
+from opero import events
+from opero.stores import key_of
+from opero.stores.guard import guard
+from opero.stores.redis import RedisStore
+
+pytestmark = pytest.mark.service("redis")
+WORKER = Path(__file__).with_name("worker.py")
+
+
+class Workers:
+    """Four processes that begin together."""
+
+    def __init__(self, url, seconds):
+        command = [sys.executable, WORKER, url, str(seconds)]
+        self.processes = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
+        ]
+        for process in self.processes:
+            assert process.stdout.readline() == "ready\n"
+        for process in self.processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+
+    def results(self):
+        told = [json.loads(process.communicate(timeout=60)[0]) for process in self.processes]
+        assert all(process.returncode == 0 for process in self.processes)
+        return told
+
+
+def test_four_processes_share_a_limit_of_a_hundred_a_second(redis_server):
+    told = Workers(redis_server.url, 10).results()
+    began = min(each["began"] for each in told)
+    gone = [at for each in told for at in each["gone"] if at <= began + 10]
+    assert [each["failed"] for each in told] == [[]] * 4
+    assert [each["events"] for each in told] == [[]] * 4
+    assert 900 <= len(gone) <= 1000 + 100
+    assert all(len(each["gone"]) > 100 for each in told)
+
+
+def test_no_call_fails_because_the_server_is_killed_in_the_middle(redis_server):
+    workers = Workers(redis_server.url, 5)
+    time.sleep(1.5)
+    redis_server.kill()
+    time.sleep(1.5)
+    redis_server.start()
+    told = workers.results()
+    assert [each["failed"] for each in told] == [[]] * 4
+    assert all(each["events"] == ["opero.store.lost", "opero.store.returned"] for each in told)
+    assert all(each["longest"] < 0.5 + 0.3 + 2 for each in told)  # its own wait, the bound, and a busy machine
+    assert sum(len(each["gone"]) for each in told) > 500
+
+
+def test_a_server_that_hangs_costs_one_call_a_moment_and_the_others_nothing(redis_server):
+    heard, took = [], []
+    f = o.opero(o.RateLimit(1000, store=redis_server.url, name="hangs"))(lambda: 1)
+    f()
+    with events.subscribe(heard.append, "opero.store.*"):
+        redis_server.pause()
+        for _ in range(50):
+            started = time.monotonic()
+            assert f() == 1
+            took.append(time.monotonic() - started)
+        redis_server.resume()
+        wait_for(lambda: len(heard) == 2)
+    assert [event.name for event in heard] == ["opero.store.lost", "opero.store.returned"]
+    assert heard[0].operation == f.opero.name
+    assert took[0] < 0.3 + 2
+    assert sorted(took[1:])[24] < 0.01
+
+
+def wait_for(holds, seconds=15):
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_breakers_of_two_processes_are_one(redis_server):
+    def down(fails=True):
+        if fails:
+            raise OSError
+        return 1
+
+    def make():
+        policy = o.CircuitBreaker(min_calls=4, reset_after=0.3, half_open_probes=1, store=store, name="dep")
+        return o.opero(policy)(down)
+
+    store = RedisStore(redis_server.url, timeout=5)
+    first, second = make(), make()  # as two processes would: their only bond is the name
+    assert [outcome(f) for f in (first, second, first, second)] == [OSError] * 4
+    assert [outcome(f, False) for f in (first, second)] == [o.CircuitOpenError] * 2
+    assert (first.opero.breaker.state, second.opero.breaker.state) == ("open", "open")
+    time.sleep(0.35)
+    assert outcome(second, False) == 1
+    assert outcome(first, False) == 1
+    first.opero.breaker.force_open()
+    assert outcome(second, False) is o.CircuitOpenError
+    second.opero.breaker.reset()
+    assert outcome(first, False) == 1
+    copy = pickle.loads(pickle.dumps(first.opero.policies[0]))
+    with copy:
+        assert copy.state() == "closed"
+
+
+def outcome(function, *args):
+    try:
+        return function(*args)
+    except Exception as error:
+        return type(error)
+
+
+def test_slots_are_those_of_all_and_wait_in_one_line(redis_server):
+    def make():
+        return o.Bulkhead(2, max_queue=50, max_wait=20, store=store, name="pool")
+
+    store = RedisStore(redis_server.url, timeout=5)
+    running, most = 0, 0
+
+    async def work(policy):
+        nonlocal running, most
+        async with policy:
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0.02)
+            running -= 1
+
+    async def main():
+        policies = [make() for _ in range(3)]
+        await asyncio.gather(*(work(policies[n % 3]) for n in range(24)))
+        task = asyncio.create_task(work(policies[0]))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    assert most == 2
+    assert redis_server.cli("zcard", key_of("bulkhead", "pool", None)) == "0"
+    full = o.Bulkhead(1, store=store, name="one")
+    with full, pytest.raises(o.BulkheadFullError, match="queue_full"), full:
+        pass
+
+
+def test_a_cancelled_wait_gives_its_booking_back(redis_server):
+    store = RedisStore(redis_server.url, timeout=5)
+    limit = o.RateLimit(1, per=60, burst=1, store=store, name="slow")
+
+    async def call():
+        async with limit:
+            return 1
+
+    async def main():
+        await call()
+        task = asyncio.create_task(call())
+        await asyncio.sleep(0.2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    refused = o.RateLimit(1, per=60, burst=1, wait=False, store=store, name="slow")
+    with pytest.raises(o.RateLimitedError) as caught, refused:
+        pass
+    assert 50 < caught.value.retry_after <= 60
+
+
+def test_loops_may_close_and_others_open_and_threads_go_on(redis_server):
+    store = RedisStore(redis_server.url, timeout=5)
+    f = o.opero(o.RateLimit(10_000, store=store, name="loops"))(lambda: 1)
+
+    @o.opero(f.opero.policies[0])
+    async def g():
+        return 1
+
+    async def many():
+        return sum(await asyncio.gather(*(g() for _ in range(20))))
+
+    def work():
+        results.append(asyncio.run(many()) + f())
+
+    results = []
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    work()
+    assert results == [21] * 5
+    assert not guard(store).away
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_uses_connections_of_its_own(redis_server):
+    store = RedisStore(redis_server.url, timeout=5)
+    f = o.opero(o.RateLimit(10_000, burst=100, store=store, name="fork"))(lambda: 1)
+    f()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if sum(f() for _ in range(20)) == 20 and not guard(store).away else 1)
+    assert sum(f() for _ in range(20)) == 20
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_keys_leave_the_process_as_digests_and_only_some_types_are_keys(redis_server):
+    store = RedisStore(redis_server.url, timeout=5)
+    limit = o.RateLimit(5, key="tenant", store=store, name="tenants", wait=False)
+    f = o.opero(limit)(lambda tenant: tenant)
+    tenants = ["ann@example.com", ("ann", 5), b"ann", 5, 5.0, True]
+    assert [f(tenant) for tenant in tenants] == tenants
+    kept = redis_server.cli("keys", "opero:*").split()
+    assert len(kept) == len(tenants)
+    assert not any("ann" in key for key in kept)
+    with pytest.raises(o.ConfigurationError, match="key takes a text, bytes, a number or a tuple"):
+        f(object())
+
+
+def test_a_cluster_shares_all_of_it(redis_cluster):
+    url = RedisStore(f"redis+cluster://{redis_cluster.url.partition('://')[2]}", timeout=5)  # the machine may be busy
+    keyed = o.RateLimit(2, per=60, key="tenant", wait=False, store=url, name="tenants")
+    f = o.opero(keyed, o.CircuitBreaker(store=url, name="dep"), o.Bulkhead(5, store=url, name="pool"))(lambda tenant: 1)
+    g = o.opero(o.RateLimit(2, per=60, key="tenant", wait=False, store=url, name="tenants"))(lambda tenant: 1)
+    assert [outcome(h, n) for n in range(20) for h in (f, g, f)] == [1, 1, o.RateLimitedError] * 20
+
+    @o.opero(keyed)
+    async def h(tenant):
+        return tenant
+
+    async def main():
+        return await asyncio.gather(*(h(f"t{n}") for n in range(20)))
+
+    assert len(asyncio.run(main())) == 20
+    assert not guard(url).away
+    assert sum(node.cli("dbsize") != "0" for node in redis_cluster.nodes) >= 3
+
+
+def test_a_sentinel_fail_over_is_survived(redis_sentinels):
+    heard = []
+    store = RedisStore(redis_sentinels.url, timeout=2)
+    f = o.opero(o.RateLimit(10_000, burst=10_000, store=store, name="f"))(lambda: 1)
+    assert f() == 1
+    assert redis_sentinels.primary.cli("exists", key_of("rate_limit", "f", None)) == "1"
+    with events.subscribe(heard.append, "opero.store.*"):
+        redis_sentinels.primary.kill()
+        until = time.monotonic() + 30
+        while [event.name for event in heard][-1:] != ["opero.store.returned"]:
+            assert f() == 1
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert f() == 1
+    assert redis_sentinels.replica.cli("info", "replication").splitlines()[1].strip() == "role:master"
+    assert redis_sentinels.replica.cli("exists", key_of("rate_limit", "f", None)) == "1"
+    assert [event.name for event in heard] == ["opero.store.lost", "opero.store.returned"]
+
+
+def test_a_server_that_was_never_there_is_said_once_and_costs_nothing():
+    heard = []
+    with events.subscribe(heard.append, "opero.store.*"):
+        policy = o.RateLimit(5, wait=False, store="redis://127.0.0.1:9/0", name="nobody")
+        f = o.opero(policy)(lambda: 1)
+        assert [outcome(f) for _ in range(6)] == [1] * 5 + [o.RateLimitedError]  # the process's own quota holds
+    assert [event.name for event in heard] == ["opero.store.lost"]
+
+
+def test_no_password_is_shown_and_no_nonsense_taken():
+    policy = o.RateLimit(5, store="rediss://:secret@db:6379/0?ssl_cert_reqs=none", name="f")
+    assert "secret" not in repr(policy)
+    assert "secret" not in repr(policy.settings)
+    assert pickle.loads(pickle.dumps(policy)).store == "rediss://:secret@db:6379/0?ssl_cert_reqs=none"
+    for wrong in ("http://:secret@x", "redis+sentinel://:secret@host", "redis://:secret@host:port/0", 5):
+        with pytest.raises(o.ConfigurationError, match="store takes None, a URL") as caught:
+            o.Bulkhead(5, store=wrong, name="f")
+        assert "secret" not in str(caught.value)
+    with pytest.raises(o.ConfigurationError, match="it is by the name that processes share"):
+        o.CircuitBreaker(store="redis://host")

@@ -1,0 +1,150 @@
+"""The scripts decide as the state machines of one process do. Time is an argument of both."""
+
+from math import inf
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from opero import CircuitBreaker
+from opero.call import FAILURE, NONE, SUCCESS
+from opero.quota import Quota, Rate
+from opero.stores import Address
+from opero.stores.redis import NEVER, RedisStore, _rules, _slots
+
+pytestmark = pytest.mark.service("redis")
+ONE_SERVER = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+START = 1_700_000_000.0
+
+
+class Scripts:
+    def __init__(self, server):
+        self.store = RedisStore(Address(server.url), timeout=5)
+        self.number = 0
+
+    def fresh(self):
+        self.number += 1
+        return f"k{self.number}"
+
+    def run(self, name, keys, *args):
+        return self.store._evaluate(self.store._script(name), keys, list(args))
+
+
+@pytest.fixture(scope="module")
+def scripts(redis_of_module):
+    scripts = Scripts(redis_of_module)
+    yield scripts
+    scripts.store._blocking.close()
+
+
+@ONE_SERVER
+@given(
+    st.lists(st.tuples(st.integers(0, 24), st.integers(1, 3), st.booleans()), min_size=1, max_size=40),
+    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(3, 5)), min_size=1, max_size=3),
+)
+def test_a_quota_in_redis_admits_what_one_in_memory_does(scripts, steps, rates):
+    quota, key, now = Quota(Rate(*rate) for rate in rates), scripts.fresh(), START
+    given = [part for count, per, burst in rates for part in (per / count * 1e6, burst)]
+    for eighths, weight, patient in steps:
+        now += eighths / 8
+        delay, ticket = quota.book(now, inf if patient else 0.0, weight)
+        went, wait, *_ = scripts.run("reserve", [key], now * 1e6, NEVER if patient else 0, weight, *given)
+        assert bool(went) == (ticket is not None)
+        assert int(wait) / 1e6 == pytest.approx(delay, abs=1e-4)
+
+
+def test_a_booking_is_undone_unless_somebody_booked_behind_it(scripts):
+    key, rate = scripts.fresh(), (1e6, 1)
+    book = [scripts.run("reserve", [key], 0, NEVER, 1, *rate) for _ in range(3)]
+    assert [int(wait) for _, wait, _ in book] == [0, 1e6, 2e6]
+    assert scripts.run("give_back", [key], 1, rate[0], book[1][2]) == 0
+    assert scripts.run("give_back", [key], 1, rate[0], book[2][2]) == 1
+    assert int(scripts.run("reserve", [key], 0, NEVER, 1, *rate)[1]) == 2e6
+
+
+RULES = st.fixed_dictionaries(
+    {
+        "failure_ratio": st.sampled_from([0.5, 0.3, 1.0]),
+        "min_calls": st.integers(1, 4),
+        "half_open_probes": st.integers(1, 4),
+        "consecutive": st.sampled_from([None, 2, 3]),
+        "slow_call": st.sampled_from([None, 1.0]),
+        "slow_ratio": st.sampled_from([0.5, 1.0]),
+        "calls": st.sampled_from([None, 5]),
+    }
+)
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 20),
+        st.sampled_from(["ask", "ask", "end", "end", "hold"]),
+        st.sampled_from([SUCCESS, FAILURE, FAILURE, NONE]),
+        st.booleans(),
+        st.sampled_from(["auto", "auto", "forced_open", "forced_closed", "disabled"]),
+    ),
+    max_size=60,
+)
+
+
+@ONE_SERVER
+@given(RULES, STEPS)
+def test_a_circuit_in_redis_does_what_one_in_memory_does(scripts, rules, steps):
+    policy = CircuitBreaker(**rules, window=5, reset_after=3, max_reset_after=10, jitter=0)
+    circuit, now, out = policy.circuit, START, []
+    keys = [scripts.fresh(), scripts.fresh()]
+    for quarters, step, outcome, slow, mode in steps:
+        now += quarters / 4
+        if step == "ask":
+            permit, change, wait = circuit.admit(now)
+            passes, generation, probe, left, state, changed = scripts.run(
+                "admit", keys[:1], now * 1e6, policy.half_open_probes
+            )
+            assert (bool(passes), bool(changed)) == (permit is not None, change is not None)
+            assert state.decode() == circuit.state
+            assert int(left) / 1e6 == pytest.approx(wait if wait is not None else 0 if passes else -1e-6)
+            if permit is not None:
+                assert bool(probe) == permit.probe
+                out.append((permit, generation))
+        elif step == "end" and out:
+            permit, generation = out.pop(0)
+            change = circuit.settle(permit, outcome, 2.0 if slow else 0.0, now)
+            late = slow and policy.slow_call is not None
+            told = (now * 1e6, generation, int(permit.probe), outcome, int(late), 0.5)
+            state, failures, slows, calls, pause = scripts.run("settle", keys, *told, *_rules(policy))
+            assert state.decode() == (change.state if change else "")
+            if change and change.state == "open":
+                assert (float(failures), calls) == (
+                    pytest.approx(change.fields["failure_ratio"]),
+                    change.fields["calls"],
+                )
+                assert float(slows) == pytest.approx(change.fields["slow_ratio"])
+                assert int(pause) / 1e6 == change.fields["pause"]
+        elif step == "hold":
+            change = circuit.hold(mode, now)
+            assert scripts.run("hold", keys, mode, 60_000).decode() == (change.state if change else "")
+
+
+def test_slots_are_given_in_order_and_come_back_from_the_dead(scripts):
+    keys = _slots(scripts.fresh())
+
+    def take(token, now):
+        return scripts.run("take", keys, now * 1e6, token, 2, 2, 30e6, 1e6)[0]
+
+    assert [take(token, 0) for token in "abcde"] == [1, 1, 2, 2, 0]
+    assert [take(token, 0.5) for token in "dc"] == [2, 2]
+    scripts.run("leave", keys, "a")
+    assert [take(token, 0.5) for token in "dfc"] == [2, 0, 1]  # c came before d
+    assert take("e", 1.2) == 2
+    assert take("d", 1.4) == 2
+    scripts.run("leave", keys, "b")
+    assert take("e", 2.6) == 1  # d, who was before it, has not asked for more than a second
+    assert take("f", 40) == 1  # nobody renewed
+
+
+def test_scripts_write_only_what_goes_away(scripts):
+    client = SimpleNamespace(keys=scripts.store._client().keys("*"), ttl=scripts.store._client().pttl)
+    lasting = [key for key in client.keys if client.ttl(key) == -1]
+    held = [key for key in lasting if scripts.store._client().hget(key, "mode") not in (None, b"auto")]
+    assert lasting == held
