@@ -14,8 +14,10 @@ __version__ = "3.0.0.dev0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from opero import conditions, errors, events, stops, testing, waits
+    from opero import conditions, errors, events, plugins, presets, stops, testing, waits
+    from opero.builder import build
     from opero.call import Attempt, attempts, remaining
+    from opero.config import OperoConfig
     from opero.decorators import opero
     from opero.errors import (
         AllFailedError,
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "opero": "decorators",
     "opmap": "parallel",
+    "OperoConfig": "config",
+    "build": "builder",
     "Attempt": "call",
     "attempts": "call",
     "remaining": "call",
@@ -86,7 +90,7 @@ _HOMES = {
     "RetryNow": "errors",
     "WorkerLost": "errors",
 }
-_MODULES = ("conditions", "errors", "events", "stops", "testing", "waits")
+_MODULES = ("conditions", "errors", "events", "plugins", "presets", "stops", "testing", "waits")
 
 __all__ = [
     "SLO",
@@ -107,6 +111,7 @@ __all__ = [
     "Fallback",
     "Hedge",
     "MapError",
+    "OperoConfig",
     "OperoError",
     "RateLimit",
     "RateLimitedError",
@@ -119,12 +124,15 @@ __all__ = [
     "Timeout",
     "WorkerLost",
     "attempts",
+    "build",
     "conditions",
     "correlation_id",
     "errors",
     "events",
     "opero",
     "opmap",
+    "plugins",
+    "presets",
     "remaining",
     "stops",
     "testing",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial, update_wrapper
 
 from opero import catalogue, clock, fused, objectives, settings
+from opero.circuit import Change
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
 from opero.kinds import is_async_generator_function, is_coroutine_function, is_generator_function
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from opero.circuit import Circuit
     from opero.policy import Policy
     from opero.primitives.circuit_breaker import CircuitBreaker
-    from opero.settings import Settings
+    from opero.settings import Recipe, Settings
 
     P = ParamSpec("P")
     R = TypeVar("R", covariant=True)
@@ -121,10 +122,13 @@ class Handle(Generic[P, R]):
 class Breaker:
     """A circuit breaker by hand: `f.opero.breaker`; with `key=`, that of one key: `f.opero.breaker.of(key)`."""
 
-    def __init__(self, operation: Operation, policy: CircuitBreaker, circuit: Circuit | None = None) -> None:
+    def __init__(
+        self, operation: Operation, policy: CircuitBreaker, circuit: Circuit | None = None, key: Hashable = None
+    ) -> None:
         self._operation = operation
         self._policy = policy
         self._circuit = circuit
+        self._key = key
 
     @property
     def state(self) -> str:
@@ -138,7 +142,7 @@ class Breaker:
 
     def of(self, key: Hashable) -> Breaker:
         """Return the breaker of one key."""
-        return Breaker(self._operation, self._policy, self._policy.of(key, clock.now()))
+        return Breaker(self._operation, self._policy, self._policy.of(key, clock.now()), key)
 
     def force_open(self) -> None:
         """Refuse every call, until `force_close` or `reset`."""
@@ -159,8 +163,12 @@ class Breaker:
     def _hold(self, mode: str) -> None:
         policy = self._policy
         every = [self._circuit] if self._circuit else [policy.circuit, *policy.circuits.values()]
-        for circuit in every:
-            policy.say(self._emit, self._operation.book, circuit.hold(mode, clock.now()))
+        changes = [circuit.hold(mode, clock.now()) for circuit in every]
+        if policy.shared is not None:
+            state = blocking.run(policy.shared.hold(blocking.RUNTIME, self._key, mode))
+            changes = [Change(state) if state else None]
+        for change in changes:
+            policy.say(self._emit, self._operation.book, change)
 
     def _emit(self, event: Any, **fields: Any) -> None:
         self._operation.emit(event, fields)
@@ -173,7 +181,7 @@ if TYPE_CHECKING:
     @overload
     def opero(function: Callable[P, R], /) -> Decorated[P, R]: ...
     @overload
-    def opero(*policies: Policy, **settings: Unpack[Settings]) -> Decorator: ...
+    def opero(*policies: Policy | Recipe, **settings: Unpack[Settings]) -> Decorator: ...
 
 
 def opero(*given: Any, **keywords: Any) -> Any:
@@ -198,14 +206,15 @@ def opero(*given: Any, **keywords: Any) -> Any:
     def decorator(function: Callable[..., Any]) -> Any:
         return decorate(function, given, keywords)
 
-    settings.policies_from(given, keywords)  # what is wrong is said here, where it is written
+    settings.policies_from(*settings.expanded(given, keywords, ""))  # what is wrong is said here, where it is written
     return decorator
 
 
-def decorate(function: Any, given: Sequence[Policy], keywords: Mapping[str, Any], *, retries: int = 3) -> Any:
+def decorate(function: Any, given: Sequence[Any], keywords: Mapping[str, Any], *, retries: int = 3) -> Any:
     """Wrap a function by what the user wrote."""
     if isinstance(function, staticmethod | classmethod):
         return type(function)(decorate(function.__func__, given, keywords, retries=retries))
+    given, keywords = settings.expanded(given, keywords, keywords.get("name") or name_of(function))
     name = keywords.get("name")
     if name is not None and (not isinstance(name, str) or not name):
         raise ConfigurationError("name", name, "a text that is not empty")
@@ -223,6 +232,8 @@ def name_of(function: Any) -> str:
 
 def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any], *, name: str) -> Any:
     _refuse(function)
+    for policy in policies:
+        function = policy.wrap(function)
     is_async = is_coroutine_function(function) or is_async_generator_function(function)
     for policy in policies:
         if policy.only_async and not is_async:
@@ -267,4 +278,6 @@ def is_decorable(value: Any) -> bool:
     """Whether `@opero` without parentheses was meant."""
     from opero.policy import Policy
 
-    return isinstance(value, staticmethod | classmethod) or (callable(value) and not isinstance(value, Policy))
+    return isinstance(value, staticmethod | classmethod) or (
+        callable(value) and not isinstance(value, Policy) and not hasattr(value, "recipe")
+    )

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from opero.signals import Attributes, Event, Metric
 
 ORDER = (
+    "validate",
     "fallback",
     "cache",
     "timeout",
@@ -145,7 +146,20 @@ def in_order(policies: Iterable[Policy], order: Sequence[str] | None) -> dict[st
         raise ConfigurationError(
             "order", order, f"each of these places once, outermost first: {[p for p in ORDER if p in given]}"
         )
-    return {place: given[place] for place in (order or ORDER) if place in given}
+    return {place: given[place] for place in order or _with_plugins(given) if place in given}
+
+
+def _with_plugins(given: Mapping[str, Policy]) -> list[str]:
+    """Return the order of all places, with those of plugins where they say."""
+    places: list[str] = list(ORDER)
+    for place, policy in given.items():
+        if place not in places:
+            if policy.inside not in places:
+                raise ConfigurationError(
+                    "place", place, f"one of {', '.join(ORDER)}; or a place of its own, with inside= one of them"
+                )
+            places.insert(places.index(policy.inside) + 1, place)
+    return places
 
 
 def _bind(layer: Layer, next: Next) -> Next:  # noqa: A002

@@ -52,6 +52,7 @@ class Policy:
     SIGNALS: ClassVar[Signals]
     name: str | None = None
     settings: Mapping[str, Any]
+    inside = ""  # the place right outside of its own, for a plugin whose place is its own
     only_async = False  # cannot wait for blocking functions
     streams = False  # may stand around a generator
     reads_arguments = True  # in their original shape; else the fast path may pass them by position
@@ -74,6 +75,10 @@ class Policy:
     def attach(self, function: Callable[..., Any]) -> Layer:
         """Return the layer that runs around `function`; raise `ConfigurationError` where it cannot."""
         raise NotImplementedError
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what is called in the function's place, innermost, in each attempt."""
+        return function
 
     def fragment(self) -> Fragment | None:
         """Return its part of the fast path; None if each call needs the layer."""

@@ -18,11 +18,16 @@ from opero.primitives.timeout import Timeout
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, Literal, TypedDict
+    from typing import Any, Literal, Protocol, TypedDict
 
     from opero.conditions import ConditionLike
     from opero.objectives import SLO
     from opero.primitives.rate_limit import AsyncLimiter, RateLimiter
+
+    class Recipe(Protocol):
+        """What stands for policies and keywords: a configuration, a builder, a preset."""
+
+        def recipe(self, name: str, /) -> tuple[list[Policy], dict[str, Any]]: ...
 
     class Settings(TypedDict, total=False):
         """The keywords of `@opero`. Times in seconds."""
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
         name: str
         order: Sequence[str]
         slo: float | SLO | Sequence[float | SLO]
+        validate: bool
 
 
 RETRY = ("retries", "backoff", "backoff_factor", "min_delay", "max_delay", "jitter", "retry_on", "retry_on_result")
@@ -62,7 +68,7 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
                 "policies", policy, "policy objects like Retry(...), by position; a setting goes by keyword"
             )
     for keyword in settings:
-        if keyword not in BUILDERS and keyword not in {*RETRY, *ABOUT}:
+        if keyword not in BUILDERS and keyword not in {*RETRY, *ABOUT} and keyword not in _added():
             raise ConfigurationError(
                 keyword, settings[keyword], f"nothing: there is no such keyword; there are {', '.join(sorted(known()))}"
             )
@@ -73,7 +79,44 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
     for keyword, build in BUILDERS.items():
         if keyword in settings:
             built += [policy for policy in [build(keyword, settings[keyword])] if policy is not None]
-    return tuple(built)
+    added = [keyword for keyword in settings if keyword not in BUILDERS and keyword not in {*RETRY, *ABOUT}]
+    return (*built, *(_plugin(keyword, settings[keyword]) for keyword in added))
+
+
+def expanded(given: Sequence[Any], keywords: Mapping[str, Any], name: str) -> tuple[tuple[Policy, ...], dict[str, Any]]:
+    """Put what configurations and builders stand for in their place; a keyword goes before what they say."""
+    made: dict[str, Policy] = {}
+    merged: dict[str, Any] = {}
+    for recipe in given:
+        if hasattr(recipe, "recipe"):
+            policies, said = recipe.recipe(name)
+            made.update((policy.place, policy) for policy in policies)
+            merged.update(said)
+    own = [each for each in given if not hasattr(each, "recipe")]
+    taken = {place_of(keyword) for keyword in (*merged, *keywords)} | {getattr(each, "place", "") for each in own}
+    kept = [policy for place, policy in made.items() if place not in taken]
+    mine = {getattr(each, "place", "") for each in own}
+    said_too = {key: value for key, value in merged.items() if place_of(key) not in mine}
+    return (*kept, *own), {**said_too, **keywords}
+
+
+def _added() -> list[str]:
+    """Return the keywords that plugins add."""
+    from opero import plugins
+
+    return plugins.names("opero.primitives")
+
+
+def _plugin(keyword: str, value: Any) -> Policy:
+    from opero import plugins
+
+    make = plugins.load("opero.primitives", keyword)
+    policy = value
+    if not isinstance(value, Policy):
+        policy = make() if value is True else make(**value) if isinstance(value, dict) else make(value)
+    if not isinstance(policy, Policy):
+        raise ConfigurationError(keyword, value, f"what {make!r} makes a policy of")
+    return policy
 
 
 def known() -> set[str]:
@@ -152,6 +195,10 @@ def _rate_limit(field: str, value: Any) -> RateLimit | None:
     if value is None or isinstance(value, RateLimit):
         return value
     try:
+        if isinstance(value, str) and "/" not in value:
+            from opero import plugins
+
+            return RateLimit(plugins.load("opero.rate_limiters", value)())
         return RateLimit(value)
     except ConfigurationError:
         raise ConfigurationError(field, value, RATES) from None
@@ -188,7 +235,18 @@ def _arg_fallback(_: str, value: Any) -> ArgFallback | None:
     return value if value is None or isinstance(value, ArgFallback) else ArgFallback(value)
 
 
+def _validate(field: str, value: Any) -> Policy | None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(field, value, "True or False")
+    if not value:
+        return None
+    from opero.validation import Validation
+
+    return Validation()
+
+
 BUILDERS: dict[str, Callable[[str, Any], Policy | None]] = {
+    "validate": _validate,
     "retry_budget": _retry_budget,
     "timeout": _timeout,
     "attempt_timeout": _attempt_timeout,

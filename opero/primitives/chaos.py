@@ -105,27 +105,47 @@ class Chaos(Policy):
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Strike, or call on."""
-        if not self.active or not self._strikes(call.runtime.now()):
+        strike = self.strike(call.runtime.now())
+        if strike is None:
             return await next(call)
-        latency = self.random.uniform(*self.latency) if isinstance(self.latency, tuple) else self.latency
-        error = None if self.error is None else _made(self.error)
-        name = type(error).__name__ if error is not None else ""
-        call.emit(INJECTED, latency=latency, error=name, result=self.result is not NOTHING)
-        await self._delay(call, latency)
-        if error is not None:
-            raise error
-        return await next(call) if self.result is NOTHING else self.result
+        name = type(strike.error).__name__ if strike.error is not None else ""
+        call.emit(INJECTED, latency=strike.latency, error=name, result=strike.result is not NOTHING)
+        await self._delay(call, strike.latency)
+        return await next(call) if strike.passes() else strike.result
 
-    def _strikes(self, now: float) -> bool:
+    def strike(self, now: float) -> Strike | None:
+        """Draw what happens to an attempt; None if nothing does."""
+        if not self.active:
+            return None
         if self.window is not None and not self.window[0] <= now - self.since < self.window[1]:
-            return False
-        return self.random.random() < self.rate
+            return None
+        if self.random.random() >= self.rate:
+            return None
+        latency = self.random.uniform(*self.latency) if isinstance(self.latency, tuple) else self.latency
+        return Strike(latency, None if self.error is None else _made(self.error), self.result)
 
     async def _delay(self, call: Call, seconds: float) -> None:
         if call.deadline is None or call.time_for(seconds):
             return await call.runtime.sleep(seconds)
         await call.runtime.sleep(call.deadline.at - call.runtime.now())
         raise call.deadline.expire(call.operation.name)
+
+
+class Strike:
+    """What happens to one attempt."""
+
+    __slots__ = ("error", "latency", "result")
+
+    def __init__(self, latency: float, error: BaseException | None, result: Any) -> None:
+        self.latency = latency
+        self.error = error
+        self.result = result
+
+    def passes(self) -> bool:
+        """Whether the function is called after all; raise the error, if there is one."""
+        if self.error is not None:
+            raise self.error
+        return self.result is NOTHING
 
 
 def _made(error: Raises) -> BaseException:

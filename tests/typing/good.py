@@ -6,17 +6,23 @@ from typing import assert_type
 
 from opero import (
     ArgFallback,
+    Bulkhead,
     CircuitBreaker,
     Fallback,
     Hedge,
+    OperoConfig,
+    RateLimit,
     Retry,
     RetryBudget,
     Strategy,
     Timeout,
     attempts,
+    build,
     conditions,
     opero,
     opmap,
+    presets,
+    remaining,
     stops,
     waits,
 )
@@ -109,6 +115,16 @@ async def fetch(url: str) -> bytes:
     return url.encode()
 
 
+@build().retry(2).timeout(3.0)
+def built(x: int) -> list[int]:
+    return [x]
+
+
+@opero(OperoConfig.from_dict({"retries": 2}), presets.http(timeout=3.0), name="configured")
+def configured(x: int) -> list[int]:
+    return [x]
+
+
 def see(shop: Shop) -> None:
     assert_type(bare(3, name="x"), str)
     assert_type(keywords(3), list[int])
@@ -116,6 +132,11 @@ def see(shop: Shop) -> None:
     assert_type(keywords.opero.bypass(3), list[int])
     assert_type(keywords.opero.with_(retries=0)(3), list[int])
     assert_type(keywords.opero.breaker.state, str)
+    assert_type(built(3), list[int])
+    assert_type(configured(3), list[int])
+    with RateLimit("5/s"), Bulkhead(2) as slots:
+        assert_type(slots, Bulkhead)
+    assert_type(remaining(), float | None)
     assert_type(shop.price("a"), float)
     assert_type(Shop.make("1"), Shop)
     assert_type(Shop.remake("1"), Shop)

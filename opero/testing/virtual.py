@@ -1,4 +1,4 @@
-"""For your tests: a virtual clock. Waits take no time, and time moves only when everybody waits."""
+"""A virtual clock: waits take no time, and time moves only when everybody waits."""
 
 from __future__ import annotations
 

@@ -1,0 +1,114 @@
+"""Settings that fit a kind of dependency, to begin with. A keyword changes one of them; `repr` shows them all.
+
+@opero.presets.http(timeout=5.0)
+def fetch(url: str) -> httpx.Response: ...
+"""
+
+from __future__ import annotations
+
+from opero import conditions, responses, waits
+from opero.builder import build
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Unpack
+
+    from opero.builder import Builder
+    from opero.settings import Settings
+
+TRANSPORT = {"httpx", "httpcore", "requests", "urllib3", "urllib", "aiohttp", "grpc", "botocore"}
+GONE = {"OperationalError", "InterfaceError", "DisconnectionError", "ConnectionDoesNotExistError", "PoolTimeout"}
+CONFLICT = {"40001", "40P01"}  # SQLSTATE: serialization failure, deadlock detected
+BUSY = (429, 500, 502, 503, 504)
+
+
+def http(**keywords: Unpack[Settings]) -> Builder:
+    """Make a builder for calls of a service over HTTP that may be repeated.
+
+    Three retries of transport errors and of the statuses 408, 425, 429, 500, 502, 503 and 504, as Retry-After says or
+    from 0.2 s on; 10 s an attempt, 30 s in all; a circuit breaker that an answer like 404 does not open.
+    """
+    failed = conditions.of("retry_on", _transport) | conditions.status(408, 425, *BUSY)
+    return _preset(
+        build().circuit_breaker(on=failed),
+        keywords,
+        retries=3,
+        backoff=waits.retry_after(waits.exponential(0.2, 10.0, 2.0), high=30.0),
+        retry_on=failed,
+        attempt_timeout=10.0,
+        timeout=30.0,
+    )
+
+
+def database(**keywords: Unpack[Settings]) -> Builder:
+    """Make a builder for transactions of a database; the function is the whole transaction.
+
+    Four quick retries of lost connections, serialization failures and deadlocks, nothing else; 10 s in all; at most 20
+    at once, 100 more wait for 5 s.
+    """
+    return _preset(
+        build().bulkhead(20, max_queue=100, max_wait=5.0),
+        keywords,
+        retries=4,
+        backoff="exponential",
+        min_delay=0.02,
+        max_delay=1.0,
+        backoff_factor=2.0,
+        retry_on=_database,
+        timeout=10.0,
+    )
+
+
+def llm(**keywords: Unpack[Settings]) -> Builder:
+    """Make a builder for calls of a language model.
+
+    Five patient retries of transport errors, 429 and 5xx, as Retry-After says or from 1 s on; 60 s an attempt, 180 s in
+    all; at most 8 at once, 100 more wait.
+    """
+    return _preset(
+        build().bulkhead(8, max_queue=100),
+        keywords,
+        retries=5,
+        backoff=waits.retry_after(waits.exponential(1.0, 30.0, 2.0), high=60.0),
+        retry_on=conditions.of("retry_on", _transport) | conditions.status(408, 409, 529, *BUSY),
+        attempt_timeout=60.0,
+        timeout=180.0,
+    )
+
+
+def queue(**keywords: Unpack[Settings]) -> Builder:
+    """Make a builder for work taken from a queue, where nobody waits and giving up is what costs.
+
+    Ten retries of anything, from 0.5 s to a minute, decorrelated; 120 s an attempt; a circuit breaker.
+    """
+    return _preset(
+        build(),
+        keywords,
+        retries=10,
+        backoff="decorrelated_jitter",
+        min_delay=0.5,
+        max_delay=60.0,
+        attempt_timeout=120.0,
+        circuit_breaker=True,
+    )
+
+
+def _preset(builder: Builder, keywords: Any, **defaults: Any) -> Builder:
+    return builder.with_(**{**defaults, **keywords})
+
+
+def _transport(error: BaseException) -> bool:
+    """Whether a request got no answer: an error of the operating system, or of a client library that has no status."""
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
+    package = type(error).__module__.partition(".")[0]
+    wrong = any(part in type(error).__name__ for part in ("Invalid", "Unsupported", "Schema", "Cookie", "Redirects"))
+    return package in TRANSPORT and responses.status(error) is None and not wrong
+
+
+def _database(error: BaseException) -> bool:
+    if isinstance(error, ConnectionError):
+        return True
+    held = [error, getattr(error, "orig", None), error.__cause__]
+    codes = {getattr(each, name, None) for each in held for name in ("sqlstate", "pgcode")}
+    return bool(codes & CONFLICT) or any(type(each).__name__ in GONE for each in held)

@@ -1,0 +1,9 @@
+"""For your tests: a virtual clock, what was said as plain data, faults on purpose, and no waiting."""
+
+from __future__ import annotations
+
+from opero.testing.capture import Captured, capture
+from opero.testing.faults import chaos, no_waits
+from opero.testing.virtual import Clock, clock
+
+__all__ = ["Captured", "Clock", "capture", "chaos", "clock", "no_waits"]

@@ -1,0 +1,95 @@
+"""`validate=True`: arguments and results are what the annotations say, checked and converted by pydantic.
+
+Arguments are checked first of all: what is wrong with them no retry will mend. The result is checked inside of each
+attempt: a wrong one is an error like any other, is retried, and reaches neither cache nor caller.
+"""
+
+from __future__ import annotations
+
+from functools import update_wrapper
+
+from opero.errors import ConfigurationError
+from opero.kinds import is_coroutine_function, is_generator_function
+from opero.policy import Policy
+from opero.signals import Signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from opero.call import Call, Layer, Next
+
+
+class Validation(Policy):
+    """Hold a function to its annotations. Holds no state."""
+
+    place = "validate"
+    SIGNALS = Signals("validate")
+
+    def __init__(self) -> None:
+        self._freeze()
+
+    def attach(self, function: Callable[..., Any]) -> Layer:
+        given = _pydantic().validate_call(_arguments_of(getattr(function, "_opero_bare", function)))
+
+        async def layer(call: Call, next: Next) -> Any:  # noqa: A002
+            """Check the arguments, and pass on what they were converted to."""
+            args, kwargs = given(*call.args, **call.kwargs)
+            return await next(call.branch(args, kwargs))
+
+        return layer
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        from typing import get_type_hints
+
+        if hasattr(function, "_opero_bare"):
+            return function
+        if is_generator_function(function):
+            raise ConfigurationError("validate", True, "for a function that is no generator: it has no result to check")
+        kind = get_type_hints(function, include_extras=True).get("return", None) if _annotated(function) else None
+        if kind is None:
+            return function
+        check = _pydantic().TypeAdapter(kind).validate_python
+        wrapped: Any = _checked_async(function, check) if is_coroutine_function(function) else _checked(function, check)
+        update_wrapper(wrapped, function)
+        wrapped._opero_bare = function  # noqa: SLF001 - our own mark
+        return wrapped  # type: ignore[no-any-return]
+
+
+def _checked(function: Callable[..., Any], check: Callable[[Any], Any]) -> Callable[..., Any]:
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        return check(function(*args, **kwargs))
+
+    return checked
+
+
+def _checked_async(function: Callable[..., Any], check: Callable[[Any], Any]) -> Callable[..., Any]:
+    async def checked(*args: Any, **kwargs: Any) -> Any:
+        return check(await function(*args, **kwargs))
+
+    return checked
+
+
+def _arguments_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function with the same parameters that returns its arguments."""
+
+    def arguments(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    update_wrapper(arguments, function)
+    return arguments
+
+
+def _annotated(function: Callable[..., Any]) -> bool:
+    return hasattr(function, "__annotations__")
+
+
+def _pydantic() -> Any:
+    try:
+        import pydantic
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "validate", True, "True once pydantic is installed: pip install 'opero[config]'"
+        ) from None
+    return pydantic
