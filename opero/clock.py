@@ -10,11 +10,18 @@ if TYPE_CHECKING:
     from threading import Event
 
 
+LONGEST = 1e9  # 30 years: what an operating system takes for a wait
+
+
 def _wait(event: Event, seconds: float | None) -> bool:
-    return event.wait(seconds)
+    return event.wait(None if seconds is None else min(seconds, LONGEST))
+
+
+def _sleep(seconds: float) -> None:
+    time.sleep(min(seconds, LONGEST))
 
 
 now: Callable[[], float] = time.monotonic
 wall: Callable[[], float] = time.time
-sleep: Callable[[float], None] = time.sleep
+sleep: Callable[[float], None] = _sleep
 wait: Callable[[Event, float | None], bool] = _wait  # block this thread until the event is set, for so long at most

@@ -141,7 +141,7 @@ class CircuitBreaker(Block, Policy):
         self._freeze(
             failure_ratio=number("failure_ratio", failure_ratio, above=0, high=1),
             min_calls=min_calls,
-            window=number("window", window, above=0),
+            window=number("window", window, low=0.001),
             calls=calls,
             consecutive=optional(whole, "consecutive", consecutive, low=1),
             slow_call=optional(number, "slow_call", slow_call, above=0),

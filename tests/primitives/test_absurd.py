@@ -1,0 +1,97 @@
+"""Absurd numbers are refused when written, or do what they say."""
+
+import asyncio
+import math
+
+import pytest
+
+import opero as o
+from opero import testing
+
+HUGE, TINY = 1e308, 5e-324
+
+
+def plain():
+    return 7
+
+
+async def coroutine():
+    return 7
+
+
+@pytest.mark.parametrize("value", [0, -1, math.inf, -math.inf, math.nan, True, "1", None], ids=repr)
+@pytest.mark.parametrize(
+    "make",
+    [
+        o.RateLimit,
+        lambda v: o.RateLimit(1, per=v),
+        o.Timeout,
+        lambda v: o.Timeout(attempt=v),
+        o.Bulkhead,
+        lambda v: o.CircuitBreaker(failure_ratio=v if v is not True else 2),
+        lambda v: o.CircuitBreaker(window=v if v is not True else TINY),
+        lambda v: o.CircuitBreaker(reset_after=v),
+        lambda v: o.CircuitBreaker(min_calls=v),
+        lambda v: o.CircuitBreaker(half_open_probes=v),
+    ],
+    ids=["rate", "per", "timeout", "attempt", "limit", "ratio", "window", "reset", "min_calls", "probes"],
+)
+def test_what_makes_no_sense_is_refused(make, value):
+    with pytest.raises(o.ConfigurationError):
+        make(value)
+
+
+POLICIES = {
+    "rate": lambda: o.RateLimit(HUGE),
+    "burst": lambda: o.RateLimit(1, burst=10**300),
+    "per": lambda: o.RateLimit(1, per=HUGE),
+    "tiny rate": lambda: o.RateLimit(TINY, burst=1),
+    "wait": lambda: o.RateLimit(1, wait=HUGE),
+    "several": lambda: o.RateLimit("1e300/s; 1e-300/day"),
+    "timeout": lambda: o.Timeout(HUGE),
+    "attempt timeout": lambda: o.Timeout(attempt=HUGE),
+    "tiny timeout": lambda: o.Timeout(TINY, how="cooperative"),
+    "bulkhead": lambda: o.Bulkhead(10**300, max_queue=10**300, max_wait=HUGE),
+    "breaker": lambda: o.CircuitBreaker(window=HUGE, reset_after=HUGE, max_reset_after=HUGE, min_calls=10**300),
+    "tiny breaker": lambda: o.CircuitBreaker(window=0.001, reset_after=TINY, slow_call=TINY, min_calls=1),
+    "chaos": lambda: o.Chaos(latency=TINY, rate=TINY, enabled=True),
+}
+
+
+@pytest.mark.parametrize("make", POLICIES.values(), ids=POLICIES.keys())
+@pytest.mark.parametrize("function", [plain, coroutine], ids=["plain", "coroutine"])
+def test_huge_and_tiny_settings_work_or_refuse(make, function):
+    f = o.opero(make())(function)
+    for _ in range(3):
+        try:
+            answer = asyncio.run(f()) if function is coroutine else f()
+        except (o.ConfigurationError, o.Rejected, o.CallTimeout):
+            continue
+        assert answer == 7
+        break
+
+
+def test_a_call_that_would_wait_for_ages_waits_so_long_on_a_virtual_clock():
+    f = o.opero(o.RateLimit(1, per=1e9, burst=1))(plain)
+    with testing.clock() as time:
+        assert (f(), f()) == (7, 7)
+        assert time.now() == pytest.approx(1e9 + 1000)
+
+
+def test_a_wall_clock_that_jumps_changes_nothing(monkeypatch):
+    limit, breaker = o.RateLimit(1, per=60, burst=1, wait=False), o.CircuitBreaker(min_calls=1, reset_after=60)
+    limited = o.opero(limit)(plain)
+
+    @o.opero(breaker)
+    def down():
+        raise OSError
+
+    assert limited() == 7
+    with pytest.raises(OSError):
+        down()
+    for jump in (1e9, -1e9):
+        monkeypatch.setattr("opero.clock.wall", lambda jump=jump: 1.7e9 + jump)
+        with pytest.raises(o.RateLimitedError):
+            limited()
+        with pytest.raises(o.CircuitOpenError):
+            down()
