@@ -1,6 +1,7 @@
 """Whole programs that tests start, kill and interrupt."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -47,4 +48,5 @@ def exits(_):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in the background ignore it
     globals()[sys.argv[1]](*sys.argv[2:])
