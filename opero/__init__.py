@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from opero.builder import build
     from opero.call import Attempt, attempts, remaining
     from opero.config import OperoConfig
+    from opero.debugging import debug
     from opero.decorators import opero
     from opero.errors import (
         AllFailedError,
@@ -61,6 +62,7 @@ _HOMES = {
     "attempts": "call",
     "remaining": "call",
     "correlation_id": "events",
+    "debug": "debugging",
     "ArgFallback": "primitives.arg_fallback",
     "Bulkhead": "primitives.bulkhead",
     "Chaos": "primitives.chaos",
@@ -127,6 +129,7 @@ __all__ = [
     "build",
     "conditions",
     "correlation_id",
+    "debug",
     "errors",
     "events",
     "opero",

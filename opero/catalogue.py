@@ -31,7 +31,7 @@ _others: list[Callable[[], Iterable[Family]]] = []
 _gone: deque[int] = deque()  # filled by the garbage collector, which may run anywhere; emptied under the lock
 _lock = allocate_lock()
 _announced = False
-ANNOUNCING = ("OPERO_METRICS_PORT",)  # environment variables by which observers are asked for without code
+ANNOUNCING = ("OPERO_DEBUG", "OPERO_METRICS_PORT")  # what asks for observers without code
 
 
 class Family:
