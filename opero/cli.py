@@ -44,6 +44,9 @@ def _run(commands: EntryPoints, name: str, arguments: list[str]) -> int:
         return USAGE
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        sys.stdout = None  # nothing more is flushed into the pipe
+        return 0
 
 
 def _commands() -> EntryPoints:

@@ -26,3 +26,11 @@ def test_an_unknown_command_is_one_sentence_and_exit_2(wrong):
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert wrong in done.stderr
     assert "demo" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "opero", "doctor"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, "")
