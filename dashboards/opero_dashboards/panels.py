@@ -118,7 +118,11 @@ def stat(
         reduceCalc="lastNotNull",
         color={"mode": "thresholds"},
         thresholds=_steps(steps) if steps else [{"color": BLUE, "value": None}],
-        extraJson=_defaults(none, links=[link("More", f"/d/{page}?${{__url_time_range}}")] if page else []),
+        extraJson=_defaults(
+            none,
+            links=[link("More", f"/d/{page}?${{__url_time_range}}")] if page else [],
+            decimals=2 if unit == "percentunit" else None,
+        ),
     )
 
 
