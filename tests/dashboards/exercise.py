@@ -1,29 +1,41 @@
-"""A program that uses every primitive there is, over and over, so that every series moves."""
+"""A program that uses every primitive there is, over and over, so that every series moves, until its stdin closes."""
 
 import asyncio
 import contextlib
+import itertools
+import os
+import sys
 import threading
 import time
 
 import opero as o
+import opero_telemetry
 from opero import events
 
-TICK = 0.05  # seconds between rounds
+TICK = 0.2  # seconds between rounds
 
 
 class Flaky:
     """Fails, answers slowly and answers, by turns."""
 
     def __init__(self):
-        self.turn = 0
+        self.turns = itertools.count(1)
 
     def __call__(self):
-        self.turn += 1
-        if self.turn % 8 in {0, 1, 2, 5}:  # three in a row: all attempts
+        turn = next(self.turns)
+        if turn % 8 in {0, 1, 2, 5}:  # three in a row: all attempts
             raise ConnectionError
-        if self.turn % 7 == 0:
+        if turn % 7 == 0:
             time.sleep(0.03)
-        return self.turn
+        return turn
+
+
+def down():
+    raise ConnectionError
+
+
+def refuse(event):
+    raise RuntimeError("a subscriber that fails")
 
 
 def square(n):
@@ -32,8 +44,8 @@ def square(n):
     return n * n
 
 
-def functions():
-    """Return what is called in a round."""
+def failing():
+    """Return calls that fail and are helped."""
 
     @o.opero(retries=2, min_delay=0.001, max_delay=0.01, fallback=0, rate_limit=200, bulkhead=2, name="shop.price")
     def price(flaky):
@@ -45,11 +57,22 @@ def functions():
         name="shop.stock",
     )
     def stock():
-        if time.monotonic() % 2 < 1:
+        if time.monotonic() % 4 < 2:
             raise ConnectionError
 
-    @o.opero(o.RateLimit(50, wait=False, burst=1), retries=0, name="shop.limited")
-    def limited(): ...
+    @o.opero(arg_fallback="host", retries=0, name="shop.replica")
+    def replica(host):
+        if host == "a":
+            raise ConnectionError
+
+    budget = o.opero(o.Retry(1, wait=o.waits.constant(0), budget=o.RetryBudget(0.1)), name="shop.budget")(down)
+    flaky = Flaky()
+    return [lambda: price(flaky), stock, lambda: replica(["a", "b"]), budget]
+
+
+def waiting():
+    """Return calls that wait, and are told to."""
+    limited = o.opero(o.RateLimit(50, wait=False, burst=1), retries=0, name="shop.limited")(lambda: None)
 
     @o.opero(o.Bulkhead(1, max_queue=1, max_wait=0.01), retries=0, name="shop.narrow")
     def narrow():
@@ -59,57 +82,51 @@ def functions():
     async def slow():
         await asyncio.sleep(0.2)
 
-    @o.opero(arg_fallback="host", retries=0, name="shop.replica")
-    def replica(host):
-        if host == "a":
-            raise ConnectionError
+    @o.opero(hedge=0.002, retries=0, name="shop.hedged")
+    async def hedged():
+        await asyncio.sleep(0.02)
 
     many = o.opmap(mode="thread", workers=2, errors="return", name="shop.parse")(square)
-    flaky = Flaky()
     return [
-        lambda: price(flaky),
-        stock,
         limited,
         limited,
-        lambda: _at_once(narrow, 4),
+        lambda: at_once(narrow, 4),
         lambda: asyncio.run(slow()),
-        lambda: replica(["a", "b"]),
+        lambda: asyncio.run(hedged()),
         lambda: many(range(20)),
     ]
 
 
-def _at_once(function, n):
-    threads = [threading.Thread(target=_quietly, args=(function,)) for _ in range(n)]
+def at_once(function, n):
+    threads = [threading.Thread(target=quietly, args=(function,)) for _ in range(n)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def _quietly(function):
+def quietly(function):
     with contextlib.suppress(Exception):
         function()
 
 
-@contextlib.contextmanager
-def running():
-    """Call everything until the block ends."""
-    over = threading.Event()
+def end_with_parent():
+    sys.stdin.read()
+    os._exit(0)
 
-    def refuse(event):
-        raise RuntimeError("a subscriber that fails")
 
-    def work():
-        calls = functions()
-        while not over.wait(TICK):
-            for call in calls:
-                _quietly(call)
+def main():
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    telemetry = opero_telemetry.start(metrics_port=0, logs=None)
+    events.subscribe(refuse, "opero.fallback.used")
+    calls = failing() + waiting()
+    sys.stdout.write(telemetry.url.removeprefix("http://") + "\n")
+    sys.stdout.flush()
+    while True:
+        for call in calls:
+            quietly(call)
+        time.sleep(TICK)
 
-    with events.subscribe(refuse, "opero.fallback.used"):
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ import pytest
 from services import process
 
 CONFIG = """
-global: {{scrape_interval: 1s}}
+global: {{scrape_interval: {interval}s}}
 scrape_configs: [{{job_name: opero, static_configs: [{{targets: ["{target}"]}}]}}]
 """
 
@@ -48,9 +48,9 @@ class Prometheus:
 def servers(folder):
     started = []
 
-    def start(target):
+    def start(target, interval=1):
         port = process.free_port()
-        (folder / "prometheus.yml").write_text(CONFIG.format(target=target))
+        (folder / "prometheus.yml").write_text(CONFIG.format(target=target, interval=interval))
         arguments = [
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
