@@ -73,7 +73,7 @@ def test_a_quantile_beyond_the_last_bound_is_that_bound():
 
 
 def test_it_shows_a_running_program(telemetry):
-    f = o.opero(retries=0, circuit_breaker=True, name="shown")(lambda: None)
+    f = o.opero(retries=0, circuit_breaker=True, name="seen.by.top")(lambda: None)
     over = threading.Event()
 
     def work():
@@ -94,7 +94,7 @@ def test_it_shows_a_running_program(telemetry):
         over.set()
         thread.join()
     assert (done.returncode, done.stderr) == (0, "")
-    lines = [line for line in done.stdout.splitlines() if "shown" in line]
+    lines = [line for line in done.stdout.splitlines() if line.split()[:1] == ["seen.by.top"]]
     assert len(lines) == 2
     assert "100.0 %" in lines[-1]
     assert "closed" in lines[-1]
