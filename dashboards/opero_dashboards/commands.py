@@ -27,6 +27,8 @@ def command(arguments: Sequence[str]) -> int:
 
     try:
         return int(given.run(given))
+    except BrokenPipeError:
+        raise
     except (ConfigurationError, OSError, Refused) as error:
         print(f"opero dashboards: {error}", file=sys.stderr)
         return 2
@@ -53,8 +55,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _export(given: argparse.Namespace) -> int:
     given.out.mkdir(parents=True, exist_ok=True)
-    for name, text in _texts().items():
+    texts = _texts()
+    for name, text in texts.items():
         (given.out / name).write_text(text, encoding="utf-8")
+    for name in texts:
         print(given.out / name)
     return 0
 

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -95,6 +97,15 @@ def test_export_writes_one_file_a_page(tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == build().keys()
     assert json.loads((out / "overview.json").read_text())["uid"] == "opero-overview"
     assert str(out / "overview.json") in capsys.readouterr().out
+
+
+def test_export_writes_everything_for_a_reader_that_leaves_early(tmp_path):
+    command = [sys.executable, "-m", "opero", "dashboards", "export", "--out", tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, "")
+    assert {path.name for path in tmp_path.iterdir()} == build().keys()
 
 
 def test_check_names_stale_missing_and_foreign_files_and_the_way_out(tmp_path, capsys):
