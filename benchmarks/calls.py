@@ -6,8 +6,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness import Table, awaited, blocking, failing
-from opero import CircuitBreaker, Retry, opero, waits
+from benchmarks.harness import Table, awaited, blocking, failing, handed_over
+from opero import CircuitBreaker, Retry, Timeout, opero, waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,8 +105,9 @@ def tables() -> Iterator[Table]:
             {
                 "hand-over to a thread pool": lambda x: pool.submit(work, x).result(10),
                 "@opero(timeout=10)": opero(retries=0, timeout=10)(work),
+                "@opero(Timeout(10, how='cooperative'))": opero(Timeout(10, how="cooperative"))(work),
             },
-            blocking,
+            handed_over,
             calls=300,
         )
     yield Table(
@@ -119,7 +120,7 @@ def tables() -> Iterator[Table]:
     opened.opero.breaker.force_open()
     yield Table(
         "an open breaker refuses",
-        {"bare closure": closure(work), "@opero": opened, **peers.opened(boom)},
+        {"a closure that raises": closure(boom), "@opero": opened, **peers.opened(boom)},
         failing,
         calls=400,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -13,6 +14,7 @@ from benchmarks.calls import USUAL, work
 from benchmarks.harness import Table, once
 from opero import catalogue, opero
 from opero_telemetry.collector import OperoCollector
+from opero_telemetry.exposition import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,14 +24,12 @@ if TYPE_CHECKING:
 OPERATIONS = 1000
 
 
-def scraping(collector: Collector) -> Callable[[], float]:
-    """Return what measures milliseconds of one scrape."""
-    registry = CollectorRegistry()
-    registry.register(collector)
+def timed(work: Callable[[], object]) -> Callable[[], float]:
+    """Return what measures milliseconds of some work."""
 
     def measure() -> float:
         started = time.perf_counter()
-        generate_latest(registry)
+        work()
         return (time.perf_counter() - started) * 1e3
 
     return measure
@@ -42,11 +42,21 @@ def tables() -> Iterator[Table]:
         function(1)
     yield Table(
         "a scrape of 1 000 operations",
-        {"OpenTelemetry exporter": scraping(_exporter()), "Opero": scraping(OperoCollector())},
+        {
+            "OpenTelemetry exporter": timed(partial(generate_latest, _registry(_exporter()))),
+            "Opero through prometheus_client": timed(partial(generate_latest, _registry(OperoCollector()))),
+            "Opero": timed(lambda: text(catalogue.snapshot(), openmetrics=True).encode()),
+        },
         once,
         rounds=7,
         unit="ms",
     )
+
+
+def _registry(collector: Collector) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry
 
 
 def _exporter() -> Any:

@@ -14,6 +14,7 @@ from opero.call import (
     CALL_ATTEMPTS,
     DURATION,
     FINISHED,
+    REJECTED,
     STARTED,
 )
 from opero.exclusive import exclusive
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
     Delta = tuple[dict[Key, float], dict[Key, list[float]], list[int]]
     N = TypeVar("N", int, float)
 
-BEGUN: tuple[Key, ...] = (STARTED.key, ATTEMPT_STARTED.key)
-ENDED: tuple[Key, ...] = (ATTEMPT_FINISHED.key, FINISHED.key)
+IN_FLIGHT: Key = (ACTIVE.name, ())
 ERROR_TYPES = 50  # distinct error.type values a book keeps; the rest is `_OTHER`
 
 
@@ -40,45 +40,57 @@ class Tally:
     """The calls of the fast path, which all went alike: begun, and returned in their only attempt.
 
     Two additions a call say everything: `started[0]` and one bucket of `latency`; `total[0]` is the seconds they took.
-    `passed` are the distributions in which each of them counts as a 0: it did not wait at any gate.
+    `passed` are the distributions, and their lengths, in which each of them counts as a 0: it did not wait at any gate.
+    `refused[0]` are those that a gate refused at once, in no time, for the reason `refusal`.
     """
 
-    __slots__ = ("latency", "marks", "passed", "started", "total")
+    __slots__ = ("latency", "marks", "passed", "refusal", "refused", "started", "total")
 
     def __init__(self, marks: tuple[float, ...]) -> None:
         self.started = [0]
         self.total = [0.0]
+        self.refused = [0]
+        self.refusal: tuple[str, str, str] | None = None
         self.marks = marks
         self.latency = LatencyHistogram(marks)
-        self.passed: list[Key] = []
+        self.passed: dict[Key, int] = {}
 
     def clear(self) -> None:
         """Start at zero, in place: generated code holds the lists."""
-        self.started[0], self.total[0] = 0, 0.0
+        self.started[0], self.total[0], self.refused[0] = 0, 0.0, 0
         self.latency.counts[:] = [0] * len(self.latency.counts)
 
-    def into(self, sums: dict[Key, float], distributions: dict[Key, list[float]]) -> None:
-        """Add what these calls amount to."""
+    def active(self) -> int:
+        """Return how many have not ended."""
+        return self.started[0] - sum(self.latency.counts)
+
+    def into(self, sums: dict[Key, float], distributions: dict[Key, list[float]]) -> int:
+        """Add what these calls amount to, and return how many have not ended."""
         begun, seconds = self.started[0], self.total[0]
         counts = self.latency.below(SECONDS)
         ended = sum(counts)
-        if not begun:
-            return
-        amounts: list[tuple[Key, int]] = [(key, begun) for key in BEGUN] + [(key, ended) for key in ENDED]
-        for key, amount in (*amounts, ((ACTIVE.name, ()), begun - ended)):
-            sums[key] = sums.get(key, 0) + amount
-        _add(distributions, (DURATION.name, ("ok", "")), [*self.latency.below(self.marks), seconds])
-        _add(distributions, (ATTEMPT_DURATION.name, ("ok", "")), [*counts, seconds])
-        _add(distributions, (CALL_ATTEMPTS.name, ("ok",)), [ended, *[0] * len(ATTEMPTS), ended])
-        for key in self.passed:
-            _add(distributions, key, [begun, *[0] * (len(distributions[key]) - 1)])
+        if ended:
+            _add(distributions, (DURATION.name, ("ok", "")), [*self.latency.below(self.marks), seconds])
+            _add(distributions, (ATTEMPT_DURATION.name, ("ok", "")), [*counts, seconds])
+            _add(distributions, (CALL_ATTEMPTS.name, ("ok",)), [ended, *[0] * len(ATTEMPTS), ended])
+        if begun:
+            for key, size in self.passed.items():
+                _add(distributions, key, [begun, *[0] * (size - 1)])
+        if self.refusal is not None and (refused := self.refused[0]):
+            kind, reason, error = self.refusal
+            for key in ((REJECTIONS.name, (kind, reason)), REJECTED.key):
+                sums[key] = sums.get(key, 0) + refused
+            _add(distributions, (DURATION.name, ("rejected", error)), [refused, *[0] * (len(self.marks) + 1)])
+            _add(distributions, (CALL_ATTEMPTS.name, ("rejected",)), [refused, *[0] * (len(ATTEMPTS) + 1)])
+        return begun - ended
 
 
 class Book:
     """The sums of one decorated function: counters, distributions, and latencies for percentiles.
 
     A distribution is its bucket counts, the overflow, and the sum. `marks` are the bounds of the durations of calls:
-    the usual ones, and thresholds of its own. Thread-safe.
+    the usual ones, and thresholds of its own. `calls` and `attempts` say what the general path has in flight; how many
+    began and ended, in events too, follows from that and from the distributions. Thread-safe.
     """
 
     def __init__(self, marks: tuple[float, ...] = SECONDS) -> None:
@@ -96,6 +108,8 @@ class Book:
         self.sums: dict[Key, float] = {}
         self.distributions: dict[Key, list[float]] = {}
         self.latencies: dict[int, int] = {}  # bucket of `tally.latency` → calls of the general path
+        self.calls = [0]
+        self.attempts = [0]
         self._drained: Delta = ({}, {}, [])
         self.tally.clear()
 
@@ -115,30 +129,43 @@ class Book:
         """Count."""
         self.count((metric.name, attributes), amount)
 
+    @exclusive
     def count(self, key: Key, amount: float = 1) -> None:
         """Count under a ready key."""
         if key not in self.sums:
             self.sums.setdefault(key, 0)
-        self._count(key, amount)
+        self.sums[key] += amount
 
+    @exclusive
     def observe(self, metric: Metric, attributes: Attributes, value: float) -> None:
         """Add a value to a distribution."""
-        counts = self.distributions.get((metric.name, attributes))
+        key = (metric.name, attributes)
+        counts = self.distributions.get(key)
         if counts is None:
-            counts = self.distributions.setdefault((metric.name, attributes), self._empty(metric))
-        self._put(counts, bisect_left(self.marks if metric is DURATION else metric.buckets, value), value)
-        if metric is DURATION:
-            index = self.tally.latency.index(value)
-            self.latencies.setdefault(index, 0)
-            self._count_latency(index)
+            counts = self.distributions.setdefault(key, self._empty(metric))
+        index = bisect_left(self.marks if metric is DURATION else metric.buckets, value)
+        counts[index] += 1
+        counts[-1] += value
 
+    @exclusive
+    def finish(self, outcome: str, error: str, duration: float, attempts: int) -> None:
+        """Count a call of the general path that ended."""
+        self.observe(DURATION, (outcome, error), duration)
+        self.observe(CALL_ATTEMPTS, (outcome,), attempts)
+        index = self.tally.latency.index(duration)
+        if index not in self.latencies:
+            self.latencies.setdefault(index, 0)
+        self.latencies[index] += 1
+
+    @exclusive
     def observe_many(self, metric: Metric, attributes: Attributes, value: float, count: int) -> None:
         """Add the same value to a distribution, `count` times."""
         counts = self.distributions.get((metric.name, attributes))
         if counts is None:
             counts = self.distributions.setdefault((metric.name, attributes), self._empty(metric))
-        self._put_at(counts, bisect_left(metric.buckets, value), count)
-        self._put_at(counts, -1, value * count)
+        index, total = bisect_left(metric.buckets, value), value * count
+        counts[index] += count
+        counts[-1] += total
 
     def error_type(self, error: BaseException | None) -> str:
         """Return the class name for a label: one of a bounded set."""
@@ -151,7 +178,7 @@ class Book:
 
     def drain(self) -> Delta:
         """Return what came since the last time, to be merged elsewhere."""
-        before, now = self._drained, self.read()
+        before, now = self._drained, self._raw()
         self._drained = now
         sums = {key: amount - before[0].get(key, 0) for key, amount in now[0].items()}
         distributions = {key: _minus(counts, before[1].get(key)) for key, counts in now[1].items()}
@@ -162,6 +189,7 @@ class Book:
             latencies if any(latencies) else [],
         )
 
+    @exclusive
     def merge(self, delta: Delta) -> None:
         """Add what another book counted."""
         sums, distributions, latencies = delta
@@ -170,26 +198,32 @@ class Book:
         for key, counts in distributions.items():
             mine = self.distributions.setdefault(key, [0.0] * len(counts))
             for index, count in enumerate(counts):
-                self._put_at(mine, index, count)
+                mine[index] += count
         for index, calls in enumerate(latencies):
             if calls:
                 self.latencies.setdefault(index, 0)
-                self._count_latency(index, calls)
+                self.latencies[index] += calls
 
     def take_over(self, book: Book) -> None:
         """Go on with the sums of a function that is gone."""
         self._declared = tuple(dict.fromkeys((*self._declared, *book._declared)))
-        self.merge(book.read())
+        self.merge(book._raw())
 
     def read(self) -> Delta:
-        """Return a copy of everything."""
+        """Return a copy of everything: what was counted, what follows from it, and the series that are still at 0."""
         sums, distributions = self._zeros()
-        sums.update(self.sums.copy())
-        distributions.update((key, counts.copy()) for key, counts in self.distributions.copy().items())
-        self.tally.into(sums, distributions)
-        latencies = self.tally.latency.counts.copy()
-        for index, calls in self.latencies.copy().items():
-            latencies[index] += calls
+        counted, observed, latencies = self._raw()
+        sums.update(counted)
+        distributions.update(observed)
+        ended, tried = (sum(sum(counts[:-1]) for _, counts in _of(m, observed)) for m in (DURATION, ATTEMPT_DURATION))
+        trying = self.attempts[0] + self.tally.active()
+        for event, amount in (
+            (STARTED, ended + counted.get(IN_FLIGHT, 0)),
+            (ATTEMPT_STARTED, tried + trying),
+            (ATTEMPT_FINISHED, tried),
+            (FINISHED, ended),
+        ):
+            sums[event.key] = int(amount)
         return sums, distributions, latencies
 
     def stats(self) -> dict[str, float]:
@@ -219,22 +253,16 @@ class Book:
             "p99": p99,
         }
 
-    @exclusive
-    def _count(self, key: Key, amount: float) -> None:
-        self.sums[key] += amount
-
-    @exclusive
-    def _put(self, counts: list[float], index: int, value: float) -> None:
-        counts[index] += 1
-        counts[-1] += value
-
-    @exclusive
-    def _put_at(self, counts: list[float], index: int, amount: float) -> None:
-        counts[index] += amount
-
-    @exclusive
-    def _count_latency(self, index: int, calls: int = 1) -> None:
-        self.latencies[index] += calls
+    def _raw(self) -> Delta:
+        sums = self.sums.copy()
+        distributions = {key: counts.copy() for key, counts in self.distributions.copy().items()}
+        active = self.calls[0] + self.tally.into(sums, distributions)
+        sums[IN_FLIGHT] = sums.get(IN_FLIGHT, 0) + active
+        latencies = self.tally.latency.counts.copy()
+        latencies[0] += self.tally.refused[0]
+        for index, calls in self.latencies.copy().items():
+            latencies[index] += calls
+        return sums, distributions, latencies
 
     def _zeros(self) -> tuple[dict[Key, float], dict[Key, list[float]]]:
         sums: dict[Key, float] = {}

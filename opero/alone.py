@@ -10,7 +10,8 @@ from functools import cache, partial
 
 from opero import catalogue
 from opero.call import propagating
-from opero.drivers.blocking import Blocking, _Stopped
+from opero.drivers.blocking import Blocking
+from opero.errors import Stopped
 from opero.pipeline import Operation
 
 TYPE_CHECKING = False
@@ -51,7 +52,7 @@ class Guarded:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        wrapped = _Stopped(error) if isinstance(error, StopIteration) else error
+        wrapped = Stopped(error) if isinstance(error, StopIteration) else error
         try:
             _blocking(self._end(wrapped))
         except BaseException as raised:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from itertools import count
 
-from opero import clock
+from opero import clock, events
 from opero.errors import AllFailedError, CallTimeout, Rejected
 from opero.signals import (
     ATTEMPT_OUTCOME,
@@ -73,6 +73,9 @@ SIGNALS = Signals(
     (STARTED, FINISHED, REJECTED, ATTEMPT_STARTED, ATTEMPT_FINISHED),
     (DURATION, ACTIVE, CALL_ATTEMPTS, ATTEMPT_DURATION, EVENTS, REJECTIONS),
 )
+
+heard = events.watch(STARTED.name, ATTEMPT_STARTED.name, ATTEMPT_FINISHED.name, FINISHED.name)  # who hears every call
+rejections_heard = events.watch(REJECTED.name)
 
 FAILED = ("retryable", "fatal", "timeout")  # outcomes of an attempt that raised
 SUCCESS, FAILURE, NONE = "success", "failure", "none"
@@ -143,6 +146,15 @@ class Deadline:
 deadline: ContextVar[Deadline | None] = ContextVar("opero.deadline", default=None)
 
 
+within: list[None] = []  # one entry a deadline in force in this process; while it is empty, nobody has to look further
+
+
+def late() -> bool:
+    """Whether the deadline of the decorated call around this place has passed."""
+    outer = deadline.get()
+    return outer is not None and clock.now() >= outer.at
+
+
 def inherited() -> Deadline | None:
     """Return the deadline of the decorated call around this one."""
     outer = deadline.get()
@@ -159,9 +171,11 @@ class propagating:  # noqa: N801 - used as `with propagating(deadline):`
 
     def __enter__(self) -> None:
         self._token = deadline.set(self._deadline)
+        within.append(None)
 
     def __exit__(self, *_: object) -> None:
         deadline.reset(self._token)
+        within.pop()
 
 
 def remaining() -> float | None:
@@ -195,7 +209,7 @@ class Record:
         self.id = next(_ids)
         self.started = started
         self.attempts: list[Attempt] = []  # their errors apart: frames hold attempts, and errors hold frames
-        self.errors: dict[int, Exception | None] | None = {}  # by the attempt's number; None once the call has ended
+        self.errors: dict[int, BaseException | None] | None = {}  # by number; None once the call has ended
         self.delay = 0.0
         self.excused: Condition | None = None  # errors that say nothing about the service
         self.fell_back = False
@@ -239,6 +253,10 @@ class Call:
     def emit(self, event: Event, **fields: Any) -> None:
         """Count the event, and tell whoever wants it."""
         self.operation.emit(event, fields, self.record.id)
+
+    def say(self, event: Event, **fields: Any) -> None:
+        """Tell whoever wants it an event whose count follows from other numbers."""
+        events.say(event, self.operation.name, fields, self.record.id)
 
     def reject(self, error: Rejected) -> Rejected:
         """Count and tell a rejection, and return the error to raise."""

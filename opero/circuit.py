@@ -72,7 +72,7 @@ class Change:
 class Circuit:
     """The state machine. Time is an argument; the lock is held for arithmetic only.
 
-    While `now < turn` it is closed, and a success is worth no more than `good[0] += 1`.
+    While `now < turn` it is closed, and a success is worth no more than `good[0] += 1`. While `now < until` it is open.
     """
 
     def __init__(self, policy: Rules) -> None:
@@ -83,6 +83,7 @@ class Circuit:
         self.state = CLOSED
         self.good = self.window.good
         self.turn = self.window.turn
+        self.until = -inf
         self.failed_in_a_row = 0
         self.good_at_failure = 0
         self.opened_in_a_row = 0
@@ -199,6 +200,7 @@ class Circuit:
         self.window.renew()
         self.good = self.window.good
         self.turn = self.window.turn if state == CLOSED else -inf
+        self.until = {OPEN: now + self.pause, FORCED_OPEN: inf}.get(state, -inf)
         self.state, self.changed_at = state, now
         self.failed_in_a_row = self.good_at_failure = self.probes_out = self.probes_good = self.probes_bad = 0
         return Change(state, **fields)

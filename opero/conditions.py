@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import UnionType
 
-from opero.errors import ConfigurationError, OperoError, Rejected
+from opero.errors import ConfigurationError, OperoError, Rejected, bare
 from opero.kinds import is_coroutine_function
 from opero.responses import status as status_of
 
@@ -36,7 +36,7 @@ class Condition:
         self._text = text
 
     def __call__(self, error: BaseException) -> bool:
-        return self.on_error is not None and bool(self.on_error(error))
+        return self.on_error is not None and bool(self.on_error(bare(error)))
 
     async def judge(self, error: BaseException) -> bool:
         """Say the same where a predicate may be a coroutine function."""

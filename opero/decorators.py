@@ -243,7 +243,7 @@ def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any]
     slos = objectives.of(keywords.get("slo"))
     operation = Operation(function, policies, name=name, is_async=is_async, order=keywords.get("order"), slos=slos)
     wrapper: Any = (
-        _streamer(operation) if is_generator_function(function) else fused.wrapper(operation, _general(is_async))
+        _streamer(operation) if is_generator_function(function) else fused.wrapper(operation, **_driver(is_async))
     )
     update_wrapper(wrapper, function)
     wrapper.__wrapped__ = function
@@ -252,12 +252,13 @@ def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any]
     return wrapper
 
 
-def _general(is_async: bool) -> Callable[..., Any]:
+def _driver(is_async: bool) -> dict[str, Any]:
+    """Return what the fast path uses of a driver."""
     if not is_async:
-        return blocking.call
-    from opero.drivers import aio
+        return {"general": blocking.call}
+    from opero.drivers import aio, timers
 
-    return aio.call
+    return {"general": aio.call, "begin": timers.begin, "finish": timers.end, "judge": timers.judge}
 
 
 def _streamer(operation: Operation) -> Callable[..., Any]:

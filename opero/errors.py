@@ -12,7 +12,10 @@ class OperoError(RuntimeError):
     """Base of every error that Opero raises itself; a user's own exception passes through unchanged."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, dict(self.__dict__))
+        slots = {
+            name: getattr(self, name) for kind in type(self).__mro__ for name in kind.__dict__.get("__slots__", ())
+        }
+        return _rebuild, (type(self), self.args, {**self.__dict__, **slots})
 
 
 class ConfigurationError(OperoError, ValueError):
@@ -53,6 +56,13 @@ class AllFailedError(ExecutionError, ExceptionGroup[Exception]):
 class Rejected(ExecutionError):
     """The function was not called. `.retry_after` (seconds, or None) says when it makes sense to ask again."""
 
+    __slots__ = ("operation", "retry_after")  # a dictionary would make refusing half as slow again
+
+    primitive: str
+    operation: str
+    reason: str
+    retry_after: float | None
+
     def __init__(
         self,
         message: str,
@@ -71,6 +81,23 @@ class Rejected(ExecutionError):
 
 class CircuitOpenError(Rejected):
     """The circuit is open, or half-open with all its probes out."""
+
+    __slots__ = ("circuit",)
+    primitive = "circuit_breaker"
+    reason = "circuit_open"
+
+    circuit: str
+
+    def __init__(self, message: str = "", *, circuit: str = "", **said: Any) -> None:
+        super().__init__(message, **{"primitive": self.primitive, "reason": self.reason, **said})
+        self.circuit = circuit
+
+    def __str__(self) -> str:
+        """Return the message; where there is none, one is made of the attributes: refusing must be quick."""
+        if self.args and self.args[0]:
+            return str(self.args[0])
+        left = "" if self.retry_after is None else f" for another {self.retry_after:.3g} s"
+        return f"the circuit of {self.circuit or self.operation} is open{left}"
 
 
 class RateLimitedError(Rejected):
@@ -170,6 +197,18 @@ class WorkerLost(ConcurrencyError):
         self.exitcode = exitcode
 
 
+class Stopped(Exception):
+    """Carries a StopIteration of the user's, which no coroutine may raise, through ours."""
+
+    def __init__(self, error: StopIteration) -> None:
+        self.error = error
+
+
+def bare(error: BaseException) -> BaseException:
+    """Return the error as the user's function raised it."""
+    return error.error if isinstance(error, Stopped) else error
+
+
 def _shown(value: object, limit: int = 80) -> str:
     try:
         text = repr(value)
@@ -186,5 +225,6 @@ def _shown_text(text: str, limit: int = 120) -> str:
 def _rebuild(kind: type[OperoError], args: tuple[Any, ...], state: dict[str, Any]) -> OperoError:
     error = kind.__new__(kind, *args)
     error.args = args
-    error.__dict__.update(state)
+    for name, value in state.items():
+        setattr(error, name, value)
     return error

@@ -12,8 +12,8 @@ from _bisect import bisect_left
 from _weakref import ref
 from types import FunctionType
 
-from opero import clock, events
-from opero.call import ATTEMPT_FINISHED, ATTEMPT_STARTED, FINISHED, STARTED, Record
+from opero import clock
+from opero.call import Record, heard, late, rejections_heard, within
 from opero.exclusive import GIL
 from opero.kinds import is_generator_function
 
@@ -24,18 +24,20 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.pipeline import Operation
-    from opero.policy import Fragment
+    from opero.policy import Fragment, Policy
 
 enabled = GIL  # read when decorating; without a GIL its additions would not be exact
 VARARGS, VARKEYWORDS = 0x04, 0x08
-HAND_OVER = "HAND_OVER"  # a line of a fragment: let the general path go on from here
+HAND_OVER, REFUSE = "HAND_OVER", "REFUSE"  # lines of a fragment: let the general path go on from here; refuse the call
 
-loud = events.watch(STARTED.name, ATTEMPT_STARTED.name, ATTEMPT_FINISHED.name, FINISHED.name)
 _compiled: dict[str, CodeType] = {}
 
 
-def wrapper(operation: Operation, general: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function that takes the place of the operation's own; `general` makes a call by the general path."""
+def wrapper(operation: Operation, general: Callable[..., Any], **tools: Any) -> Callable[..., Any]:
+    """Return the function that takes the place of the operation's own.
+
+    `general` makes a call by the general path; `tools` are what fragments may use of the driver.
+    """
     cold: Any = _cold_async if operation.is_async else _cold
     names: dict[str, Any] = {"__builtins__": _TOOLS}  # shared: a function keeps only what is its own
     wrapped = FunctionType(cold.__code__, names, "call")
@@ -46,7 +48,7 @@ def wrapper(operation: Operation, general: Callable[..., Any]) -> Callable[..., 
     def warm() -> Any:
         warmed: Any = reference()
         text, bound, exact = _render(operation, fast)
-        names.update(bound, general=general, operation=operation)
+        names.update(bound, **tools, general=general, operation=operation)
         if exact:
             warmed.__defaults__ = operation.function.__defaults__
             warmed.__kwdefaults__ = operation.function.__kwdefaults__
@@ -94,7 +96,8 @@ def _compile(text: str) -> CodeType:
 
 
 def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool]:
-    fragments = [(policy.place, policy.fragment()) for policy in operation.policies]
+    plain = not operation.is_async
+    fragments = [(policy, policy.fragment() if plain else policy.fragment_async()) for policy in operation.policies]
     bound: dict[str, Any] = {}
     for _, fragment in fragments:
         bound.update(fragment.names if fragment else {})
@@ -103,14 +106,16 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
         shape = ANY
     how = {"define": "async def", "wait": "await "} if operation.is_async else {"define": "def", "wait": ""}
     texts = {**shape.texts, **how}
-    found = [(place, fragment) for place, fragment in fragments if fragment is not None]
+    found = [(policy, fragment) for policy, fragment in fragments if fragment is not None]
     if not fast or len(found) < len(fragments) or is_generator_function(operation.function):
         return _GENERAL.format(**texts), bound, shape is not ANY
-    text = _FAST.format(**texts, admit=_admit(found, texts), settle=_settle(found), permits=_permits(found))
+    parts = {name: _part(found, name) for name in ("check", "fail", "settle")}
+    text = _FAST.format(**texts, **parts, admit=_admit(found, texts), permits=_permits(found))
     tally = operation.book.tally
-    tally.passed = [(metric.name, attributes) for _, f in found for metric, attributes in f.passed]
+    tally.passed = {(m.name, attributes): len(m.buckets) + 2 for _, f in found for m, attributes in f.passed}
     bound.update(function=operation.function, started=tally.started, total=tally.total)
-    bound.update(counts=tally.latency.counts, bounds=tally.latency.bounds)
+    tally.refusal = next((fragment.refused for _, fragment in found if fragment.refuse), None)
+    bound.update(refused=tally.refused, counts=tally.latency.counts, bounds=tally.latency.bounds)
     return text, bound, shape is not ANY
 
 
@@ -155,44 +160,57 @@ _GENERAL = """\
 """
 _FAST = """\
 {define} call({parameters}):
-    if loud:
+    if heard or within and late():
         return {wait}general(operation, {args}, {kwargs}, None)
     now = clock.now()
 {admit}    started[0] += 1
     try:
         result = {wait}function({passed})
+        end = clock.now()
+{check}        took = end - now
+        index = bisect(bounds, took)
     except BaseException as error:
         started[0] -= 1
-        record = failed(now, {permits}, error, clock.now())
-        return {wait}general(operation, {args}, {kwargs}, record)
-    end = clock.now()
-    took = end - now
-{settle}    counts[bisect(bounds, took)] += 1
-    total[0] += took
-    return result
+{fail}        record = failed(now, {permits}, error, clock.now())
+    else:
+        counts[index] += 1
+        total[0] += took
+{settle}        return result
+    return {wait}general(operation, {args}, {kwargs}, record)
 """
-_TOOLS = {"loud": loud, "clock": clock, "bisect": bisect_left, "held": held, "failed": failed}
-_TOOLS["BaseException"] = BaseException
-_OURS = {"general", "operation", "function", "started", "total", "counts", "bounds", "now", "end", "took", "result"}
-RESERVED = {*_TOOLS, *_OURS, "error", "record", "warm"}
+_TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, "within": within, "late": late}
+_TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "failed": failed, "BaseException": BaseException}
+_OURS = ("general", "operation", "function", "started", "refused", "total", "counts", "bounds")
+_LOCALS = ("now", "end", "took", "index", "result", "error", "record", "warm")
+RESERVED = {*_TOOLS, *_OURS, *_LOCALS}
 
 
-def _admit(fragments: list[tuple[str, Fragment]], texts: dict[str, str]) -> str:
+def _admit(found: list[tuple[Policy, Fragment]], texts: dict[str, str]) -> str:
     text = ""
-    for number, (_, fragment) in enumerate(fragments):
-        permits = _permits(fragments[:number])
+    for number, (_, fragment) in enumerate(found):
+        before = found[:number]
+        undo = [line for _, each in reversed(before) for line in each.undo.splitlines()]
         over = "return {wait}general(operation, {args}, {kwargs}, held(now, {permits}))"
-        text += _indented(fragment.admit.replace(HAND_OVER, over.format(**texts, permits=permits)))
+        leave = [*undo, over.format(**texts, permits=_permits(before))]
+        refuse = [*undo, "refused[0] += 1", fragment.refuse] if _may_refuse(before) else leave
+        for line in fragment.admit.splitlines():
+            margin = "    " + line[: len(line) - len(line.lstrip())]
+            lines = {HAND_OVER: leave, REFUSE: refuse}.get(line.strip(), [line.strip()])
+            text += "".join(f"{margin}{each}\n" for each in lines)
     return text
 
 
-def _settle(fragments: list[tuple[str, Fragment]]) -> str:
-    return "".join(_indented(fragment.settle) for _, fragment in reversed(fragments))
+def _may_refuse(before: list[tuple[Policy, Fragment]]) -> bool:
+    """Whether nobody further out would do anything about a refusal, or must be given back what it admitted."""
+    return not any(policy.minds_refusals or fragment.permit for policy, fragment in before)
 
 
-def _permits(fragments: list[tuple[str, Fragment]]) -> str:
-    return f"{{{', '.join(f'{place!r}: {fragment.permit}' for place, fragment in fragments if fragment.permit)}}}"
+def _part(fragments: list[tuple[Policy, Fragment]], name: str) -> str:
+    lines = [line for _, fragment in reversed(fragments) for line in getattr(fragment, name).splitlines()]
+    return "".join(f"        {line}\n" for line in lines)
 
 
-def _indented(text: str) -> str:
-    return "".join(f"    {line}\n" for line in text.strip("\n").splitlines())
+def _permits(fragments: list[tuple[Policy, Fragment]]) -> str:
+    return (
+        f"{{{', '.join(f'{policy.place!r}: {fragment.permit}' for policy, fragment in fragments if fragment.permit)}}}"
+    )

@@ -7,7 +7,6 @@ from functools import lru_cache
 from opero import events, objectives
 from opero.aggregates import Book
 from opero.call import (
-    ACTIVE,
     ATTEMPT_DURATION,
     ATTEMPT_FINISHED,
     ATTEMPT_STARTED,
@@ -19,9 +18,10 @@ from opero.call import (
     STARTED,
     Attempt,
     Call,
+    heard,
     inherited,
 )
-from opero.errors import CallTimeout, ConfigurationError, Rejected
+from opero.errors import CallTimeout, ConfigurationError, Rejected, bare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,9 +95,10 @@ class Operation:
     ) -> Any:
         """Make one call: the general path, for every driver."""
         call = Call(self, runtime, args, kwargs, record=record, deadline=inherited())
-        self.book.add(ACTIVE, ())
-        call.emit(STARTED)
+        self.book.calls[0] += 1
         try:
+            if heard:
+                call.say(STARTED)
             result = await self.run(call)
         except BaseException as error:
             _finish(call, error)
@@ -182,19 +183,26 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
     record.attempts.append(attempt)
     attempt.number = record.attempts.index(attempt) + 1  # hedges begin in threads of their own
     record.delay = 0.0
-    call.emit(ATTEMPT_STARTED, number=attempt.number, delay=attempt.delay)
+    call.operation.book.attempts[0] += 1
     try:
+        if heard:
+            call.say(ATTEMPT_STARTED, number=attempt.number, delay=attempt.delay)
         result = await next(call)
     except Exception as error:
         await call.judge(error)
-        late = isinstance(error, CallTimeout) and error.operation == call.operation.name
-        _settle(call, attempt, "timeout" if late else "retryable" if call.retryable(error) else "fatal", error)
+        _settle(call, attempt, _outcome_of_attempt(call, error), error)
         raise
     except BaseException:
         _settle(call, attempt, "cancelled", None)
         raise
     _settle(call, attempt, "ok", None)
     return result
+
+
+def _outcome_of_attempt(call: Call, error: Exception) -> str:
+    if isinstance(error, CallTimeout) and error.operation == call.operation.name:
+        return "timeout"
+    return "retryable" if call.retryable(error) else "fatal"
 
 
 def _replay(call: Call) -> Any:
@@ -204,10 +212,14 @@ def _replay(call: Call) -> Any:
     record.replay = None
     attempt = Attempt(1, 0.0, started)
     record.attempts.append(attempt)
-    call.emit(ATTEMPT_STARTED, number=1, delay=0.0)
+    call.operation.book.attempts[0] += 1
+    if isinstance(error, CallTimeout) and call.deadline is not None and error.operation == call.operation.name:
+        call.deadline.hit = True
     try:
+        if heard:
+            call.say(ATTEMPT_STARTED, number=1, delay=0.0)
         if isinstance(error, Exception):
-            _settle(call, attempt, "retryable" if call.retryable(error) else "fatal", error, duration)
+            _settle(call, attempt, _outcome_of_attempt(call, error), error, duration)
         else:
             _settle(call, attempt, "cancelled", None, duration)
         raise error
@@ -218,44 +230,46 @@ def _replay(call: Call) -> Any:
 def _settle(call: Call, attempt: Attempt, outcome: str, error: Exception | None, duration: float | None = None) -> None:
     book = call.operation.book
     attempt.outcome = outcome
+    raised = None if error is None else bare(error)
     if call.record.errors is not None:  # else a hedge that lost, and ends after its call
-        call.record.errors[attempt.number] = error
+        call.record.errors[attempt.number] = raised
     attempt.duration = call.runtime.now() - attempt.started if duration is None else duration
-    name = book.error_type(error)
+    name = book.error_type(raised)
+    book.attempts[0] -= 1
     book.observe(ATTEMPT_DURATION, (outcome, name), attempt.duration)
-    call.emit(ATTEMPT_FINISHED, number=attempt.number, outcome=outcome, duration=attempt.duration, error=name)
+    if heard:
+        call.say(ATTEMPT_FINISHED, number=attempt.number, outcome=outcome, duration=attempt.duration, error=name)
 
 
 def _finish(call: Call, error: BaseException | None) -> None:
     record, book = call.record, call.operation.book
     attempts, duration = record.attempts, call.runtime.now() - record.started
     outcome = _outcome(call, error)
-    name = book.error_type(error) if isinstance(error, Exception) else ""
-    book.add(ACTIVE, (), -1)
-    book.observe(DURATION, (outcome, name), duration)
-    book.observe(CALL_ATTEMPTS, (outcome,), len(attempts))
-    call.emit(FINISHED, outcome=outcome, duration=duration, attempts=len(attempts), error=name)
+    name = book.error_type(bare(error)) if isinstance(error, Exception) else ""
+    book.calls[0] -= 1
+    book.finish(outcome, name, duration, len(attempts))
+    if heard:
+        call.say(FINISHED, outcome=outcome, duration=duration, attempts=len(attempts), error=name)
     if isinstance(error, Exception):
-        _annotate(error, record, duration)
+        _annotate(bare(error), record, duration)
     record.errors, record.judged = None, None  # frames of the traceback hold the record; keep no error in a circle
 
 
 def _outcome(call: Call, error: BaseException | None) -> str:
     if error is None:
         return "fallback" if call.record.fell_back else "ok"
-    if isinstance(error, CallTimeout):
-        return "timeout"
-    if isinstance(error, Rejected):
-        return "rejected"
+    if isinstance(error, CallTimeout | Rejected) and error.operation == call.operation.name:  # not one of a call inside
+        return "timeout" if isinstance(error, CallTimeout) else "rejected"
     return "error" if isinstance(error, Exception) else "cancelled"
 
 
-def _annotate(error: Exception, record: Record, duration: float) -> None:
+def _annotate(error: BaseException, record: Record, duration: float) -> None:
     """Put history and note on the error, past any `__setattr__` of its own; `attempts()` puts the error itself back."""
     errors = record.errors or {}
     pairs = [(attempt, errors.get(attempt.number)) for attempt in record.attempts]
     history = tuple(attempt.ending(None if known is error else known) for attempt, known in pairs)
-    error.__dict__[HISTORY] = history
+    if len(history) > 1 or HISTORY not in error.__dict__:  # else a call inside has more to tell
+        error.__dict__[HISTORY] = history
     if len(history) > 1 or record.why:
         notes = error.__dict__.setdefault("__notes__", [])
         notes[:] = [note for note in notes if not str(note).startswith("opero: ")]

@@ -21,28 +21,40 @@ if TYPE_CHECKING:
 class Fragment:
     """What a policy does around a call that succeeds at once, as source for the fast path.
 
-    `admit` runs before the function, where `now` is the time; a line `HAND_OVER` lets the general path go on. `settle`
-    runs after it, at `end`, when it `took` so many seconds. `names` are what the two refer to. `permit` is what the
-    layer finds in `call.record.permits` when the path is left halfway. In the distributions `passed` each call counts
-    as a 0. Between a read and its write nothing may be called.
+    `admit` runs before the function, where `now` is the time; a line `HAND_OVER` lets the general path go on. `check`
+    runs right after it, at `end`, and may still raise. `settle` runs when nothing can fail any more; it `took` so many
+    seconds. `fail` runs instead, and may put another `error` in the place of what was raised; `undo`, where a later
+    gate hands over. `names` are what they refer to. `permit` is what the layer finds in `call.record.permits` when the
+    path is left halfway. In the distributions `passed` each call counts as a 0. A line `REFUSE` ends in `refuse`, which
+    raises, and counts as `refused`: kind, reason and error type. Between a read and its write nothing may be called.
     """
 
-    __slots__ = ("admit", "names", "passed", "permit", "settle")
+    __slots__ = ("admit", "check", "fail", "names", "passed", "permit", "refuse", "refused", "settle", "undo")
 
     def __init__(
         self,
         admit: str = "",
         settle: str = "",
         *,
+        check: str = "",
+        fail: str = "",
+        undo: str = "",
         names: Mapping[str, Any] | None = None,
         permit: str = "",
         passed: Sequence[tuple[Metric, Attributes]] = (),
+        refuse: str = "",
+        refused: tuple[str, str, str] = ("", "", ""),
     ) -> None:
         self.admit = admit
         self.settle = settle
+        self.check = check
+        self.fail = fail
+        self.undo = undo
         self.names = names or {}
         self.permit = permit
         self.passed = passed
+        self.refuse = refuse
+        self.refused = refused
 
 
 class Policy:
@@ -55,6 +67,7 @@ class Policy:
     inside = ""  # the place right outside of its own, for a plugin whose place is its own
     only_async = False  # cannot wait for blocking functions
     streams = False  # may stand around a generator
+    minds_refusals = True  # of policies further in
     reads_arguments = True  # in their original shape; else the fast path may pass them by position
 
     def _freeze(self, **settings: Any) -> None:
@@ -83,6 +96,10 @@ class Policy:
     def fragment(self) -> Fragment | None:
         """Return its part of the fast path; None if each call needs the layer."""
         return None
+
+    def fragment_async(self) -> Fragment | None:
+        """Return the same for a coroutine function."""
+        return self.fragment()
 
     def observe(self, now: float) -> Iterable[Observation]:
         """Yield gauges as (metric, attribute values without the policy's name, value)."""

@@ -9,7 +9,7 @@ from functools import partial
 
 from opero import clock
 from opero.call import propagating
-from opero.errors import BulkheadFullError
+from opero.errors import BulkheadFullError, Stopped
 from opero.kinds import is_coroutine_function
 from opero.primitives import timeout
 from opero.runtime import Runtime
@@ -40,7 +40,7 @@ class Blocking(Runtime):
         try:
             return self.within(call, call.operation.function, *call.args, **call.kwargs)
         except StopIteration as error:  # which a coroutine cannot raise
-            raise _Stopped(error) from None
+            raise Stopped(error) from None
 
     def within(self, call: Call, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a function until the call's deadline."""
@@ -139,23 +139,16 @@ class _Branch:
         self._done()
 
 
-class _Stopped(Exception):
-    """Carries a StopIteration of the user's through our coroutines."""
-
-    def __init__(self, error: StopIteration) -> None:
-        self.error = error
-
-
 RUNTIME = Blocking()
 
 
 def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None) -> Any:
     """Make one call of an operation by the general path, in this thread."""
     if record is not None and record.replay is not None and isinstance(record.replay[0], StopIteration):
-        record.replay = (_Stopped(record.replay[0]), *record.replay[1:])
+        record.replay = (Stopped(record.replay[0]), *record.replay[1:])
     try:
         return run(operation.execute(RUNTIME, args, kwargs, record))
-    except _Stopped as stopped:
+    except Stopped as stopped:
         raise stopped.error from None
 
 

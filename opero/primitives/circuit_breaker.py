@@ -64,6 +64,16 @@ _SAID = {CLOSED: SHUT, OPEN: OPENED, HALF_OPEN: HALF_OPENED, FORCED_OPEN: OPENED
 _WORST = (CLOSED, HALF_OPEN, OPEN, FORCED_OPEN)
 
 
+_new = CircuitOpenError.__new__
+
+
+def refusal(operation: str, circuit: str, retry_after: float | None) -> CircuitOpenError:
+    """Make the error of a circuit that is open, quickly: past its `__init__`, and with no text yet."""
+    error = _new(CircuitOpenError)
+    error.operation, error.circuit, error.retry_after = operation, circuit, retry_after
+    return error
+
+
 class CircuitBreaker(Block, Policy):
     """Refuse calls with `CircuitOpenError` while too many of the recent ones failed.
 
@@ -219,11 +229,14 @@ class CircuitBreaker(Block, Policy):
         if self.key is not None or self.unwanted is not None or self.shared is not None:
             return None
         late = "end >= breaker.turn" if self.slow_call is None else "end >= breaker.turn or took > breaker.slow"
+        refuse = "" if self.shadow else "    if now < breaker.until and not rejections_heard:\n        REFUSE\n"
         return Fragment(
-            "if now >= breaker.turn:\n    HAND_OVER\ngood = breaker.good",
+            f"if now >= breaker.turn:\n{refuse}    HAND_OVER\ngood = breaker.good",
             f"if {late}:\n    circuit_breaker.settle(operation, good, took, end)\nelse:\n    good[0] += 1",
-            names={"breaker": self.circuit, "circuit_breaker": self},
+            names={"breaker": self.circuit, "circuit_breaker": self, "refusal": refusal, "circuit": self.name or ""},
             permit="good",
+            refuse='raise refusal(operation.name, circuit, breaker.until - now if breaker.state == "open" else None)',
+            refused=(self.SIGNALS.kind, "circuit_open", CircuitOpenError.__name__),
         )
 
     def settle(self, operation: Operation, good: list[int], duration: float, now: float) -> None:
@@ -282,21 +295,8 @@ class CircuitBreaker(Block, Policy):
         if self.shadow:
             call.emit(SHADOWED, reason=reason)
             return Permit([0], probe=False)
-        text = (
-            "has all its probes out"
-            if limited
-            else "is open"
-            if retry_after is None
-            else f"is open for another {retry_after:.3g} s"
-        )
-        raise call.reject(
-            CircuitOpenError(
-                f"the circuit of {self.name or call.operation.name} {text}",
-                primitive="circuit_breaker",
-                reason=reason,
-                retry_after=retry_after,
-            )
-        )
+        text = f"the circuit of {self.name or call.operation.name} has all its probes out" if limited else ""
+        raise call.reject(CircuitOpenError(text, circuit=self.name or "", reason=reason, retry_after=retry_after))
 
     def _make(self) -> Circuit:
         circuit, first = Circuit(self), self.__dict__.get("circuit")

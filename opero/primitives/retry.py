@@ -17,7 +17,7 @@ import os
 from _contextvars import ContextVar
 
 from opero import conditions, stops, waits
-from opero.errors import AllFailedError, ConfigurationError, DoNotRetry, RetryNow
+from opero.errors import AllFailedError, ConfigurationError, DoNotRetry, OperoError, RetryNow
 from opero.kinds import is_coroutine_function
 from opero.policy import Fragment, Policy, choice, optional, whole
 from opero.signals import REJECTIONS, SECONDS, Event, Metric, Signals
@@ -153,6 +153,13 @@ class Retry(Policy):
         if self.is_async and not is_coroutine_function(function):
             raise ConfigurationError("on", self.condition, "a plain predicate: the function is no coroutine function")
         return self.layer
+
+    @property
+    def minds_refusals(self) -> bool:  # type: ignore[override]
+        """Whether it might retry one, or act on it: plain exception types do not, unless they are ours."""
+        kinds = self.on if isinstance(self.on, tuple) else (self.on,)
+        plain = all(isinstance(kind, type) and not issubclass(kind, OperoError) for kind in kinds)
+        return not plain or bool(self.table.entries)
 
     def fragment(self) -> Fragment | None:
         return Fragment() if self.condition.on_result is None and not self.is_async else None

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from opero.blocks import Block
 from opero.call import Deadline
+from opero.call import deadline as around
 from opero.errors import CallTimeout, ConfigurationError
-from opero.policy import Policy, choice, number
+from opero.policy import Fragment, Policy, choice, number
 from opero.signals import Event, Metric, Signals
 
 TYPE_CHECKING = False
@@ -51,6 +52,7 @@ class Timeout(Block, Policy):
         ('timeout', 'attempt_timeout')
     """
 
+    minds_refusals = False
     reads_arguments = False
     streams = True
     SIGNALS = SIGNALS
@@ -86,13 +88,47 @@ class Timeout(Block, Policy):
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 
+    def fragment(self) -> Fragment | None:
+        if self.how != "cooperative" or self.seconds is None:
+            return None
+        leave = "deadline.reset(token)\nwithin.pop()"
+        return Fragment(
+            """\
+if within and deadline.get() is not None:
+    HAND_OVER
+limit = Deadline(now + seconds, seconds, "timeout", "cooperative")
+token = deadline.set(limit)
+within.append(None)""",
+            leave,
+            check="if end >= limit.at:\n    raise limit.expire(operation.name)",
+            fail=leave,
+            undo=leave,
+            names={"seconds": self.seconds, "Deadline": Deadline, "deadline": around},
+        )
+
+    def fragment_async(self) -> Fragment | None:
+        if self.seconds is None:
+            return None
+        return Fragment(
+            """\
+if within and deadline.get() is not None:
+    HAND_OVER
+limit = begin(now + seconds, seconds, timers)
+if limit is None:
+    HAND_OVER""",
+            "finish(limit)",
+            fail="error = judge(limit, error, operation.name)",
+            undo="finish(limit)",
+            names={"seconds": self.seconds, "deadline": around, "timers": {}},
+        )
+
     def observe(self, now: float) -> Iterable[Observation]:
         yield ABANDONED, (), abandoned()
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Pass the call on with a nearer deadline, if ours is nearer."""
         seconds = self.seconds or self.attempt or 0.0
-        at = call.runtime.now() + seconds
+        at = (call.runtime.now() if self.seconds is None else call.record.started) + seconds
         if call.deadline is not None and call.deadline.at <= at:
             return await next(call)
         deadline = Deadline(at, seconds, self.place, self.how)

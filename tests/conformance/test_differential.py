@@ -21,6 +21,7 @@ POLICIES = st.fixed_dictionaries(
         "circuit_breaker": st.just(True),
         "rate_limit": st.sampled_from(["1/s", "3/s"]),
         "bulkhead": st.just(2),
+        "timeout": st.sampled_from([2.0, 20.0]),
         "fallback": st.sampled_from([None, lambda *_: 5]),
     },
 )
@@ -37,6 +38,8 @@ def played(speed, driver, program, policies):
     world = scenarios.world(driver, speed)
     with world.stack:
         settings = {"retries": 0, "jitter": "none", "min_delay": 1, **policies}
+        if driver == "blocking":
+            settings.pop("timeout", None)  # an abandoned thread would go on with the script
         function = world.decorate([step for step in program if not isinstance(step, tuple)] + [7] * 200, **settings)
         answers = []
         for step in program:

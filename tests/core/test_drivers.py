@@ -158,3 +158,87 @@ def test_a_thousand_calls_leave_no_garbage():
         assert gc.collect() < 20
     finally:
         gc.enable()
+
+
+# ---- one timer for all calls of a loop
+
+
+def timed(seconds=10.0, **settings):
+    @o.opero(retries=0, timeout=seconds, **settings)
+    async def f(pause):
+        await asyncio.sleep(pause)
+        return pause
+
+    asyncio.run(f(0))  # the next call takes the fast path
+    return f
+
+
+def test_calls_that_are_late_end_and_the_others_go_on():
+    f = timed()
+
+    async def run():
+        return await asyncio.gather(*(f(pause) for pause in (3, 30, 9.9, 10.1)), return_exceptions=True)
+
+    with testing.clock() as time:
+        answers = asyncio.run(run())
+        assert time.now() == pytest.approx(1010)
+    assert [a if isinstance(a, float | int) else type(a) for a in answers] == [3, o.CallTimeout, 9.9, o.CallTimeout]
+    assert f.opero.stats()["timeouts"] == 2
+
+
+def test_a_call_that_is_cancelled_from_outside_is_no_timeout():
+    f = timed()
+
+    async def run():
+        task = asyncio.ensure_future(f(5))
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with testing.clock():
+        asyncio.run(run())
+    assert (f.opero.stats()["cancelled"], f.opero.stats()["timeouts"]) == (1, 0)
+
+
+def test_an_outer_timeout_ends_the_call_inside_as_its_own():
+    f = timed()
+
+    async def run():
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(1):
+                await f(5)
+        assert not isinstance(caught.value, o.CallTimeout)
+        assert asyncio.current_task().cancelling() == 0
+
+    with testing.clock():
+        asyncio.run(run())
+    assert f.opero.stats()["cancelled"] == 1
+
+
+def test_after_a_timeout_the_task_is_not_left_cancelled():
+    f = timed()
+
+    async def run():
+        for _ in range(3):
+            with pytest.raises(o.CallTimeout):
+                await f(11)
+        assert asyncio.current_task().cancelling() == 0
+        await asyncio.sleep(1)
+        return await f(1)
+
+    with testing.clock():
+        assert asyncio.run(run()) == 1
+
+
+def test_calls_that_end_in_time_leave_nothing_behind():
+    f = timed()
+    timers = f.__globals__["timers"]
+
+    async def run():
+        await asyncio.gather(*(f(0.001) for _ in range(100)))
+        assert [timer.pending for loop, timer in timers.items() if not loop.is_closed()] == [{}]
+
+    for _ in range(3):
+        asyncio.run(run())
+    assert len(timers) == 1

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import pickle
 import sys
 import threading
 
 import pytest
 
-from opero import events, opero
+from opero import CircuitOpenError, Timeout, clock, events, opero
 
 STACK = {"retries": 3, "circuit_breaker": True, "rate_limit": 1e9, "bulkhead": 1000}
 
@@ -26,8 +27,8 @@ def many(a, b=1, *rest, c=3):
     return a, b, rest, c
 
 
-def clashing(now, loud, function=None, /, **bounds):
-    return now, loud, function, bounds
+def clashing(now, heard, function=None, /, **bounds):
+    return now, heard, function, bounds
 
 
 SHAPES = [
@@ -157,3 +158,56 @@ def test_a_coroutine_function_stays_one():
     assert asyncio.run(both()) == [1, 2]
     assert inspect.iscoroutinefunction(f)
     assert f.opero.stats()["ok"] == 2
+
+
+class Interrupt(BaseException):
+    pass
+
+
+def test_an_interrupt_right_after_the_function_leaves_no_slot_taken(monkeypatch):
+    decorated = opero(**STACK)(positional)
+    decorated(1, 2, 3)
+    decorated(1, 2, 3)
+    first = iter([clock.now()])
+
+    def interrupted():
+        for at in first:
+            return at
+        monkeypatch.undo()
+        raise Interrupt
+
+    monkeypatch.setattr(clock, "now", interrupted)
+    with pytest.raises(Interrupt):
+        decorated(1, 2, 3)
+    stats = decorated.opero.stats()
+    assert (stats["active"], stats["ok"], stats["cancelled"]) == (0, 2, 1)
+    assert decorated.opero.operation.places["bulkhead"].slots.used == 0
+
+
+def test_an_open_circuit_refuses_on_the_fast_path_as_on_the_general_one():
+    f = opero(Timeout(5, how="cooperative"), **STACK)(lambda: 1)
+
+    f()
+    f.opero.breaker.force_open()
+    with events.subscribe(lambda _: None, "opero.call.rejected"), pytest.raises(CircuitOpenError) as general:
+        f()
+    with pytest.raises(CircuitOpenError) as fast:
+        f()
+    assert str(fast.value) == str(general.value) == f"the circuit of {f.opero.name} is open"
+    told = ("primitive", "operation", "reason", "retry_after", "circuit")
+    assert [getattr(fast.value, name) for name in told] == [getattr(general.value, name) for name in told]
+    assert "refused[0] += 1" in f.opero.source()
+    assert str(pickle.loads(pickle.dumps(fast.value))) == str(fast.value)
+    stats = f.opero.stats()
+    assert (stats["calls"], stats["ok"], stats["errors"], stats["rejected"], stats["attempts"]) == (3, 1, 2, 2, 1)
+    sums = f.opero.operation.book.read()[0]
+    assert sums["opero.events", ("opero.call.rejected", "call")] == 2
+    assert sums["opero.events", ("opero.call.finished", "call")] == 3
+
+
+@pytest.mark.parametrize("settings", [{"fallback": 5}, {"retry_on": lambda error: True, "retries": 0}])
+def test_a_refusal_goes_to_whoever_minds_it(settings):
+    f = opero(**{**STACK, **settings})(lambda: 1)
+    f()
+    assert "REFUSE" not in f.opero.source()
+    assert ("raise" in f.opero.source()) == ("fallback" not in settings)

@@ -94,9 +94,15 @@ def test_wrong_options_are_exit_2(wrong):
     assert "Traceback" not in done.stderr
 
 
+def interruptible():
+    """Hear SIGINT also where the tests run in a shell's background, which ignores it and passes that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def demo():
-    process = subprocess.Popen([*COMMAND, "--seconds", "60", "--port", "0"], stdout=subprocess.PIPE, text=True)
+    command = [*COMMAND, "--seconds", "60", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=interruptible)  # noqa: PLW1509
     url = process.stdout.readline().split()[1]
     yield process, url
     process.kill()

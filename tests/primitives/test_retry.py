@@ -213,6 +213,70 @@ def test_stop_iteration_passes_through_as_itself():
         assert caught.value.value == 7
 
 
+def test_stop_iteration_is_retried_labelled_and_remembered_as_itself():
+    @o.opero(retries=1, min_delay=0, retry_on=StopIteration, name="stops")
+    def f():
+        return next(iter(()))
+
+    with pytest.raises(StopIteration) as caught:
+        f()
+    assert [type(a.error) for a in o.attempts(caught.value)] == [StopIteration, StopIteration]
+    assert ("error", "StopIteration") in {key[1] for key in f.opero.operation.book.read()[1]}
+
+
+def test_one_error_raised_again_and_again_is_in_each_attempt():
+    error = OSError()
+
+    @o.opero(retries=2, min_delay=0)
+    def f():
+        raise error
+
+    with pytest.raises(OSError):
+        f()
+    assert [a.error for a in o.attempts(error)] == [error] * 3
+
+
+def test_an_attempt_that_returned_has_no_error_even_when_the_call_ends_with_one():
+    @o.opero(retries=1, min_delay=0, retry_on_result=lambda _: True, rate_limit=o.RateLimit(1, per=600, wait=False))
+    def f():
+        return 1
+
+    with pytest.raises(o.RateLimitedError) as caught:
+        f()
+    assert [(a.outcome, a.error) for a in o.attempts(caught.value)] == [("ok", None)]
+
+
+def test_the_history_of_a_call_inside_is_not_lost_in_one_around_it():
+    @o.opero(retries=2, min_delay=0)
+    def inner():
+        raise OSError
+
+    @o.opero(retries=0)
+    def outer():
+        inner()
+
+    with pytest.raises(OSError) as caught:
+        outer()
+    assert len(o.attempts(caught.value)) == 3
+    assert caught.value.__notes__[0].startswith("opero: 3 attempts")
+
+
+def test_what_a_call_inside_ended_with_is_an_error_out_here():
+    @o.opero(o.RateLimit(1, per=600, wait=False))
+    def inner():
+        return 1
+
+    @o.opero(retries=0, name="outside")
+    def outer():
+        return inner()
+
+    outer()
+    with pytest.raises(o.RateLimitedError):
+        outer()
+    outcomes = {key[1]: sum(n[:-1]) for key, n in outer.opero.operation.book.read()[1].items() if "call.dur" in key[0]}
+    assert outcomes["error", "RateLimitedError"] == 1
+
+
 def test_history_pickles_even_when_an_error_does_not():
     import pickle
 

@@ -1,0 +1,114 @@
+"""Timeouts of coroutine functions on the fast path: one timer for all calls of a loop with the same timeout.
+
+They end in the order they began, so only the first of them needs a timer; a call that ends in time costs two dictionary
+operations. `asyncio.timeout` makes and cancels a timer for each.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError, current_task, get_running_loop
+
+from opero import clock
+from opero.call import Deadline, deadline, within
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task, TimerHandle
+    from contextvars import Token
+    from typing import Any
+
+    Timers = dict[AbstractEventLoop, "Timer"]
+
+
+class Limit(Deadline):
+    """The deadline of one call, known to the calls inside; `cancelling` is how often its task was cancelled before."""
+
+    __slots__ = ("cancelling", "task", "timer", "token")
+    scope, how, inherited = "timeout", "thread", False  # the same for all of them
+
+    cancelling: int
+    task: Task[Any]
+    timer: Timer
+    token: Token[Deadline | None]
+
+    def __init__(self, at: float, seconds: float, task: Task[Any], timer: Timer) -> None:
+        self.at = at
+        self.seconds = seconds
+        self.task = task
+        self.timer = timer
+        self.hit = False
+
+
+class Timer:
+    """The calls of one loop with one timeout."""
+
+    __slots__ = ("handle", "loop", "pending")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.loop = loop
+        self.pending: dict[Limit, None] = {}
+        self.handle: TimerHandle | None = None
+
+    def arm(self, first: Limit) -> None:
+        """Fire when the first of them is late."""
+        self.handle = self.loop.call_at(self.loop.time() + first.at - clock.now(), self.fire)
+
+    def fire(self) -> None:
+        """Cancel who is late, and wait for the next."""
+        self.handle = None
+        now = clock.now()
+        while self.pending:
+            first = next(iter(self.pending))
+            if first.at > now:
+                self.arm(first)
+                return
+            del self.pending[first]
+            first.hit = True
+            first.cancelling = first.task.cancelling()
+            first.task.cancel()
+
+
+def begin(at: float, seconds: float, timers: Timers) -> Limit | None:
+    """Cancel this task at a time, unless `end` comes first; None where there is no task to cancel.
+
+    `timers` are those of all calls with this timeout.
+    """
+    loop = get_running_loop()
+    task = current_task(loop)
+    if task is None:
+        return None
+    timer = timers.get(loop) or _timer(timers, loop)
+    limit = Limit(at, seconds, task, timer)
+    timer.pending[limit] = None
+    if timer.handle is None:
+        timer.arm(limit)
+    limit.token = deadline.set(limit)
+    within.append(None)
+    return limit
+
+
+def end(limit: Limit) -> None:
+    """Forget a call that returned."""
+    deadline.reset(limit.token)
+    within.pop()
+    if limit.hit:
+        limit.task.uncancel()
+    else:
+        del limit.timer.pending[limit]
+
+
+def judge(limit: Limit, error: BaseException, operation: str) -> BaseException:
+    """Forget a call that raised, and return what it raised: a timeout, if it was our cancellation."""
+    deadline.reset(limit.token)
+    within.pop()
+    if not limit.hit:
+        del limit.timer.pending[limit]
+    elif limit.task.uncancel() <= limit.cancelling and isinstance(error, CancelledError):
+        return limit.expire(operation)
+    return error
+
+
+def _timer(timers: Timers, loop: AbstractEventLoop) -> Timer:
+    for closed in [other for other in list(timers) if other.is_closed()]:
+        del timers[closed]
+    return timers.setdefault(loop, Timer(loop))
