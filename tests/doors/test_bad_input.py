@@ -1,6 +1,7 @@
 """What is wrong is said when decorating: which field, which value, what is allowed."""
 
 import math
+import threading
 
 import pytest
 
@@ -162,3 +163,26 @@ def test_a_wrong_map_is_refused_when_decorating(settings, function, field):
 def test_a_breaker_that_is_not_there_says_how_to_get_one():
     with pytest.raises(o.ConfigurationError, match="circuit_breaker=True"):
         _ = opero(plain).opero.breaker
+
+
+HUGE = [
+    {"timeout": 1e308}, {"hedge": 1e308}, {"attempt_timeout": 1e308, "hedge": 0}, {"retry_budget": 1.0, "retries": 1},
+    {"policies": [o.RetryBudget(1.0, min_per_second=1e308, cap=1e308), o.Retry(1)]},
+    {"policies": [o.Bulkhead(10**30, max_queue=10**30, max_wait=1e308)]},
+    {"policies": [o.ArgFallback("x", alternatives=[1], cooldown=1e308)]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", HUGE, ids=map(str, range(len(HUGE))))
+def test_a_huge_number_is_a_long_time_and_no_error(settings):
+    keywords = {name: value for name, value in settings.items() if name != "policies"}
+    assert opero(*settings.get("policies", ()), **keywords)(lambda x=1: 7)() == 7
+
+
+def test_a_wait_of_centuries_is_begun_and_can_be_ended():
+    flag = threading.Event()
+    wait = waits.summed(1e308, 1e308)  # infinite
+    f = opero(o.Retry(1, wait=wait, stop=o.stops.event(flag)))(lambda: 1 / 0)
+    threading.Timer(0.05, flag.set).start()
+    with pytest.raises(ZeroDivisionError):
+        f()
