@@ -28,6 +28,7 @@ PRIMITIVES = {
     "bulkhead": "Bulkhead",
     "chaos": "Chaos",
     "hedge": "Hedge",
+    "cache": "Cache",
     "fallback": "Fallback",
     "arg_fallback": "ArgFallback",
 }

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from opero.parallel import opmap
     from opero.primitives.arg_fallback import ArgFallback
     from opero.primitives.bulkhead import Bulkhead
+    from opero.primitives.cache import Cache
     from opero.primitives.chaos import Chaos
     from opero.primitives.circuit_breaker import CircuitBreaker
     from opero.primitives.fallback import Fallback
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from opero.primitives.retry import Retry
     from opero.primitives.retry_budget import RetryBudget
     from opero.primitives.timeout import Timeout
+    from opero.stores.cache.keyring import KeyRing
     from opero.strategies import Strategy
 
 _HOMES = {
@@ -66,6 +68,8 @@ _HOMES = {
     "ArgFallback": "primitives.arg_fallback",
     "Bulkhead": "primitives.bulkhead",
     "Chaos": "primitives.chaos",
+    "Cache": "primitives.cache",
+    "KeyRing": "stores.cache.keyring",
     "CircuitBreaker": "primitives.circuit_breaker",
     "Fallback": "primitives.fallback",
     "Hedge": "primitives.hedge",
@@ -101,6 +105,7 @@ __all__ = [
     "Attempt",
     "Bulkhead",
     "BulkheadFullError",
+    "Cache",
     "CacheError",
     "CallTimeout",
     "Chaos",
@@ -112,6 +117,7 @@ __all__ = [
     "ExecutionError",
     "Fallback",
     "Hedge",
+    "KeyRing",
     "MapError",
     "OperoConfig",
     "OperoError",

@@ -192,6 +192,7 @@ class Record:
 
     __slots__ = (
         "attempts",
+        "cached",
         "delay",
         "errors",
         "excused",
@@ -215,6 +216,7 @@ class Record:
         self.fell_back = False
         self.yielded = False  # an item of a generator
         self.why = ""  # there was no other attempt, in words, where it is not their number
+        self.cached = False
         self.judged: tuple[BaseException, bool] | None = None
         self.permits: dict[str, Any] = {}
         self.replay: tuple[BaseException, float, float] | None = None

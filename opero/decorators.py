@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
     from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+    from opero.caching import CacheHandle
     from opero.circuit import Circuit
     from opero.policy import Policy
     from opero.primitives.circuit_breaker import CircuitBreaker
@@ -94,6 +95,13 @@ class Handle(Generic[P, R]):
                 "breaker", None, f"a circuit breaker: decorate {self.name} with circuit_breaker=True"
             )
         return Breaker(self.operation, policy)
+
+    @property
+    def cache(self) -> CacheHandle:
+        """Its cache; raises `ConfigurationError` when it has none."""
+        from opero.caching import CacheHandle
+
+        return CacheHandle(self.operation)
 
     def with_(self, *policies: Policy, **overrides: Unpack[Settings]) -> Decorated[P, R]:
         """Return a variant with other settings. Policies it keeps share their state with this one."""

@@ -51,7 +51,7 @@ ORDER = (
     "chaos",
 )
 PER_ATTEMPT = ("attempt_timeout", "chaos")  # inside the record of one attempt
-OUTCOME_OF = {"timeout": "timeout", "attempt_timeout": "timeout", "fallback": "fallback"}
+OUTCOME_OF = {"timeout": "timeout", "attempt_timeout": "timeout", "fallback": "fallback", "cache": "cached"}
 REJECTING = {"circuit_breaker", "rate_limit", "bulkhead"}
 
 
@@ -257,7 +257,7 @@ def _finish(call: Call, error: BaseException | None) -> None:
 
 def _outcome(call: Call, error: BaseException | None) -> str:
     if error is None:
-        return "fallback" if call.record.fell_back else "ok"
+        return "fallback" if call.record.fell_back else "cached" if call.record.cached else "ok"
     if isinstance(error, CallTimeout | Rejected) and error.operation == call.operation.name:  # not one of a call inside
         return "timeout" if isinstance(error, CallTimeout) else "rejected"
     return "error" if isinstance(error, Exception) else "cancelled"
@@ -265,6 +265,8 @@ def _outcome(call: Call, error: BaseException | None) -> str:
 
 def _annotate(error: BaseException, record: Record, duration: float) -> None:
     """Put history and note on the error, past any `__setattr__` of its own; `attempts()` puts the error itself back."""
+    if record.cached:
+        return  # the attempts are another call's, whose error this one shares
     errors = record.errors or {}
     pairs = [(attempt, errors.get(attempt.number)) for attempt in record.attempts]
     history = tuple(attempt.ending(None if known is error else known) for attempt, known in pairs)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 class Runtime:
     """How a driver waits. On a blocking driver no method ever suspends its coroutine."""
 
+    suspends = False
+
     def now(self) -> float:
         """Seconds on the monotonic clock."""
         return clock.now()
@@ -71,3 +73,11 @@ class Runtime:
     async def park(self, waiter: Waiter, until: float | None) -> bool:
         """Wait for the wake-up until `until` (monotonic seconds, None for ever); False when it did not come."""
         raise NotImplementedError
+
+    def scope(self) -> object:
+        """Whose calls may wait for one another for ever: the running loop's, or the threads'."""
+        return self
+
+    async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function that waits for disk or lock, without holding up a loop."""
+        return function(*args)

@@ -7,6 +7,7 @@ from opero.errors import ConfigurationError
 from opero.policy import Policy, choice, number, whole
 from opero.primitives.arg_fallback import ArgFallback
 from opero.primitives.bulkhead import Bulkhead
+from opero.primitives.cache import BACKENDS, Cache
 from opero.primitives.circuit_breaker import CircuitBreaker
 from opero.primitives.fallback import Fallback
 from opero.primitives.hedge import Hedge
@@ -49,6 +50,11 @@ if TYPE_CHECKING:
         hedge: float | str | Hedge
         fallback: Any
         arg_fallback: str
+        cache: bool | Cache
+        cache_ttl: float | Callable[[Any], float | None] | None
+        cache_backend: Any
+        cache_key: str | Callable[..., object]
+        cache_namespace: str
         name: str
         order: Sequence[str]
         slo: float | SLO | Sequence[float | SLO]
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
 
 RETRY = ("retries", "backoff", "backoff_factor", "min_delay", "max_delay", "jitter", "retry_on", "retry_on_result")
 ABOUT = ("name", "order", "slo")  # of the operation, not of a policy
+CACHE = ("cache", "cache_ttl", "cache_backend", "cache_key", "cache_namespace")
 BACKOFFS = ("exponential", "fibonacci", "linear", "constant", "decorrelated_jitter")
 
 
@@ -68,7 +75,7 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
                 "policies", policy, "policy objects like Retry(...), by position; a setting goes by keyword"
             )
     for keyword in settings:
-        if keyword not in BUILDERS and keyword not in {*RETRY, *ABOUT} and keyword not in _added():
+        if keyword not in BUILDERS and keyword not in {*RETRY, *CACHE, *ABOUT} and keyword not in _added():
             raise ConfigurationError(
                 keyword, settings[keyword], f"nothing: there is no such keyword; there are {', '.join(sorted(known()))}"
             )
@@ -76,10 +83,12 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
     built = list(given)
     if any(keyword in settings for keyword in RETRY) or (not given and retries):
         built += [policy for policy in [_retry(settings, retries)] if policy is not None]
+    if any(keyword in settings for keyword in CACHE):
+        built += [policy for policy in [_cache(settings)] if policy is not None]
     for keyword, build in BUILDERS.items():
         if keyword in settings:
             built += [policy for policy in [build(keyword, settings[keyword])] if policy is not None]
-    added = [keyword for keyword in settings if keyword not in BUILDERS and keyword not in {*RETRY, *ABOUT}]
+    added = [keyword for keyword in settings if keyword not in BUILDERS and keyword not in {*RETRY, *CACHE, *ABOUT}]
     return (*built, *(_plugin(keyword, settings[keyword]) for keyword in added))
 
 
@@ -121,12 +130,12 @@ def _plugin(keyword: str, value: Any) -> Policy:
 
 def known() -> set[str]:
     """Return every keyword there is."""
-    return {*RETRY, *BUILDERS, *ABOUT}
+    return {*RETRY, *CACHE, *BUILDERS, *ABOUT}
 
 
 def place_of(keyword: str) -> str:
     """Return the place of the policy that a keyword configures."""
-    return "retry" if keyword in RETRY else keyword
+    return "retry" if keyword in RETRY else "cache" if keyword in CACHE else keyword
 
 
 def _retry(settings: Mapping[str, Any], default: int) -> Retry | None:
@@ -144,6 +153,24 @@ def _retry(settings: Mapping[str, Any], default: int) -> Retry | None:
         on_result=_predicate("retry_on_result", settings.get("retry_on_result")),
     )
     return policy if retries else None
+
+
+def _cache(settings: Mapping[str, Any]) -> Cache | None:
+    policy = settings.get("cache", True)
+    given = {keyword.removeprefix("cache_"): settings[keyword] for keyword in CACHE[1:] if keyword in settings}
+    if policy is None or policy is False:
+        return None
+    if isinstance(policy, Cache) and not given:
+        return policy
+    if policy is not True:
+        allowed = "True, False or a Cache" + (" without the other cache keywords" if given else "")
+        raise ConfigurationError("cache", policy, allowed)
+    if isinstance(given.get("backend"), str) and "://" not in given["backend"] and given["backend"] not in BACKENDS:
+        from opero import plugins
+
+        if given["backend"] in plugins.names("opero.cache_backends"):
+            given["backend"] = plugins.load("opero.cache_backends", given["backend"])()
+    return Cache(given.pop("ttl", None), **given)
 
 
 def _wait(backoff: object, low: float, high: float, factor: float) -> waits.Wait:

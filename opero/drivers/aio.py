@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class Aio(Runtime):
     """Waits by suspending the task. Cancellation passes through everything."""
 
+    suspends = True
+
     async def sleep(self, seconds: float, flag: Any = None) -> None:
         if seconds <= 0:
             return
@@ -77,6 +79,12 @@ class Aio(Runtime):
 
     async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]
         return await waiter.wait(until)
+
+    def scope(self) -> object:
+        return asyncio.get_running_loop()
+
+    async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.to_thread(function, *args)
 
 
 async def _polled(flag: Any, seconds: float) -> None:

@@ -26,6 +26,13 @@ class Twice(Policy):
             return [await next(call) for _ in range(self.times)]
         return layer
 
+class Shelf(dict):
+    def set(self, name, data, seconds):
+        self[name] = data
+
+    def delete(self, name):
+        self.pop(name, None)
+
 class Free:
     async def acquire(self, call, key, weight, patience):
         return 0.0
@@ -36,6 +43,8 @@ class Free:
 twice = mine:Twice
 [opero.rate_limiters]
 free = mine:Free
+[opero.cache_backends]
+shelf = mine:Shelf
 """,
 }
 USE = """
@@ -46,6 +55,8 @@ assert f() == [1, 1, 1], f()
 assert [p.place for p in f.opero.policies] == ["fallback", "twice", "retry", "rate_limit"]
 assert opero(retries=0, twice=True)(lambda: 1)() == [1, 1]
 assert opero(retries=0, twice={"times": 1})(lambda: 1)() == [1]
+g = opero(retries=0, cache_ttl=60, cache_backend="shelf")(lambda: 1)
+assert (g(), g(), g.opero.cache.stats()["hits"]) == (1, 1, 1)
 """
 
 

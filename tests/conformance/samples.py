@@ -10,6 +10,7 @@ from opero.policy import Policy
 MADE = {
     "ArgFallback": lambda: o.ArgFallback("x"),
     "Bulkhead": lambda: o.Bulkhead(5),
+    "Cache": lambda: o.Cache(60, key=lambda *_, **__: 0),  # a method's object has no identity of its own
     "Fallback": lambda: o.Fallback((7,)),
     "Hedge": lambda: o.Hedge(0.5),
     "RateLimit": lambda: o.RateLimit(1000),

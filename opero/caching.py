@@ -1,0 +1,161 @@
+"""A cache by hand: `f.opero.cache`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from opero.call import Call
+from opero.drivers import blocking
+from opero.errors import ConfigurationError
+from opero.stores.cache.around import Around
+from opero.stores.cache.keys import Unbindable
+from opero.stores.cache.said import EVICTIONS, REQUESTS
+from opero.stores.cache.state import modes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Iterator
+    from typing import Any, Literal
+
+    from opero.pipeline import Operation
+    from opero.primitives.cache import Cache
+    from opero.runtime import Runtime
+    from opero.stores.cache.keys import Key
+
+
+class CacheHandle:
+    """The cache of one function. Its methods take the function's arguments; those of a coroutine function are awaited.
+
+    Example:
+        >>> from opero import opero
+        >>> @opero(cache_ttl=60)
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> double(21), double.opero.cache.get(21), double.opero.cache.get(22)
+        (42, 42, None)
+        >>> double.opero.cache.invalidate(21), double.opero.cache.contains(21)
+        (True, False)
+    """
+
+    def __init__(self, operation: Operation) -> None:
+        policy: Any = operation.places.get("cache")
+        if policy is None:
+            raise ConfigurationError("cache", None, f"a cache: decorate {operation.name} with cache_ttl=60")
+        self._operation = operation
+        self._policy: Cache = policy
+        self._around = Around(policy, operation.function)
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what is cached for these arguments, stale or not; None without (`contains` tells them apart)."""
+        return self._do(self._peek(args, kwargs, None))
+
+    def contains(self, *args: Any, **kwargs: Any) -> Any:
+        """Whether a call with these arguments would be answered from the cache."""
+        return self._do(self._contains(args, kwargs))
+
+    def set(self, value: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Store `value` as the result for these arguments: `f.opero.cache.set(42, 21)` lets `f(21)` return 42."""
+        return self._do(self._around.put(self._call(args, kwargs), self._key(args, kwargs), value))
+
+    def invalidate(self, *args: Any, **kwargs: Any) -> Any:
+        """Forget the result for these arguments; whether there was one. A load under way is not kept either."""
+        return self._do(self._around.place.forget(self._runtime(), self._key(args, kwargs)))
+
+    delete = invalidate
+
+    def invalidate_tag(self, *tags: str) -> Any:
+        """Forget every entry with one of these tags, in constant time; of all functions that share the cache."""
+        return self._do(self._around.place.forget_tags(self._runtime(), tags))
+
+    def clear(self) -> Any:
+        """Forget all results of this function."""
+        return self._do(self._around.place.forget_all(self._runtime()))
+
+    def warmup(self, items: Iterable[Any], *, workers: int | Literal["auto"] = "auto") -> Any:
+        """Call the function for every item, many at once, and return how many there were; a tuple is several arguments.
+
+        Raises `MapError` after all items if some failed.
+        """
+        from opero import opmap
+
+        operation = self._operation
+        if operation.is_async:
+            from opero.drivers import aio
+
+            async def load_async(item: Any) -> None:
+                await aio.call(operation, item if isinstance(item, tuple) else (item,), {}, None)
+
+            warm_async = opmap(mode="async", workers=workers, name=f"{operation.name}.warmup")(load_async)
+
+            async def count() -> int:
+                return len(await warm_async(items))
+
+            return count()
+
+        def load(item: Any) -> None:
+            blocking.call(operation, item if isinstance(item, tuple) else (item,), {}, None)
+
+        return len(opmap(mode="thread", workers=workers, name=f"{operation.name}.warmup")(load)(items))
+
+    def bypass(self) -> Any:
+        """Return a context manager: calls inside do not ask the cache, nor store."""
+        return self._mode("bypass")
+
+    def refresh(self) -> Any:
+        """Return a context manager: calls inside load anew, and store."""
+        return self._mode("refresh")
+
+    def stats(self) -> dict[str, float]:
+        """Return hits, misses, stale, coalesced, evictions, entries, bytes …, and how long loads took, in seconds."""
+        sums, _, _ = self._operation.book.read()
+        asked = {key[1][0]: int(n) for key, n in sums.items() if key[0] == REQUESTS.name}
+        state = self._policy.state
+        p50, p95, p99 = state.load_times()
+        return {
+            "hits": asked["hit"],
+            "misses": asked["miss"],
+            "stale": asked["stale"],
+            "coalesced": asked["coalesced"],
+            "bypassed": asked["bypass"],
+            "errors": asked["error"],
+            "evictions": int(sum(n for key, n in sums.items() if key[0] == EVICTIONS.name)),
+            "entries": state.count(),
+            "bytes": state.usage(),
+            "load_p50": p50,
+            "load_p95": p95,
+            "load_p99": p99,
+        }
+
+    async def _contains(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        nothing = object()
+        return await self._peek(args, kwargs, nothing) is not nothing
+
+    def _peek(self, args: tuple[Any, ...], kwargs: dict[str, Any], default: object) -> Coroutine[Any, Any, Any]:
+        return self._around.peek(self._call(args, kwargs), self._key(args, kwargs), default)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        return Call(self._operation, self._runtime(), args, kwargs)
+
+    def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Key:
+        try:
+            return self._around.keys.of(args, kwargs)
+        except Unbindable:
+            raise TypeError(f"{self._operation.name} takes no such arguments") from None
+
+    def _runtime(self) -> Runtime:
+        if not self._operation.is_async:
+            return blocking.RUNTIME
+        from opero.drivers import aio
+
+        return aio.RUNTIME
+
+    def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return work if self._operation.is_async else blocking.run(work)
+
+    @contextmanager
+    def _mode(self, mode: str) -> Iterator[None]:
+        token = modes.set((*modes.get(), (self._policy.state, mode)))
+        try:
+            yield
+        finally:
+            modes.reset(token)

@@ -1,0 +1,242 @@
+"""Cache: answer from an earlier call of the same arguments.
+
+1. An entry is fresh until `soft_ttl`, stale until `ttl`, expired after. A fresh one answers. A stale one answers too,
+   and one call loads it anew in the background. With `early` (XFetch) a load may begin a little before the end: each
+   call draws, and the odds grow with how long a load takes.
+2. Of all who miss one key at once, one loads, and all get its result or its error (single-flight).
+3. A failing load is answered with an expired entry for `stale_if_error` seconds more. An error is kept only where that
+   was asked for.
+4. Whatever the store does, the caller gets what the function gives: a store that fails, or an entry that cannot be
+   trusted, is a miss, counted as `error`, and an event says why.
+
+Source: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015 (XFetch).
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from opero.errors import ConfigurationError
+from opero.policy import Policy, choice, number, optional, whole
+from opero.stores.cache.address import Address
+from opero.stores.cache.entry import drawn
+from opero.stores.cache.said import COUNT, SIGNALS, USAGE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from opero.call import Layer
+    from opero.policy import Observation
+    from opero.stores.cache.keyring import KeyRing
+    from opero.stores.cache.state import State
+
+BACKENDS = ("memory", "disk", "redis")
+
+
+class Cache(Policy):
+    """Answer calls of the same arguments from a store, for `ttl` seconds (None: until evicted).
+
+    `ttl` may be a function of the result. `key` is a template of parameters ("user:{user_id}") or a function of the
+    arguments; `tags` are templates, or a function that returns texts. `cache_if(result)` says whether to keep a result;
+    `errors` are exception types to keep, for `error_ttl` seconds. `jitter` shortens each lifetime by up to that share.
+    `backend` is "memory", "disk", "redis", a Redis URL, or an object with `get`, `set` and `delete`; `url` is, unless
+    given, the environment's `OPERO_REDIS_URL`, else a server on this machine. `near` keeps copies of Redis entries in
+    this process, never older than so many seconds. `patience` bounds each wait for the store, `lease` how long others
+    wait for a load.
+    One instance on several functions is one store with one bound; their entries stay apart. All callers share the
+    object that was cached: do not change it.
+
+    Example:
+        >>> Cache(60, soft_ttl=30).soft_ttl
+        30.0
+    """
+
+    place = "cache"
+    SIGNALS = SIGNALS
+
+    ttl: float | Callable[[Any], float | None] | None
+    soft_ttl: float | None
+    backend: Any
+    max_entries: int
+    max_bytes: int | None
+    url: str | None
+    directory: str | os.PathLike[str] | None
+    signing_key: KeyRing | None
+    encryption_key: KeyRing | None
+    compress_above: int | None
+    max_inflated: int
+    near: float | None
+    patience: float
+    lease: float
+    key: str | Callable[..., object] | None
+    tags: tuple[str, ...] | Callable[..., Iterable[str]]
+    namespace: str | None
+    version: int | str
+    cache_if: Callable[[Any], object] | None
+    errors: tuple[type[Exception], ...]
+    error_ttl: float
+    stale_if_error: float
+    early: float
+    jitter: float
+    eviction: str
+    state: State
+
+    def __init__(
+        self,
+        ttl: float | Callable[[Any], float | None] | None,
+        *,
+        soft_ttl: float | None = None,
+        backend: Any = "memory",
+        url: str | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        max_entries: int = 10_000,
+        max_bytes: int | None = None,
+        signing_key: bytes | Iterable[bytes] | KeyRing | None = None,
+        encryption_key: bytes | Iterable[bytes] | KeyRing | None = None,
+        compress_above: int | None = None,
+        max_inflated: int = 64 * 1024 * 1024,
+        near: float | None = None,
+        patience: float = 0.05,
+        lease: float = 10.0,
+        tags: str | Iterable[str] | Callable[..., Iterable[str]] = (),
+        key: str | Callable[..., object] | None = None,
+        namespace: str | None = None,
+        version: int | str = 0,
+        cache_if: Callable[[Any], object] | None = None,
+        errors: type[Exception] | tuple[type[Exception], ...] = (),
+        error_ttl: float = 1.0,
+        stale_if_error: float = 0.0,
+        early: float = 0.0,
+        jitter: float = 0.0,
+        eviction: str = "s3-fifo",
+        name: str | None = None,
+    ) -> None:
+        if isinstance(backend, str) and "://" in backend and url is None:
+            backend, url = "redis", backend
+        life = ttl if callable(ttl) else optional(number, "cache_ttl", ttl, above=0)
+        soft = optional(number, "soft_ttl", soft_ttl, above=0)
+        if soft is not None and isinstance(life, float) and soft > life:
+            raise ConfigurationError("soft_ttl", soft_ttl, f"at most ttl ({life:g} s)")
+        self._freeze(
+            ttl=life,
+            soft_ttl=soft,
+            backend=_backend(backend, url, near, signing_key, encryption_key),
+            url=None if url is None else Address(url),
+            directory=directory,
+            max_entries=whole("max_entries", max_entries, low=1),
+            max_bytes=optional(whole, "max_bytes", max_bytes, low=1),
+            signing_key=_ring(signing_key, "signing_key", 16),
+            encryption_key=_ring(encryption_key, "encryption_key", 32),
+            compress_above=_compress(compress_above),
+            max_inflated=whole("max_inflated", max_inflated, low=1),
+            near=optional(number, "near", near, above=0),
+            patience=number("patience", patience, above=0),
+            lease=number("lease", lease, above=0),
+            tags=tags if callable(tags) else _texts("tags", tags),
+            key=_key(key),
+            namespace=_namespace(namespace),
+            version=version,
+            cache_if=_callable("cache_if", cache_if),
+            errors=_errors(errors),
+            error_ttl=number("error_ttl", error_ttl, above=0),
+            stale_if_error=number("stale_if_error", stale_if_error, low=0),
+            early=number("early", early, low=0),
+            jitter=number("jitter", jitter, low=0, high=1),
+            eviction=choice("eviction", eviction, ("s3-fifo", "lru")),
+            name=name,
+        )
+        self.start()
+
+    def start(self) -> None:
+        from opero.stores.cache.state import State
+
+        self.__dict__["state"] = State(self)
+
+    def attach(self, function: Callable[..., Any]) -> Layer:
+        from opero.stores.cache.around import Around
+
+        return Around(self, function).layer
+
+    def observe(self, now: float) -> Iterable[Observation]:
+        yield COUNT, (), self.state.count()
+        yield USAGE, (), self.state.usage()
+
+    def lifetimes(self, result: Any, chance: Callable[[], float] = drawn) -> tuple[float, float, float]:
+        """Return for how many seconds a result is fresh, may be used at all, and is kept for a failing function."""
+        ttl = self.ttl(result) if callable(self.ttl) else self.ttl
+        hard = inf if ttl is None else float(ttl) * (1 - self.jitter * chance())
+        soft = hard if self.soft_ttl is None else min(hard, self.soft_ttl)
+        return soft, hard, hard + self.stale_if_error
+
+
+def _backend(value: Any, url: str | None, near: object, *keys: object) -> Any:
+    own = not isinstance(value, str) and all(callable(getattr(value, name, None)) for name in ("get", "set", "delete"))
+    if not own and value not in BACKENDS:
+        allowed = f"{', '.join(map(repr, BACKENDS))}, or an object with get, set and delete"
+        raise ConfigurationError("cache_backend", value, allowed)
+    if url is not None and value != "redis":
+        raise ConfigurationError("url", "…", "a Redis URL with backend='redis', and only there")
+    if near is not None and value != "redis":
+        raise ConfigurationError("near", near, "seconds, with backend='redis'")
+    if value == "memory" and any(key is not None for key in keys):
+        raise ConfigurationError("signing_key", "…", "a key where entries leave this process: on disk, in Redis")
+    return value
+
+
+def _ring(keys: Any, field: str, least: int) -> Any:
+    if keys is None:
+        return None
+    from opero.stores.cache.keyring import ring
+
+    if field == "encryption_key":
+        _needs(field, "cryptography")
+    return ring(keys, field, least)
+
+
+def _compress(above: Any) -> int | None:
+    if above is not None:
+        _needs("compress_above", "zstandard")
+    size: int | None = optional(whole, "compress_above", above, low=0)
+    return size
+
+
+def _needs(field: str, module: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        raise ConfigurationError(field, "…", f"the {module} library: pip install 'opero[cache]'")
+
+
+def _texts(field: str, value: Any) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple | set) else (value,)
+    if not all(isinstance(text, str) and text for text in texts):
+        raise ConfigurationError(field, value, "texts, templates like 'user:{user_id}', or a function of the arguments")
+    return texts
+
+
+def _key(value: Any) -> Any:
+    if value is not None and not callable(value) and (not isinstance(value, str) or not value):
+        raise ConfigurationError("cache_key", value, "a template like 'user:{user_id}' or a function of the arguments")
+    return value
+
+
+def _namespace(value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value or set(value) & set("{}*?[] \t\r\n\\")):
+        raise ConfigurationError("cache_namespace", value, "a text without spaces, braces and wildcards")
+    return value
+
+
+def _callable(field: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise ConfigurationError(field, value, "a predicate on the result")
+    return value
+
+
+def _errors(value: Any) -> tuple[type[Exception], ...]:
+    kinds = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        raise ConfigurationError("errors", value, "an exception type or a tuple of them")
+    return kinds

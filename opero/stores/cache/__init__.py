@@ -1,0 +1,1 @@
+"""Where cached results live: in this process, on disk, in Redis."""

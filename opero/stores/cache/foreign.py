@@ -1,0 +1,85 @@
+"""A store of the user's own: an object with `get(name)`, `set(name, data, seconds)` and `delete(name)`, plain or async.
+
+It gets sealed bytes under names that are digests. It has no leases, so each process loads for itself. `clear(prefix)`
+is optional. A coroutine function awaits async methods, and calls plain ones in a thread.
+"""
+
+from __future__ import annotations
+
+import os
+
+from opero import clock
+from opero.stores.cache.trouble import Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from opero.runtime import Runtime
+
+MARKED = 7 * 24 * 3600.0  # seconds a mark lives; a lost one ends its entries
+
+
+class ForeignStore:
+    """Adapts a backend object. What it raises is told, and the function runs."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.name = type(backend).__name__
+
+    async def now(self, runtime: Runtime) -> float:
+        return clock.wall()
+
+    async def read(self, runtime: Runtime, name: str) -> bytes | None:
+        return await self._call(runtime, self.backend.get, name)  # type: ignore[no-any-return]
+
+    async def claim(
+        self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
+    ) -> tuple[bytes | None, bytes | None, list[bytes]]:
+        data = await self.read(runtime, name)
+        return data, None if data is not None else token, await self.marks(runtime, marks)
+
+    async def lock(self, runtime: Runtime, name: str, token: bytes, seconds: float, force: bool) -> bytes | None:
+        return token
+
+    async def write(self, runtime: Runtime, name: str, data: bytes, seconds: float, token: bytes | None) -> int:
+        await self._call(runtime, self.backend.set, name, data, seconds)
+        return 0
+
+    async def release(self, runtime: Runtime, name: str, token: bytes) -> None:
+        """Hold nothing."""
+
+    async def delete(self, runtime: Runtime, names: Sequence[str]) -> int:
+        found = 0
+        for name in names:
+            found += await self.read(runtime, name) is not None
+            await self._call(runtime, self.backend.delete, name)
+        return found
+
+    async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes]:
+        texts = []
+        for mark in marks:
+            text = await self.read(runtime, mark)
+            if text is None:
+                text = os.urandom(8)
+                await self._call(runtime, self.backend.set, mark, text, MARKED)
+            texts.append(text)
+        return texts
+
+    async def remark(self, runtime: Runtime, marks: Sequence[str]) -> None:
+        for mark in marks:
+            await self._call(runtime, self.backend.set, mark, os.urandom(8), MARKED)
+
+    async def clear(self, runtime: Runtime, namespace: str) -> None:
+        clear = getattr(self.backend, "clear", None)
+        if clear is None:
+            raise Unavailable(f"{self.name} has no clear(prefix)")
+        await self._call(runtime, clear, f"{namespace}:")
+
+    async def _call(self, runtime: Runtime, method: Any, *args: Any) -> Any:
+        try:
+            answer = await runtime.offload(method, *args)
+            return await answer if hasattr(answer, "__await__") else answer
+        except Exception as error:
+            raise Unavailable(type(error).__name__) from error

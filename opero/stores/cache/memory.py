@@ -1,0 +1,240 @@
+"""The memory store: bounded, thread-safe, and exact about expiry without a thread of its own.
+
+S3-FIFO: a newcomer enters a small queue, a tenth of the whole. If it was asked for again before it came to the front,
+it moves to the main queue; else it leaves, and its key is remembered for as long as the main queue is deep: if it comes
+back in that time, it goes straight there. In the main queue an entry goes round again while it is asked for. A hit only
+counts up to three, and takes no lock.
+
+Source: Yang, Zhang, Qiu, Yue, Vinayak, "FIFO queues are all you need for cache eviction", SOSP 2023.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections import deque
+
+from opero import forks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+    from typing import Any
+
+    from opero.stores.cache.entry import Entry
+
+TAGS = 10_000  # invalidated tags remembered; past that, entries older than the forgotten ones go with them
+SMALL = 0.1  # of the entries
+GHOSTS = 0.9
+
+
+class MemoryStore:
+    """Entries in this process; `now` in seconds on the monotonic clock.
+
+    `max_bytes` bounds an estimate of what the values weigh.
+    """
+
+    def __init__(self, max_entries: int, max_bytes: int | None = None) -> None:
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        self.clear()
+        self.after_fork()
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """Make the lock anew; the entries are as good in the child."""
+        self._lock = allocate_lock()
+
+    def get(self, key: Hashable, now: float) -> Entry | None:
+        """Return the entry if it has not expired; stale ones count."""
+        entry = self._entries.get(key)
+        if entry is None or now >= entry.hard or (entry.tags and self._killed(entry)):
+            return None
+        if entry.uses < 3:
+            entry.uses += 1
+        return entry
+
+    def keep(self, key: Hashable, now: float) -> Entry | None:
+        """Return an expired entry that a failing function may still be answered with."""
+        entry = self._entries.get(key)
+        return None if entry is None or now >= entry.gone or self._killed(entry) else entry
+
+    def put(self, key: Hashable, entry: Entry, now: float) -> dict[str, int]:
+        """Keep an entry, unless it was invalidated while it was made. Return how many had to go for it, by reason."""
+        entry.key = key
+        entry.uses = 0
+        entry.size = weigh(entry.value) if self.max_bytes is not None else 0
+        with self._lock:
+            if entry.born < self._cleared or self._killed(entry):
+                return {}
+            if self.max_bytes is not None and entry.size > self.max_bytes:
+                self._remove_locked(key)
+                return {"bytes": 1}
+            before = self._entries.get(key)
+            self._remove_locked(key)
+            gone = self._make_room_locked(entry.size, now)
+            self._entries[key] = entry
+            self.bytes += entry.size
+            self._queue_locked(entry, before)
+        return gone
+
+    def holds(self, key: Hashable) -> bool:
+        """Whether there is an entry, be it stale or expired."""
+        return key in self._entries
+
+    def remove(self, key: Hashable) -> bool:
+        """Forget one key; whether it was there."""
+        with self._lock:
+            return self._remove_locked(key)
+
+    def remove_all(self, chosen: Callable[[Any], bool]) -> None:
+        """Forget the keys that are chosen."""
+        with self._lock:
+            for key in [key for key in self._entries if chosen(key)]:
+                self._remove_locked(key)
+
+    def born(self) -> int:
+        """Return what an entry that is being made from now on is born as."""
+        return self._count
+
+    def kill_tags(self, tags: Iterable[Hashable]) -> None:
+        """Let every entry with one of these tags be gone, in constant time; also those that are being made."""
+        with self._lock:
+            for tag in tags:
+                self._count += 1
+                self._dead.pop(tag, None)
+                self._dead[tag] = self._count
+            while len(self._dead) > TAGS:
+                oldest = next(iter(self._dead))
+                self._floor = self._dead.pop(oldest)
+
+    def clear(self) -> None:
+        """Forget everything; also what is being made."""
+        self._count = self._cleared = getattr(self, "_count", -1) + 1
+        self._entries: dict[Hashable, Entry] = {}
+        self._dead: dict[Hashable, int] = {}
+        self._floor = 0
+        self.bytes = 0
+        self._reset_order()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _killed(self, entry: Entry) -> bool:
+        if not entry.tags:
+            return False
+        born, dead = entry.born, self._dead
+        return born < self._floor or any(dead.get(tag, 0) > born for tag in entry.tags)
+
+    def _remove_locked(self, key: Hashable) -> bool:
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return False
+        self.bytes -= entry.size
+        return True
+
+    def _make_room_locked(self, size: int, now: float) -> dict[str, int]:
+        gone: dict[str, int] = {}
+        most = None if self.max_bytes is None else self.max_bytes - size
+        while len(self._entries) >= self.max_entries or (most is not None and self.bytes > most):
+            reason = "entries" if len(self._entries) >= self.max_entries else "bytes"
+            victim = self._victim_locked(now)
+            if now >= victim.gone:
+                reason = "expired"
+            self._remove_locked(victim.key)
+            gone[reason] = gone.get(reason, 0) + 1
+        return gone
+
+    # ---- the order of eviction
+
+    def _reset_order(self) -> None:
+        self._small: deque[Entry] = deque()
+        self._main: deque[Entry] = deque()
+        self._ghosts: dict[Hashable, None] = {}
+
+    def _queue_locked(self, entry: Entry, before: Entry | None) -> None:
+        if entry.key in self._ghosts:
+            del self._ghosts[entry.key]
+            self._main.append(entry)
+        else:
+            if before is not None:
+                entry.uses = max(before.uses, 1)
+            self._small.append(entry)
+        if len(self._small) + len(self._main) > 2 * len(self._entries) + 100:
+            self._sweep_locked()
+
+    def _victim_locked(self, now: float) -> Entry:
+        """Return the entry that has to go; the queues also hold what was removed or replaced meanwhile."""
+        while True:
+            if self._small and (len(self._small) >= SMALL * self.max_entries or not self._main):
+                entry = self._small.popleft()
+                if self._entries.get(entry.key) is not entry:
+                    continue
+                if entry.uses and now < entry.gone:
+                    entry.uses = 0
+                    self._main.append(entry)
+                    continue
+                self._remember_locked(entry.key)
+                return entry
+            entry = self._main.popleft()
+            if self._entries.get(entry.key) is not entry:
+                continue
+            if entry.uses and now < entry.gone:
+                entry.uses -= 1
+                self._main.append(entry)
+                continue
+            return entry
+
+    def _remember_locked(self, key: Hashable) -> None:
+        self._ghosts.pop(key, None)
+        self._ghosts[key] = None
+        if len(self._ghosts) > GHOSTS * self.max_entries:
+            del self._ghosts[next(iter(self._ghosts))]
+
+    def _sweep_locked(self) -> None:
+        for queue in (self._small, self._main):
+            kept = [entry for entry in queue if self._entries.get(entry.key) is entry]
+            queue.clear()
+            queue.extend(kept)
+
+
+class LruStore(MemoryStore):
+    """The same, evicting what was longest not asked for. A hit takes the lock."""
+
+    def get(self, key: Hashable, now: float) -> Entry | None:
+        entry = super().get(key, now)
+        if entry is not None:
+            with self._lock:
+                if self._entries.get(key) is entry:
+                    del self._entries[key]
+                    self._entries[key] = entry
+        return entry
+
+    def _reset_order(self) -> None:
+        """Keep none but the dict's."""
+
+    def _queue_locked(self, entry: Entry, before: Entry | None) -> None:
+        """Stand last in the dict."""
+
+    def _victim_locked(self, now: float) -> Entry:
+        return next(iter(self._entries.values()))
+
+
+def weigh(value: Any, limit: int = 10_000) -> int:
+    """Estimate the bytes a value takes, its parts included; of more than `limit` parts the rest is not looked at."""
+    from sys import getsizeof
+
+    seen: set[int] = set()
+    waiting, total = [value], 0
+    while waiting and len(seen) < limit:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        total += getsizeof(item, 64)
+        if isinstance(item, dict):
+            waiting += [*item.keys(), *item.values()]
+        elif isinstance(item, list | tuple | set | frozenset):
+            waiting += item
+        elif hasattr(item, "__dict__") and not isinstance(item, type):
+            waiting.append(item.__dict__)
+    return total

@@ -1,0 +1,185 @@
+"""Where a function's results are kept: in this process, or on a shelf of a store, with copies here where asked for.
+
+Both take what a load needs in the same steps: `find`, then `keep` or `release`. A store's failure is told and is a
+miss; by hand it is a `CacheError`.
+"""
+
+from __future__ import annotations
+
+from opero.errors import CacheError
+from opero.stores.cache.said import BACKEND_FAILED, ENTRY_REFUSED, EVICTIONS
+from opero.stores.cache.shelf import Found
+from opero.stores.cache.trouble import Refused, Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+    from typing import Any
+
+    from opero.call import Call
+    from opero.runtime import Runtime
+    from opero.stores.cache.entry import Entry
+    from opero.stores.cache.flights import Flight, Flights
+    from opero.stores.cache.keys import Key, Keys
+    from opero.stores.cache.memory import MemoryStore
+    from opero.stores.cache.near import Near
+    from opero.stores.cache.shelf import Shelf
+
+    Tags = tuple[str, ...]
+
+
+class Local:
+    """In this process."""
+
+    def __init__(self, memory: MemoryStore, flights: Flights, keys: Keys) -> None:
+        self.memory = memory
+        self.behind = flights  # who misses while it is loaded behind a caller's back waits for that
+        self._flights = flights
+        self._keys = keys
+
+    def glance(self, key: Key, now: float) -> Entry | None:
+        """Return an entry without waiting for anything."""
+        return self.memory.get(key, now)
+
+    async def find(self, load: Call, flight: Flight, tags: Tags, *, anew: bool) -> Found:
+        """Look once more: it may have come while this call was on its way to its flight."""
+        found, now = Found(b""), load.runtime.now()
+        found.born = self.memory.born()
+        found.entry = None if anew else self.memory.get(flight.slot[0], now)
+        found.old = self.memory.keep(flight.slot[0], now)
+        return found
+
+    async def keep(self, load: Call, flight: Flight, found: Found, entry: Entry, now: float) -> None:
+        """Store an entry, unless it was invalidated while it was loaded."""
+        evicted: dict[str, int] = {}
+        self._flights.keep(flight, lambda: evicted.update(self.memory.put(flight.slot[0], entry, now)))
+        _count(load, evicted)
+
+    async def release(self, load: Call, found: Found) -> None:
+        """Hold nothing."""
+
+    async def peek(self, runtime: Runtime, key: Key, tags: Tags) -> Entry | None:
+        """Return an entry."""
+        return self.memory.get(key, runtime.now())
+
+    async def forget(self, runtime: Runtime, key: Key) -> bool:
+        """Forget one key; whether it was there."""
+        found: list[bool] = []
+        self._flights.discard(key, lambda: found.append(self.memory.remove(key)))
+        return any(found)
+
+    async def forget_tags(self, runtime: Runtime, tags: Iterable[str]) -> None:
+        """Forget what has one of these tags."""
+        self.memory.kill_tags(tags)
+
+    async def forget_all(self, runtime: Runtime) -> None:
+        """Forget every result of the function."""
+        own = self._keys.own
+        self._flights.discard_all(lambda: self.memory.remove_all(lambda key: key[0] == own))
+
+
+class Distant:
+    """On a shelf of a store, and near, where copies are kept."""
+
+    def __init__(self, shelf: Shelf, near: Near | None, behind: Flights, keys: Keys) -> None:
+        self.shelf = shelf
+        self.near = near
+        self.behind = behind  # apart: who finds the stale entry meanwhile does not wait
+        self._keys = keys
+
+    def glance(self, key: Key, now: float) -> Entry | None:
+        """Return a copy, while copies are known to be no older than the bound."""
+        near = self.near
+        return near.memory.get(key, now) if near is not None and near.fresh(now) else None
+
+    async def find(self, load: Call, flight: Flight, tags: Tags, *, anew: bool) -> Found:
+        """Look into the store, and take the lease to load where nothing is found."""
+        full = self._keys.full(flight.slot[0])  # type: ignore[arg-type]
+        name, near, now = self.shelf.names(full)[0], self.near, load.runtime.now()
+        ticket = None if near is None else near.expect(name, now)
+        born = 0 if near is None else near.memory.born()
+        until = None if load.deadline is None else load.deadline.at
+        try:
+            found = await self.shelf.find(load.runtime, full, tags, anew=anew, wait=not flight.background, until=until)
+        except Unavailable as failure:
+            found = Found(full)
+            self._tell(load, found, failure)
+        except BaseException:
+            if near is not None:
+                near.give_up(name, ticket)
+            raise
+        for reason in found.refused:
+            load.emit(ENTRY_REFUSED, backend=self.shelf.store.name, reason=reason)
+        if near is not None and ticket is not None:
+            if found.entry is None:
+                near.give_up(name, ticket)
+            else:
+                found.entry.born, found.entry.tags = born, tuple(near.named(self.shelf.mark(tag)) for tag in tags)
+                evicted = near.keep(name, ticket, flight.slot[0], found.entry, load.runtime.now())  # type: ignore[arg-type]
+                _count(load, evicted)
+        return found
+
+    async def keep(self, load: Call, flight: Flight, found: Found, entry: Entry, now: float) -> None:
+        """Store an entry; a copy is made when it is read back, and so known to be the last one written."""
+        if found.failed:
+            return
+        try:
+            evicted = await self.shelf.save(load.runtime, found, entry, now)
+        except Unavailable as failure:
+            self._tell(load, found, failure)
+        except Refused as refused:
+            load.emit(BACKEND_FAILED, backend=self.shelf.store.name, reason=refused.reason)
+            await self.release(load, found)
+        else:
+            if evicted:
+                load.operation.book.add(EVICTIONS, ("bytes",), evicted)
+
+    async def release(self, load: Call, found: Found) -> None:
+        """Let others load."""
+        if not found.failed:
+            try:
+                await self.shelf.release(load.runtime, found)
+            except Unavailable as failure:
+                self._tell(load, found, failure)
+
+    async def peek(self, runtime: Runtime, key: Key, tags: Tags) -> Entry | None:
+        """Return an entry."""
+        return await self._asked(self.shelf.peek(runtime, self._keys.full(key), tags))  # type: ignore[no-any-return]
+
+    async def forget(self, runtime: Runtime, key: Key) -> bool:
+        """Forget one key; whether it was there."""
+        full = self._keys.full(key)
+        self._written([self.shelf.names(full)[0]])
+        return await self._asked(self.shelf.delete(runtime, full))  # type: ignore[no-any-return]
+
+    async def forget_tags(self, runtime: Runtime, tags: Iterable[str]) -> None:
+        """Forget what has one of these tags."""
+        given = tuple(tags)
+        self._written([self.shelf.mark(tag) for tag in given])
+        await self._asked(self.shelf.forget_tags(runtime, given))
+
+    async def forget_all(self, runtime: Runtime) -> None:
+        """Forget every result of the namespace."""
+        if self.near is not None:
+            self.near.lost()
+        await self._asked(self.shelf.clear(runtime))
+
+    def _written(self, names: list[str]) -> None:
+        if self.near is not None:
+            self.near.written([self.near.named(name).encode() for name in names])
+
+    def _tell(self, load: Call, found: Found, failure: Unavailable) -> None:
+        found.failed = True
+        if not failure.quiet:
+            load.emit(BACKEND_FAILED, backend=self.shelf.store.name, reason=failure.reason)
+
+    async def _asked(self, work: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await work
+        except Unavailable as failure:
+            raise CacheError(f"the {self.shelf.store.name} store did not answer ({failure.reason})") from failure
+
+
+def _count(load: Call, evicted: dict[str, int]) -> None:
+    for reason, count in evicted.items():
+        load.operation.book.add(EVICTIONS, (reason,), count)

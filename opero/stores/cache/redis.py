@@ -1,0 +1,294 @@
+"""The Redis store: one server or a cluster, for plain callers and for asyncio, in one source.
+
+1. Names are `opero:NAMESPACE:v1:DIGEST`, leases and marks stand beside them; a name and its lease are in one slot.
+   Nothing is listed but by SCAN, and nothing flushed.
+2. What has to be atomic is a script: look or take the lease, store while the lease holds.
+3. Every wait is bounded by `patience` seconds. A cancelled command closes its connection.
+4. Ages are told on the server's clock.
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
+
+from opero import clock, forks
+from opero.errors import ConfigurationError
+from opero.stores.cache.batch import Batch
+from opero.stores.cache.trouble import Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from typing import Any
+
+    from opero.runtime import Runtime, Waiter
+
+QUEUED = 4  # trips a task may wait for: the one under way, its own, and connecting for either
+SYNCED = 60.0  # seconds until the server's clock is asked again
+MARKED = 7 * 24 * 3600  # seconds a mark lives; a lost one ends its entries
+LONGEST = 366 * 24 * 3600  # seconds; what never expires
+CLAIM = """
+local value = redis.call('GET', KEYS[1])
+if value then return {value, false} end
+if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {false, ARGV[1]} end
+return {false, redis.call('GET', KEYS[2])}
+"""
+LOCK = """
+if ARGV[3] == '1' or redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+return redis.call('GET', KEYS[1])
+"""
+WRITE = """
+if ARGV[3] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[3] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('DEL', KEYS[2])
+return 1
+"""
+RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+MARK = """
+local text = redis.call('GET', KEYS[1])
+if text then return text end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]
+"""
+
+
+class RedisStore:
+    """Entries in Redis at `url` (`redis://`, `rediss://`, `unix://`); a server in cluster mode is found to be one."""
+
+    name = "redis"
+
+    def __init__(self, url: str, *, patience: float) -> None:
+        try:
+            from redis import exceptions
+            from redis.connection import parse_url
+        except ImportError as error:
+            allowed = "the redis library: pip install 'opero[redis]'"
+            raise ConfigurationError("cache_backend", "redis", allowed) from error
+        self.url, self.patience = url, patience
+        self._errors: Any = exceptions
+        try:
+            parse_url(url)  # type: ignore[no-untyped-call]
+        except ValueError:
+            raise ConfigurationError("url", "…", "redis://, rediss:// or unix:// with host and port") from None
+        self.after_fork()
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """Connect anew in a child."""
+        self._inherited = getattr(self, "_clients", None), getattr(self, "_loops", None)
+        self._clients: dict[str, Any] = {}
+        self._loops: WeakKeyDictionary[Any, tuple[Any, Any, Batch]] = WeakKeyDictionary()
+        self._connecting: dict[Any, list[Waiter]] = {}
+        self._cluster: bool | None = None
+        self._offset, self._synced = 0.0, -SYNCED
+        self.publishes = False  # set where a near-cache is kept right by a channel
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the server was found to be part of a cluster."""
+        return bool(self._cluster)
+
+    async def now(self, runtime: Runtime) -> float:
+        if clock.now() - self._synced > SYNCED:
+            started = clock.now()
+            seconds, micros = (await self._run(runtime, ("TIME",)))[0]
+            self._synced = clock.now()
+            self._offset = int(seconds) + int(micros) / 1e6 - (started + self._synced) / 2
+        return clock.now() + self._offset
+
+    async def read(self, runtime: Runtime, name: str) -> bytes | None:
+        return (await self._run(runtime, ("GET", key_of(name))))[0]  # type: ignore[no-any-return]
+
+    async def claim(
+        self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
+    ) -> tuple[bytes | None, bytes | None, list[bytes]]:
+        data, *texts = await self._run(runtime, ("GET", key_of(name)), *map(_mark, marks))
+        if data is not None:
+            return data, None, texts
+        claim = ("EVAL", CLAIM, 2, key_of(name), lease_of(name), token, _ms(seconds))  # dearer than a GET by a third
+        ((data, holder),) = await self._run(runtime, claim)
+        return data, holder, texts
+
+    async def lock(self, runtime: Runtime, name: str, token: bytes, seconds: float, force: bool) -> bytes | None:
+        lock = ("EVAL", LOCK, 1, lease_of(name), token, _ms(seconds), int(force))
+        return (await self._run(runtime, lock))[0]  # type: ignore[no-any-return]
+
+    async def write(self, runtime: Runtime, name: str, data: bytes, seconds: float, token: bytes | None) -> int:
+        write = ("EVAL", WRITE, 2, key_of(name), lease_of(name), data, _ms(seconds), token or b"")
+        await self._run(runtime, write, *self._published([name]))
+        return 0
+
+    async def release(self, runtime: Runtime, name: str, token: bytes) -> None:
+        await self._run(runtime, ("EVAL", RELEASE, 1, lease_of(name), token))
+
+    async def delete(self, runtime: Runtime, names: Sequence[str]) -> int:
+        commands = [("DEL", key) for name in names for key in (key_of(name), lease_of(name))]
+        answers = await self._run(runtime, *commands, *self._published(names))
+        return sum(answers[: len(commands) : 2])
+
+    async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes]:
+        return await self._run(runtime, *map(_mark, marks)) if marks else []
+
+    async def remark(self, runtime: Runtime, marks: Sequence[str]) -> None:
+        commands = [("SET", key_of(mark), os.urandom(8), "PX", MARKED * 1000) for mark in marks]
+        await self._run(runtime, *commands, *self._published(marks))
+
+    async def clear(self, runtime: Runtime, namespace: str) -> None:
+        for kind in ("v1", "lease", "tag"):
+            await self._unlink(runtime, f"opero:{_quoted(namespace)}:{kind}:*")
+        if self.publishes:
+            await self._run(runtime, ("PUBLISH", f"opero:{_quoted(namespace)}:written", b""))
+
+    async def nodes(self, runtime: Runtime) -> dict[str, Any]:
+        """Return, for every primary, what makes a connection to it; for plain callers."""
+        client = await self._client(runtime)
+        if not self.is_cluster:
+            pool = client.connection_pool
+            return {"": lambda **more: pool.connection_class(**{**pool.connection_kwargs, **more})}
+        found = {}
+        for node in client.get_primaries():
+            pool = client.get_redis_connection(node).connection_pool
+            found[node.name] = lambda pool=pool, **more: pool.connection_class(**{**pool.connection_kwargs, **more})
+        return found
+
+    # ---- talking
+
+    def _published(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return what tells near-caches that have no tracking."""
+        if not self.publishes or not names:
+            return []
+        prefix = key_of(names[0]).rsplit(":", 2)[0]
+        return [("PUBLISH", f"{prefix}:written", " ".join(map(key_of, names)))]
+
+    async def _run(self, runtime: Runtime, *commands: tuple[Any, ...]) -> list[Any]:
+        """Send commands in one trip and return their answers."""
+        try:
+            client = await self._client(runtime)
+            if runtime.suspends:
+                return await self._loops[runtime.scope()][2].run(runtime, commands)
+            return await _send(client, commands)
+        except (self._errors.RedisError, OSError) as error:
+            raise Unavailable(self._reason(error)) from error
+
+    async def _unlink(self, runtime: Runtime, pattern: str) -> None:
+        try:
+            found = (await self._client(runtime)).scan_iter(match=pattern, count=1000)
+            names = [name async for name in found] if runtime.suspends else list(found)
+        except (self._errors.RedisError, OSError) as error:
+            raise Unavailable(self._reason(error)) from error
+        for start in range(0, len(names), 500):
+            await self._run(runtime, *(("UNLINK", name) for name in names[start : start + 500]))
+
+    async def _client(self, runtime: Runtime) -> Any:
+        """Return the client of this loop, or the one of all plain callers; made when first asked for."""
+        if not runtime.suspends:
+            if "plain" not in self._clients:
+                import redis
+
+                self._clients["plain"] = await self._connect(redis)
+            return self._clients["plain"]
+        loop = runtime.scope()
+        while loop not in self._loops:
+            if loop in self._connecting:  # another task is at it
+                self._connecting[loop].append(waiter := runtime.waiter())
+                await runtime.park(waiter, clock.now() + self.patience)
+                continue
+            await self._begin(loop)
+        return self._loops[loop][0]
+
+    async def _begin(self, loop: Any) -> None:
+        from redis import asyncio
+
+        self._connecting[loop] = []
+        try:
+            client = await self._connect(asyncio)
+            guard = _closing(client)  # kept: a loop ends the generators that still live
+            await guard.__anext__()
+            batch = Batch(lambda commands: _send(client, commands, raises=False), QUEUED * self.patience)
+            self._loops[loop] = client, guard, batch
+        finally:
+            for waiter in self._connecting.pop(loop):
+                waiter.wake()
+
+    async def _connect(self, library: Any) -> Any:
+        client = library.Redis.from_url(self.url, **self._settings())
+        if self._cluster is None:
+            said = await _answer(client.info("cluster"))
+            self._cluster = bool(said.get("cluster_enabled"))
+        if not self._cluster:
+            return client
+        await _answer(client.aclose() if hasattr(client, "aclose") else client.close())
+        cluster = library.RedisCluster.from_url(self.url, **self._settings())
+        if hasattr(cluster, "initialize"):
+            await cluster.initialize()
+        return cluster
+
+    def _settings(self) -> dict[str, Any]:
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        return {
+            "socket_timeout": self.patience,
+            "socket_connect_timeout": self.patience,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "max_connections": 10_000,  # a thread has one while it asks
+        }
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, self._errors.TimeoutError | TimeoutError):
+            return "timeout"
+        if isinstance(error, self._errors.ConnectionError | OSError):
+            return "connection"
+        return type(error).__name__
+
+
+def key_of(name: str) -> str:
+    """Return the key of an entry or mark."""
+    namespace, kind, digest = name.rsplit(":", 2)
+    return f"opero:{_quoted(namespace)}:{kind}:{digest}"
+
+
+def lease_of(name: str) -> str:
+    """Return the key of an entry's lease, in the same slot."""
+    return f"opero:{_quoted(name.rsplit(':', 2)[0])}:lease:{{{key_of(name)}}}"
+
+
+def prefix_of(namespace: str) -> str:
+    """Return what every key of a namespace begins with."""
+    return f"opero:{_quoted(namespace)}"
+
+
+def _quoted(namespace: str) -> str:
+    return quote(namespace, safe=":/.-_")
+
+
+def _mark(mark: str) -> tuple[Any, ...]:
+    return ("EVAL", MARK, 1, key_of(mark), os.urandom(8), MARKED * 1000)
+
+
+def _ms(seconds: float) -> int:
+    return max(1, int(min(seconds, LONGEST) * 1000))
+
+
+async def _send(client: Any, commands: Sequence[tuple[Any, ...]], *, raises: bool = True) -> list[Any]:
+    if len(commands) == 1:
+        return [await _answer(client.execute_command(*commands[0]))]
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)  # only queues
+    return list(await _answer(pipeline.execute(raise_on_error=raises)))
+
+
+async def _answer(given: Any) -> Any:
+    return await given if hasattr(given, "__await__") else given
+
+
+async def _closing(client: Any) -> AsyncIterator[None]:
+    """Close the client when the loop ends: `asyncio.run` finishes the generators that were begun in it."""
+    try:
+        yield
+    finally:
+        await client.aclose()

@@ -1,0 +1,225 @@
+"""One function's part of a store that outlasts the process: from keys to names, from values to sealed bytes and back.
+
+1. A name is a digest of namespace and full key, keyed where there is a signing key: names tell no arguments.
+2. Who finds nothing takes a lease and loads; others wait for the value, for as long as the lease at most. If the lease
+   they waited for ends without a value, they load themselves, at once and not in a row.
+3. A result is stored while its lease holds. Invalidating ends leases, so nothing older than that is stored after it.
+4. A tag is a mark, a random text in the store; an entry holds the marks of its tags from before it was loaded. A new
+   mark ends every entry with the old one.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+
+from opero.stores.cache.canonical import encode
+from opero.stores.cache.codecs import Codecs
+from opero.stores.cache.entry import Entry
+from opero.stores.cache.envelope import Sheet
+from opero.stores.cache.trouble import Refused, Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from typing import Any
+
+    from opero.runtime import Runtime
+    from opero.stores.cache.envelope import Envelope
+    from opero.stores.cache.guard import Guard
+    from opero.stores.cache.store import Store
+
+FIRST, LAST = 0.005, 0.05  # seconds between two looks at somebody else's lease
+MARKED = 16  # bytes of a mark's name, and 8 of its text
+
+
+class Found:
+    """What a look into the store gave. `lease` is held until the result is stored, or released; `busy`: others load."""
+
+    __slots__ = ("born", "busy", "entry", "failed", "full", "lease", "marks", "old", "refused")
+
+    def __init__(self, full: bytes) -> None:
+        self.full = full
+        self.entry: Entry | None = None
+        self.old: Entry | None = None  # expired, and good for a failing function
+        self.lease: bytes | None = None
+        self.marks: tuple[bytes, ...] = ()
+        self.busy = False
+        self.failed = False  # the store did not do its part
+        self.born = 0
+        self.refused: list[str] = []
+
+
+class Shelf:
+    """Where the entries of one function are. Every method raises `Unavailable` when the store does not do its part."""
+
+    def __init__(
+        self,
+        store: Store,
+        guard: Guard,
+        envelope: Envelope,
+        function: Callable[..., Any],
+        namespace: str,
+        *,
+        lease: float,
+    ) -> None:
+        self.store = store
+        self._guard = guard
+        self._envelope = envelope
+        self._codecs = Codecs(function, authentic=envelope.authentic)
+        self.namespace = namespace
+        self._lease = lease
+
+    async def find(
+        self,
+        runtime: Runtime,
+        full: bytes,
+        tags: Iterable[str],
+        *,
+        anew: bool,
+        wait: bool = True,
+        until: float | None = None,
+    ) -> Found:
+        """Look for an entry; without one, take the lease. `anew` looks for none; without `wait` it waits for nobody."""
+        found, address = Found(full), self._address(full)
+        name, *older = self.names(full)
+        marks = [self.mark(tag) for tag in tags]
+        token = os.urandom(12).hex().encode()
+        waited_for, delay = None, FIRST
+        while True:
+            data, holder, texts = await self._ask(runtime, self.store.claim, name, token, self._lease, marks)
+            found.marks = tuple(_digest(mark, MARKED) + text for mark, text in zip(marks, texts, strict=True))
+            for other in older if data is None else ():
+                data = data or await self._ask(runtime, self.store.read, other)
+            if data is not None and not anew:
+                await self._open(runtime, found, address, data)
+                if found.entry is not None:
+                    if holder == token:
+                        await self.release_lease(runtime, name, token)
+                    return found
+            if holder != token and data is not None:
+                holder = await self._ask(runtime, self.store.lock, name, token, self._lease, anew and wait)
+            if holder == token:
+                found.lease = token
+                return found
+            if not wait or (until is not None and runtime.now() >= until):
+                found.busy = not wait
+                return found
+            if anew or (waited_for is not None and holder != waited_for):
+                found.lease = token
+                await self._ask(runtime, self.store.lock, name, token, self._lease, True)
+                return found
+            waited_for = holder
+            await runtime.sleep(delay)
+            delay = min(LAST, delay * 1.5)
+
+    async def peek(self, runtime: Runtime, full: bytes, tags: Iterable[str]) -> Entry | None:
+        """Return the entry, and take no lease."""
+        found, marks = Found(full), [self.mark(tag) for tag in tags]
+        for name in self.names(full):
+            data = await self._ask(runtime, self.store.read, name)
+            if data is not None:
+                texts = await self._ask(runtime, self.store.marks, marks)
+                found.marks = tuple(_digest(mark, MARKED) + text for mark, text in zip(marks, texts, strict=True))
+                await self._open(runtime, found, self._address(full), data)
+                return found.entry
+        return None
+
+    async def save(self, runtime: Runtime, found: Found, entry: Entry, now: float) -> int:
+        """Store an entry, unless its lease ended meanwhile; return how many had to go for it."""
+        codec, body = self._codecs.dump(entry.value)
+        created = await self._ask(runtime, self.store.now)
+        sheet = Sheet(
+            created=created,
+            soft=entry.soft - now,
+            hard=entry.hard - now,
+            gone=entry.gone - now,
+            load=entry.load,
+            failed=entry.failed,
+            codec=codec,
+            marks=found.marks,
+        )
+        data = self._envelope.seal(self._address(found.full), sheet, body)
+        name = self.names(found.full)[0]
+        return int(await self._ask(runtime, self.store.write, name, data, sheet.gone, found.lease))
+
+    async def release(self, runtime: Runtime, found: Found) -> None:
+        """Let others load."""
+        if found.lease is not None:
+            await self.release_lease(runtime, self.names(found.full)[0], found.lease)
+
+    async def release_lease(self, runtime: Runtime, name: str, token: bytes) -> None:
+        """End a lease, if it is still ours."""
+        await self._ask(runtime, self.store.release, name, token)
+
+    async def delete(self, runtime: Runtime, full: bytes) -> bool:
+        """Forget an entry, and let none that is being loaded be stored; whether there was one."""
+        return bool(await self._ask(runtime, self.store.delete, self.names(full)))
+
+    async def forget_tags(self, runtime: Runtime, tags: Iterable[str]) -> None:
+        """End every entry with one of these tags."""
+        await self._ask(runtime, self.store.remark, [self.mark(tag) for tag in tags])
+
+    async def clear(self, runtime: Runtime) -> None:
+        """Forget every entry of the namespace."""
+        await self._ask(runtime, self.store.clear, self.namespace)
+
+    def names(self, full: bytes) -> list[str]:
+        """Return the name of an entry, then those it had under older signing keys."""
+        address, ring = self._address(full), self._envelope.signing
+        keys = (b"",) if ring is None else ring.all()
+        return [f"{self.namespace}:v1:{_digest(address, 20, key).hex()}" for key in keys]
+
+    def mark(self, tag: str) -> str:
+        """Return the name of a tag's mark."""
+        ring = self._envelope.signing
+        key = b"" if ring is None else ring.all()[-1]
+        return f"{self.namespace}:tag:{_digest(encode(tag), 20, key).hex()}"
+
+    def _address(self, full: bytes) -> bytes:
+        return encode((self.namespace, full))
+
+    async def _open(self, runtime: Runtime, found: Found, address: bytes, data: bytes) -> None:
+        """Put what an envelope holds into `found`, if it is to be trusted and not over; drop what is not."""
+        try:
+            sheet, body = self._envelope.open(address, data)
+            age = max(0.0, await self._ask(runtime, self.store.now) - sheet.created)
+            if sheet.marks != found.marks or age >= sheet.gone:
+                return
+            value = self._codecs.load(sheet.codec, body)
+        except Refused as refused:
+            found.refused.append(refused.reason)
+            await self._ask(runtime, self.store.delete, self.names(found.full))
+            return
+        entry = self._entry(value, sheet, age, runtime.now())
+        if age < sheet.hard:
+            found.entry = entry
+        elif not sheet.failed:
+            found.old = entry
+
+    @staticmethod
+    def _entry(value: Any, sheet: Sheet, age: float, now: float) -> Entry:
+        born = now - age
+        entry = Entry(value, soft=born + sheet.soft, hard=born + sheet.hard, gone=born + sheet.gone)
+        entry.load, entry.failed = sheet.load, sheet.failed
+        return entry
+
+    async def _ask(self, runtime: Runtime, do: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        if not self._guard.admits(runtime.now()):
+            raise Unavailable("open", quiet=True)
+        try:
+            answer = await do(runtime, *args)
+        except Unavailable:
+            self._guard.failed(runtime.now())
+            raise
+        except Exception as error:  # a store's own mistake is no more the caller's than its silence
+            self._guard.failed(runtime.now())
+            raise Unavailable(type(error).__name__) from error
+        self._guard.succeeded()
+        return answer
+
+
+def _digest(text: bytes | str, size: int, key: bytes = b"") -> bytes:
+    data = text.encode() if isinstance(text, str) else text
+    derived = blake2b(key, digest_size=32, person=b"opero names key").digest() if key else b""
+    return blake2b(data, digest_size=size, key=derived, person=b"opero name").digest()

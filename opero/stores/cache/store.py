@@ -1,0 +1,54 @@
+"""What a store of sealed entries does, be it a file or a server. Every wait goes through the runtime port."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    from opero.runtime import Runtime
+
+    class Store(Protocol):
+        """Bytes under names. A method that cannot do its part raises `Unavailable`; times in seconds."""
+
+        name: str
+
+        async def now(self, runtime: Runtime) -> float:
+            """Return the time on the store's own clock."""
+            raise NotImplementedError
+
+        async def read(self, runtime: Runtime, name: str) -> bytes | None:
+            """Return an entry."""
+            raise NotImplementedError
+
+        async def claim(
+            self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
+        ) -> tuple[bytes | None, bytes | None, list[bytes]]:
+            """Return the entry, or who holds the lease (`token`, if it was free), and the texts of the marks."""
+            raise NotImplementedError
+
+        async def lock(self, runtime: Runtime, name: str, token: bytes, seconds: float, force: bool) -> bytes | None:
+            """Take the lease, by force or if it is free; return who holds it."""
+            raise NotImplementedError
+
+        async def write(self, runtime: Runtime, name: str, data: bytes, seconds: float, token: bytes | None) -> int:
+            """Store an entry and end the lease, if it holds; return how many entries had to go."""
+            raise NotImplementedError
+
+        async def release(self, runtime: Runtime, name: str, token: bytes) -> None:
+            """End the lease, if it holds."""
+
+        async def delete(self, runtime: Runtime, names: Sequence[str]) -> int:
+            """Forget entries and their leases; return how many there were."""
+            raise NotImplementedError
+
+        async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes]:
+            """Return the texts of the marks, 8 bytes each; make those that are missing."""
+            raise NotImplementedError
+
+        async def remark(self, runtime: Runtime, marks: Sequence[str]) -> None:
+            """Make the marks anew."""
+
+        async def clear(self, runtime: Runtime, namespace: str) -> None:
+            """Forget every entry and mark of a namespace."""

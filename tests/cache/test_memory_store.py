@@ -1,0 +1,187 @@
+"""The memory store against a model, and its bounds."""
+
+import threading
+from random import Random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from opero.stores.cache.entry import Entry
+from opero.stores.cache.memory import TAGS, LruStore, MemoryStore, weigh
+
+KEYS = st.integers(0, 12)
+TIMES = st.sampled_from([0.5, 1.0, 2.0, 5.0])
+
+
+class Model(RuleBasedStateMachine):
+    """What is found is what was put last, neither expired nor invalidated; what was evicted is not found."""
+
+    @initialize(kind=st.sampled_from([MemoryStore, LruStore]), size=st.integers(1, 8))
+    def start(self, kind, size):
+        self.store, self.size = kind(size), size
+        self.now, self.serial, self.known, self.begun = 0.0, 0, {}, []
+
+    @rule(key=KEYS, ttl=TIMES, tags=st.sets(st.sampled_from("abc")))
+    def put(self, key, ttl, tags):
+        self.store.put(key, self._entry(ttl, tags, self.store.born()), self.now)
+        self.known[key] = (self.serial, self.now + ttl, tags)
+
+    @rule(key=KEYS, tags=st.sets(st.sampled_from("abc")))
+    def begin(self, key, tags):
+        self.begun.append((key, tags, self.store.born(), set()))
+
+    @precondition(lambda self: self.begun)
+    @rule(ttl=TIMES)
+    def end(self, ttl):
+        key, tags, born, dead = self.begun.pop()
+        self.store.put(key, self._entry(ttl, tags, born), self.now)
+        if not (dead & tags or "*" in dead):
+            self.known[key] = (self.serial, self.now + ttl, tags)
+
+    @rule(seconds=TIMES)
+    def wait(self, seconds):
+        self.now += seconds
+
+    @rule(key=KEYS)
+    def get(self, key):
+        entry = self.store.get(key, self.now)
+        if entry is not None:
+            assert (entry.value, entry.hard) == self.known[key][:2]
+            assert self.now < entry.hard
+
+    @rule(key=KEYS)
+    def what_was_just_put_is_found(self, key):
+        self.store.put(key, self._entry(1.0, set(), self.store.born()), self.now)
+        self.known[key] = (self.serial, self.now + 1.0, set())
+        assert self.store.get(key, self.now).value == self.serial
+
+    @rule(key=KEYS)
+    def remove(self, key):
+        self.store.remove(key)
+        self.known.pop(key, None)
+
+    @rule(tag=st.sampled_from("abc"))
+    def kill(self, tag):
+        self.store.kill_tags([tag])
+        self.known = {key: known for key, known in self.known.items() if tag not in known[2]}
+        for _, _, _, dead in self.begun:
+            dead.add(tag)
+
+    @rule()
+    def clear(self):
+        self.store.clear()
+        self.known = {}
+        for _, _, _, dead in self.begun:
+            dead.add("*")
+
+    @invariant()
+    def nothing_is_found_that_should_not_be(self):
+        if not hasattr(self, "store"):
+            return
+        assert len(self.store) <= self.size
+        for key in range(13):
+            entry = self.store._entries.get(key)
+            uses = entry.uses if entry else 0
+            found = self.store.get(key, self.now) if isinstance(self.store, MemoryStore) else None
+            if entry:
+                entry.uses = uses
+            assert found is None or (key in self.known and found.value == self.known[key][0])
+
+    def _entry(self, ttl, tags, born):
+        self.serial += 1
+        return Entry(self.serial, hard=self.now + ttl, gone=self.now + ttl, tags=tuple(tags), born=born)
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("kind", [MemoryStore, LruStore])
+def test_without_pressure_everything_put_is_found(kind):
+    store = kind(100)
+    for n in range(100):
+        store.put(n, Entry(n), 0)
+    assert [store.get(n, 0).value for n in range(100)] == list(range(100))
+
+
+@pytest.mark.parametrize("kind", [MemoryStore, LruStore])
+def test_bytes_are_bounded_and_what_had_to_go_is_told(kind):
+    store = kind(1000, 10_000)
+    told = {}
+    for n in range(50):
+        for reason, count in store.put(n, Entry(b"x" * 900), 0).items():
+            told[reason] = told.get(reason, 0) + count
+        assert store.bytes <= 10_000
+    assert told == {"bytes": 50 - len(store)}
+    assert store.bytes == sum(entry.size for entry in store._entries.values())
+    assert store.put("large", Entry(b"x" * 20_000), 0) == {"bytes": 1}
+    assert store.get("large", 0) is None
+
+
+def test_a_scan_does_not_wash_out_what_is_asked_for_again():
+    def hits(store):
+        chance, found = Random(1), 0
+        for n in range(30_000):
+            key = f"once-{n}" if n % 2 else int(chance.paretovariate(0.8))
+            if store.get(key, 0) is None:
+                store.put(key, Entry(key), 0)
+            else:
+                found += 1
+        return found
+
+    assert hits(MemoryStore(100)) > 1.1 * hits(LruStore(100))
+
+
+def test_invalidating_without_end_takes_no_memory():
+    store = MemoryStore(10)
+    for n in range(5 * 1000):
+        store.put(n % 5, Entry(n), 0)
+        store.remove(n % 5)
+    assert len(store._small) + len(store._main) < 200
+    store.kill_tags(range(2 * TAGS))
+    assert len(store._dead) == TAGS
+
+
+def test_forgetting_which_tags_were_invalidated_never_brings_an_entry_back():
+    store = MemoryStore(10)
+    store.put("a", Entry(1, tags=("t",), born=store.born()), 0)
+    store.kill_tags(["t"])
+    store.kill_tags(range(TAGS))
+    assert "t" not in store._dead
+    assert store.get("a", 0) is None
+    store.put("a", Entry(2, tags=("t",), born=store.born()), 0)
+    assert store.get("a", 0).value == 2
+
+
+def test_eight_threads_find_only_whole_entries():
+    store, wrong = MemoryStore(50), []
+
+    def work(seed):
+        for n in range(4000):
+            key = (n * seed) % 100
+            entry = store.get(key, 0)
+            if entry is None:
+                store.put(key, Entry((key, key * 2)), 0)
+            elif entry.value != (key, key * 2):
+                wrong.append(entry.value)
+            if n % 97 == 0:
+                store.remove(key)
+            if n % 501 == 0:
+                store.kill_tags([n])
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 3, 7, 11, 13, 17, 19, 23)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert len(store) <= 50
+
+
+def test_a_value_weighs_what_its_parts_weigh():
+    assert weigh(b"x" * 1000) >= 1000
+    assert weigh({"a": ["x" * 500, "y" * 500]}) >= 1000
+    shared = "x" * 1000
+    assert weigh([shared] * 50) < 2500
