@@ -6,35 +6,24 @@ the block runs, and goes on with how the block ended.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 
 from opero import catalogue
 from opero.call import propagating
 from opero.drivers.blocking import Blocking
+from opero.drivers.inside_out import Handed, Inside, hand_out
 from opero.errors import Stopped
 from opero.pipeline import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any, Self
 
     from opero.call import Call
     from opero.policy import Policy
     from opero.runtime import Runtime
-
-    Step = Callable[[], Any]
-
-
-class _Here:
-    """What the layers wait for where they would call the function."""
-
-    def __await__(self) -> Generator[_Here, None, None]:
-        yield self
-
-
-HERE = _Here()
 
 
 class Guarded:
@@ -43,18 +32,19 @@ class Guarded:
     def __init__(self, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._operation = operation
         self._given = args, kwargs
-        self._run: Coroutine[Any, Any, Any] | None = None
+        self._inside: Inside | None = None
 
     def __enter__(self) -> Self:
-        _blocking(self._begin(_Held()))
+        _advance(self._begin(_HELD))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         wrapped = Stopped(error) if isinstance(error, StopIteration) else error
+        inside = self._end(wrapped)
         try:
-            _blocking(self._end(wrapped))
+            _advance(inside)
         except BaseException as raised:
             if raised is not wrapped:
                 raise
@@ -62,30 +52,33 @@ class Guarded:
         return error is not None
 
     async def __aenter__(self) -> Self:
-        await _Suspending(self._begin(_held_aio()))
+        await self._begin(_held_aio()).forward()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        inside = self._end(error)
         try:
-            await _Suspending(self._end(error))
+            await inside.forward()
         except BaseException as raised:
             if raised is not error:
                 raise
             return False
         return error is not None
 
-    def _begin(self, runtime: Runtime) -> Step:
-        if self._run is not None:
+    def _begin(self, runtime: Runtime) -> Inside:
+        if self._inside is not None:
             raise RuntimeError("this block was entered before; ask for another one by policy.block()")
-        self._run = self._operation.execute(runtime, *self._given)
-        return partial(self._run.send, None)
+        args, kwargs = self._given
+        self._inside = Inside(self._operation.execute(runtime, args, kwargs), _here)
+        return self._inside
 
-    def _end(self, error: BaseException | None) -> Step:
-        if self._run is None:
+    def _end(self, error: BaseException | None) -> Inside:
+        if self._inside is None:
             raise RuntimeError("this block was never entered")
-        return partial(self._run.send, None) if error is None else partial(self._run.throw, error)
+        self._inside.send(None) if error is None else self._inside.throw(error)
+        return self._inside
 
 
 def guard(policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Guarded:
@@ -102,18 +95,33 @@ def _block(*args: Any, **kwargs: Any) -> None:
     """Stand for a block where a function is asked for."""
 
 
+def _here(step: Callable[[Any], Any], value: Any) -> Any:
+    """Run a step in the block's own context: a deadline set inside is the block's."""
+    return step(value)
+
+
+def _advance(inside: Inside) -> None:
+    if isinstance(inside.advance(), Handed):
+        return
+    inside.close()
+    raise RuntimeError("a layer suspended on the blocking driver; use `async with`")
+
+
 class _Held(Blocking):
     """Rests where a function would be called. A deadline is cooperative: nobody can stop a block in its own thread."""
 
     async def invoke(self, call: Call) -> Any:
         deadline = call.deadline
         if deadline is None:
-            return await HERE
+            return await hand_out(None)
         call.begin_before(deadline)
         with propagating(deadline):
-            await HERE
+            await hand_out(None)
         call.begin_before(deadline)  # what comes too late is of no use
         return None
+
+
+_HELD = _Held()
 
 
 @cache
@@ -122,40 +130,6 @@ def _held_aio() -> Runtime:
 
     class Held(Aio):
         async def run(self, call: Call) -> Any:
-            await HERE
+            await hand_out(None)
 
     return Held()
-
-
-def _blocking(step: Step) -> None:
-    """Run a coroutine until it rests, or to its end."""
-    try:
-        if step() is HERE:
-            return
-    except StopIteration:
-        return
-    step.func.__self__.close()  # type: ignore[attr-defined]
-    raise RuntimeError("a layer suspended on the blocking driver; use `async with`")
-
-
-class _Suspending:
-    """The same on an event loop, which sees everything it waits for on the way."""
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        step, run = self._step, self._step.func.__self__  # type: ignore[attr-defined]
-        while True:
-            try:
-                waited = step()
-            except StopIteration:
-                return
-            if waited is HERE:
-                return
-            try:
-                sent = yield waited
-            except BaseException as error:  # noqa: BLE001 - it is for the layers to take
-                step = partial(run.throw, error)
-            else:
-                step = partial(run.send, sent)
