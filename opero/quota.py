@@ -32,6 +32,9 @@ if TYPE_CHECKING:
             raise NotImplementedError
 
 
+ROUNDING = 1e-6  # seconds; three times a third of a second is not quite one
+
+
 class Rate:
     """`count` calls per `per` seconds, `burst` of them at once."""
 
@@ -135,13 +138,14 @@ class Quota:
         return all(weight <= rate.burst for rate in self.rates)
 
     def _when_locked(self, now: float, weight: float) -> float:
-        return max(now, *(max(r.due, now) + r.interval * (weight - 1) - r.slack for r in self.rates))
+        at: float = max(max(r.due, now) + r.interval * (weight - 1) - r.slack for r in self.rates)
+        return at if at > now + ROUNDING else now
 
     def _charge_locked(self, now: float, patience: float, weight: float) -> float | None:
         rate = self.only
         if rate is None:
             at = self._when_locked(now, weight)
-            if at - now > patience:
+            if at - now > patience + ROUNDING:
                 return None
             for rate in self.rates:
                 rate.due = max(rate.due, at) + rate.interval * weight
@@ -149,11 +153,12 @@ class Quota:
         cost = rate.interval * weight
         early = cost - rate.interval - rate.slack
         due = rate.due  # nothing is called from here to the write
-        due = max(due, now)
-        if due + early - now > patience:
+        if due < now:  # noqa: PLR1730 - max() would be a call
+            due = now
+        if due + early - now > patience + ROUNDING:
             return None
         rate.due = due + cost
-        return due + early if early + due > now else now
+        return due + early if early + due > now + ROUNDING else now
 
     def _move_up_locked(self, now: float) -> None:
         left, self._left = self._left, None

@@ -62,6 +62,26 @@ def test_threads_together_get_no_more_than_there_is():
     assert len(got) == 50
 
 
+@given(st.integers(1, 60), st.integers(1, 60), st.floats(0, 1e7))
+def test_the_whole_burst_goes_at_once_however_its_parts_are_rounded(count, per, now):
+    for rates in ([(count, per, count)], [(count, per, count), (count, per + 1, count)]):
+        bucket = quota(*rates)
+        assert [bucket.book(now, 0.0)[0] for _ in range(count)] == [0.0] * count
+        assert bucket.book(now, 0.0)[1] is None
+
+
+def test_a_thread_on_the_fast_path_and_one_that_waits_lose_nothing_to_each_other():
+    """Whoever finds room moves `due` on without the lock; nothing may be called between the read and the write."""
+    import dis
+
+    charge = Quota._charge_locked.__code__
+    names = [(i.opname, i.argval) for i in dis.get_instructions(charge)]
+    read = len(names) - 1 - names[::-1].index(("LOAD_ATTR", "due"))
+    write = len(names) - 1 - names[::-1].index(("STORE_ATTR", "due"))
+    assert read < write
+    assert not [op for op, _ in names[read:write] if op.startswith(("CALL", "JUMP_BACKWARD"))]
+
+
 class Waiter:
     alive = True
     woken = 0
@@ -110,6 +130,23 @@ def test_a_heavy_call_waits_for_all_it_weighs():
     assert bucket.book(0.0, inf, 3)[0] == 0
     assert bucket.book(0.0, inf, 3)[0] == 2
     assert (bucket.fits(4), bucket.fits(5)) == (True, False)
+
+
+def test_it_is_idle_from_when_it_is_full_again():
+    bucket = quota((1, 1, 1), (1, 1, 2))
+    bucket.book(5.0, 0.0)
+    assert (bucket.idle(5.9), bucket.idle(6.0)) == (False, True)
+    bucket.book(7.0, inf)
+    bucket.book(7.0, inf)
+    assert not bucket.idle(7.5)
+
+
+def test_patience_is_counted_from_now():
+    for rates in ([(1, 1, 1)], [(1, 1, 1), (9, 1, 9)]):
+        bucket = quota(*rates)
+        bucket.book(100.0, 0.0)
+        assert bucket.book(100.0, 0.5) == (1.0, None)
+        assert bucket.book(100.0, 1.5)[1].at == 101.0
 
 
 def test_available_says_what_would_go_at_once():
