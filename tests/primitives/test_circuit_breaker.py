@@ -258,6 +258,19 @@ def test_one_probe_is_admitted_of_twenty_callers_in_threads_and_tasks():
     assert sorted(map(str, ended)) == sorted([str(o.CircuitOpenError)] * 19 + ["None"])
 
 
+def test_a_circuit_is_idle_while_it_is_closed_by_itself_and_holds_no_calls():
+    circuit = CircuitBreaker(min_calls=1, window=10).circuit
+    assert circuit.idle(0.0)
+    fill(circuit, [SUCCESS])
+    assert (circuit.idle(5.0), circuit.idle(20.0)) == (False, True)
+    fill(circuit, [FAILURE], 20.0)
+    assert not circuit.idle(100.0)
+    circuit.hold(FORCED_CLOSED, 100.0)
+    assert not circuit.idle(100.0)
+    circuit.hold(AUTO, 100.0)
+    assert circuit.idle(100.0)
+
+
 def test_it_pickles_with_its_settings_and_without_its_state():
     import pickle
 
