@@ -9,6 +9,7 @@ import threading
 import time
 
 import opero as o
+import opero_slo
 import opero_telemetry
 from opero import events
 
@@ -61,7 +62,7 @@ def failing():
         if time.monotonic() % 4 < 2:
             raise ConnectionError
 
-    @o.opero(arg_fallback="host", retries=0, name="shop.replica")
+    @o.opero(arg_fallback="host", retries=0, slo=o.SLO(0.9, latency=0.1), name="shop.replica")
     def replica(host):
         if host == "a":
             raise ConnectionError
@@ -69,6 +70,15 @@ def failing():
     budget = o.opero(o.Retry(1, wait=o.waits.constant(0), budget=o.RetryBudget(0.1)), name="shop.budget")(down)
     flaky = Flaky()
     return [lambda: price(flaky), stock, lambda: replica(["a", "b"]), budget]
+
+
+def answered():
+    """Return calls a cache answers, some of them after it had to make room."""
+    if not hasattr(o, "Cache"):
+        return []
+    cached = o.opero(o.Cache(1.0, max_entries=4), retries=0, name="shop.cached")(lambda key: key)
+    keys = itertools.cycle(range(6))
+    return [lambda: cached(next(keys)), lambda: cached(0), lambda: cached(0)]
 
 
 def waiting():
@@ -120,7 +130,9 @@ def main():
     threading.Thread(target=end_with_parent, daemon=True).start()
     telemetry = opero_telemetry.start(metrics_port=0, logs=None)
     events.subscribe(refuse, "opero.fallback.used")
-    calls = failing() + waiting()
+    if hasattr(opero_slo, "start"):
+        opero_slo.start(interval=1)
+    calls = failing() + answered() + waiting()
     sys.stdout.write(telemetry.url.removeprefix("http://") + "\n")
     sys.stdout.flush()
     while True:
