@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from _bisect import bisect_left
-from _thread import allocate_lock
 from _weakref import ref
 from collections import deque
 
-from opero import clock, events
+from opero import clock, events, forks
 from opero.aggregates import Book
 from opero.call import DURATION
 from opero.signals import CALL, EVENTS, POLICY, SECONDS
@@ -29,7 +28,7 @@ _live: dict[int, tuple[ref[Operation], str, Book]] = {}
 _retired: dict[tuple[str, tuple[float, ...]], Book] = {}
 _others: list[Callable[[], Iterable[Family]]] = []
 _gone: deque[int] = deque()  # filled by the garbage collector, which may run anywhere; emptied under the lock
-_lock = allocate_lock()
+_lock = forks.lock()
 _announced = False
 ANNOUNCING = ("OPERO_DEBUG", "OPERO_METRICS_PORT")  # what asks for observers without code
 

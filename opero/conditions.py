@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias, Union
 
     Matches = Callable[[Any], Any]
-    ConditionLike: TypeAlias = Union[  # noqa: UP007
-        type[BaseException], tuple[type[BaseException], ...], UnionType, Matches, "Condition"
-    ]
+    Types: TypeAlias = Union[tuple[type[Exception], ...], list[type[Exception]]]  # noqa: UP007
+    ConditionLike: TypeAlias = Union[type[Exception], Types, UnionType, Matches, "Condition"]  # noqa: UP007
 
 ALLOWED = "an exception type, a tuple of them, or a predicate on the error"
+NEVER = f"{ALLOWED}; Exception stands for all there are: cancellation, KeyboardInterrupt and SystemExit always pass"
 
 
 class Condition:
@@ -85,7 +85,7 @@ def of(field: str, value: Any, *, awaits: bool = False) -> Condition:
     """
     found = value if isinstance(value, Condition) else _made(value)
     if found is None:
-        raise ConfigurationError(field, value, ALLOWED)
+        raise ConfigurationError(field, value, NEVER if _too_wide(value) else ALLOWED)
     if found.is_async and not awaits:
         raise ConfigurationError(field, value, "a predicate that is no coroutine function: it is asked under a lock")
     return found
@@ -149,12 +149,23 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _made(value: Any) -> Condition | None:
-    kinds = value.__args__ if isinstance(value, UnionType) else value if isinstance(value, tuple) else (value,)
+    kinds = _kinds(value)
     if kinds and all(isinstance(t, type) and issubclass(t, Exception) for t in kinds):
         return Condition(_OfType(kinds), " | ".join(t.__name__ for t in kinds))
     if callable(value) and not isinstance(value, type):
         return Condition(value, getattr(value, "__name__", repr(value)))
     return None
+
+
+def _kinds(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, UnionType):
+        return value.__args__
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _too_wide(value: Any) -> bool:
+    """Whether it names what is never an outcome."""
+    return any(isinstance(kind, type) and issubclass(kind, BaseException) for kind in _kinds(value))
 
 
 def _is_async(matches: Matches | None) -> bool:

@@ -31,7 +31,7 @@ class ConfigurationError(OperoError, ValueError):
         self.allowed = allowed
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, {**self.__dict__, "value": _shown(self.value)})
+        return _rebuild, (type(self), self.args, {**self.__dict__, "value": _portable(self.value)})
 
 
 class ExecutionError(OperoError):
@@ -220,6 +220,17 @@ def _shown(value: object, limit: int = 80) -> str:
 def _shown_text(text: str, limit: int = 120) -> str:
     line = text.partition("\n")[0]
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _portable(value: object) -> object:
+    """Return the value, or its text where it does not pickle."""
+    from pickle import dumps
+
+    try:
+        dumps(value)
+    except Exception:  # noqa: BLE001 - any error of a foreign __reduce__ means the same
+        return _shown(value)
+    return value
 
 
 def _rebuild(kind: type[OperoError], args: tuple[Any, ...], state: dict[str, Any]) -> OperoError:

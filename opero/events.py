@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from opero import clock
+from opero import clock, forks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,9 +57,10 @@ class Subscription:
 
     def close(self) -> None:
         """Stop hearing."""
-        if self in _subscriptions:
-            _subscriptions.remove(self)
-            _changed()
+        with _lock:
+            if self in _subscriptions:
+                _subscriptions.remove(self)
+                _changed_locked()
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +75,7 @@ failures: dict[str, int] = {}  # operation → handlers that raised while it spo
 _subscriptions: list[Subscription] = []
 _heard_by: dict[str, tuple[Handler, ...]] = {}
 _watched: list[tuple[tuple[str, ...], list[Handler]]] = []
+_lock = forks.lock()
 _correlation: ContextVar[str] = ContextVar("opero.correlation_id", default="")
 trace_id: Callable[[], str] = str  # an observer puts the active trace's id here
 
@@ -84,24 +86,27 @@ def subscribe(handler: Handler, *patterns: str) -> Subscription:
     A handler that raises does not reach the call: the failure is counted and said as `opero.telemetry.handler_failed`.
     """
     subscription = Subscription(handler, patterns or ("*",))
-    _subscriptions.append(subscription)
-    _changed()
+    with _lock:
+        _subscriptions.append(subscription)
+        _changed_locked()
     return subscription
 
 
 def wanted(name: str) -> tuple[Handler, ...]:
     """Who wants events of this name; empty for most names, most of the time."""
-    handlers = _heard_by.get(name)
+    known = _heard_by
+    handlers = known.get(name)
     if handlers is None:
-        handlers = _heard_by[name] = tuple(s.handler for s in _subscriptions.copy() if _matches(name, s.patterns))
+        handlers = known[name] = tuple(s.handler for s in _subscriptions.copy() if _matches(name, s.patterns))
     return handlers
 
 
 def watch(*names: str) -> list[Handler]:
     """Return the list of who wants any of these names; it is kept up to date as they come and go."""
     handlers: list[Handler] = []
-    _watched.append((names, handlers))
-    _changed()
+    with _lock:
+        _watched.append((names, handlers))
+        _changed_locked()
     return handlers
 
 
@@ -121,7 +126,8 @@ def publish(event: Event, handlers: tuple[Handler, ...]) -> None:
             failures[event.operation] = failures.get(event.operation, 0) + 1
             if event.name != HANDLER_FAILED:
                 fields = {"event": event.name, "handler": _name(handler), "error": type(error).__name__}
-                publish(Event(HANDLER_FAILED, event.operation, fields, severity="error"), wanted(HANDLER_FAILED))
+                others = tuple(other for other in wanted(HANDLER_FAILED) if other != handler)
+                publish(Event(HANDLER_FAILED, event.operation, fields, severity="error"), others)
 
 
 class correlation_id:  # noqa: N801 - used as `with opero.correlation_id("req-42"):`
@@ -150,8 +156,9 @@ def patterns() -> Iterator[str]:
         yield from subscription.patterns
 
 
-def _changed() -> None:
-    _heard_by.clear()
+def _changed_locked() -> None:
+    global _heard_by
+    _heard_by = {}  # not cleared: who looks just now puts what it found into the old one
     for names, handlers in _watched:
         handlers[:] = [handler for name in names for handler in wanted(name)]
 

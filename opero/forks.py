@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from _thread import LockType, allocate_lock
 from _weakrefset import WeakSet  # weakref, without its cost at import
 
 TYPE_CHECKING = False
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 
 _objects: WeakSet[Forkable] = WeakSet()
+_locks: WeakSet[LockType] = WeakSet()
 
 
 def remember(item: Forkable) -> None:
@@ -23,7 +25,16 @@ def remember(item: Forkable) -> None:
     _objects.add(item)
 
 
+def lock() -> LockType:
+    """Make a lock that a forked child finds free: whoever held it stayed in the parent."""
+    made = allocate_lock()
+    _locks.add(made)
+    return made
+
+
 def _in_child() -> None:
+    for held in list(_locks):
+        held._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 - as threading and logging do it
     for item in list(_objects):
         item.after_fork()
 

@@ -143,7 +143,7 @@ def _retry(settings: Mapping[str, Any], default: int) -> Retry | None:
     low = number("min_delay", settings.get("min_delay", 0.1), low=0)
     high = number("max_delay", settings.get("max_delay", 30.0), low=0)
     if low > high:
-        raise ConfigurationError("min_delay", low, f"at most max_delay ({high:g})")
+        raise ConfigurationError("min_delay", low, f"0 to {high:g} seconds here, which is max_delay")
     factor = number("backoff_factor", settings.get("backoff_factor", 1.5), low=1)
     policy = Retry(
         retries,

@@ -8,6 +8,8 @@ import pytest
 from services.prometheus import module_prometheus, prometheus
 from services.redis_servers import redis_cluster, redis_sentinels, redis_server
 
+pytest.register_assert_rewrite("scenarios")  # so that a failing scenario shows its values
+
 __all__ = ["module_prometheus", "prometheus", "redis_cluster", "redis_sentinels", "redis_server"]  # fixtures
 PROGRAMS = {
     "alertmanager": ("prometheus-alertmanager", "amtool"),

@@ -1,4 +1,14 @@
-"""A virtual clock: waits take no time, and time moves only when everybody waits."""
+"""A virtual clock: waits take no time, and time moves only when everybody waits.
+
+1. Those who take part: the thread that made the clock, threads begun since, threads that run a function with a timeout.
+2. Each of them runs, waits for a time, or is stuck: it waits for something that no clock knows.
+3. Time jumps to the earliest time that is waited for, when nobody runs. What was waited for is over, or was set, before
+   the next jump: who is due counts as running.
+4. Stuck is whom the kernel has not let run since the last look, several times. Where it does not say that (it does on
+   Linux): whose frame has not moved. A slow machine makes this later, not wrong.
+
+Source: trio's MockClock, whose time also jumps when everybody waits.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +16,35 @@ import asyncio
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opero import clock as real
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-STEP = 0.002  # real seconds between two looks at what other threads do
-GRACE = 0.05  # real seconds that other threads get to do what this one waits for, once one of them waits too
-PATIENCE = 0.5  # the same while none of them waits: it may not have come so far
+STEP = 0.002  # real seconds between two looks at what others do
+LOOKS = 5  # so many looks find a thread stuck that waits for another one
+PATIENT_LOOKS = 250  # and so many one that waits for something outside
+WAITING = ("threading.py", "queue.py", "selectors.py", "futures/thread.py", "futures/_base.py")
+KERNEL = Path("/proc/self/task")
 
 
 class Clock:
     """Virtual time, in seconds. Thread-safe.
 
     Not for code that waits for real sockets or calls `time.sleep` itself: that needs real time.
-
-    Source: trio's MockClock, whose time also jumps when everybody waits.
     """
 
     def __init__(self, start: float = 1000.0) -> None:
         self._now = start
         self._wall = real.wall() - start
         self._moved = threading.Condition()
-        self._wakes: dict[int, float] = {}  # thread → when it goes on
-        self._changes = 0  # how often that changed: who moves time must have seen it as it is
-        self._owner = threading.get_ident()
+        self._parked: dict[int, tuple[float, Callable[[], bool]]] = {}  # thread → when it goes on, or if this is true
+        self._changes = 0  # how often that changed
+        self._closed = False
+        self._older = {thread for thread in threading.enumerate() if thread is not threading.current_thread()}
         self._real_wait = real.wait
 
     def now(self) -> float:
@@ -45,68 +57,69 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         """Move time on; whoever waits for less is woken."""
-        self._jump(self._now + seconds)
+        with self._moved:
+            self._jump_locked(self._now + seconds)
 
     def sleep(self, seconds: float) -> None:
         """Wait in virtual time."""
-        self._until(None, self._now + max(0.0, seconds))
+        self.until(self._now + max(0.0, seconds), woken=bool, wait=self._rest)
 
     def wait(self, event: threading.Event, seconds: float | None) -> bool:
         """Wait for the event in virtual time; it is somebody else's to set, in real time."""
         if seconds is None:
             return self._real_wait(event, None)
-        self._until(event, self._now + seconds)
+        self.until(self._now + seconds, woken=event.is_set, wait=lambda step: self._real_wait(event, step))
         return event.is_set()
 
-    def _until(self, event: threading.Event | None, at: float) -> None:
+    def until(self, at: float, *, woken: Callable[[], bool], wait: Callable[[float], object]) -> None:
+        """Wait for a time, or until `woken` says so; `wait` waits really, for so many seconds or until woken."""
         me = threading.get_ident()
-        with self._moved:
-            self._wakes[me] = at
-            self._changes += 1
+        others = _Others()
+        self._park(me, at, woken)
         try:
-            while self._now < at and not (event is not None and event.is_set()):
+            while self._now < at and not woken() and not self._closed:
                 seen = self._changes
-                if self._wait_for_others(event):
-                    continue
-                with self._moved:
-                    first = min(self._wakes.values())
-                if first == at and seen == self._changes:
-                    self._jump(at)
+                if others.are_still(self._at_large(me)):
+                    self._jump(seen)
+                else:
+                    wait(STEP)
         finally:
             with self._moved:
-                del self._wakes[me]
+                del self._parked[me]
                 self._changes += 1
-                self._moved.notify_all()
 
-    def _wait_for_others(self, event: threading.Event | None) -> bool:
-        """Give other threads real time to do something; whether they did."""
-        if threading.active_count() == 1:
-            return False
-        if event is not None:
-            return self._hears(event)
+    def close(self) -> None:
+        """Let everybody go who still waits."""
         with self._moved:
-            if self._owner not in self._wakes:
-                return self._moved.wait(PATIENCE)
-            return len(self._wakes) > 1 and self._moved.wait(GRACE)
-
-    def _hears(self, event: threading.Event) -> bool:
-        """Whether another thread sets the event, or waits for less than this one."""
-        me, waited = threading.get_ident(), 0.0
-        while True:
-            if self._real_wait(event, STEP):
-                return True
-            waited += STEP
-            with self._moved:
-                others = [at for thread, at in self._wakes.items() if thread != me]
-                if others and min(others) < self._wakes[me]:
-                    return True
-            if waited > (GRACE if len(others) >= _at_work() else PATIENCE):
-                return False
-
-    def _jump(self, at: float) -> None:
-        with self._moved:
-            self._now = max(self._now, at)
+            self._closed = True
             self._moved.notify_all()
+
+    def _park(self, me: int, at: float, woken: Callable[[], bool]) -> None:
+        with self._moved:
+            self._parked[me] = (at, woken)
+            self._changes += 1
+
+    def _rest(self, seconds: float) -> None:
+        with self._moved:
+            self._moved.wait(seconds)
+
+    def _at_large(self, me: int) -> list[threading.Thread]:
+        """Who takes part, and is not parked here."""
+        begun = [thread for thread in threading.enumerate() if thread not in self._older]
+        return [thread for thread in {*begun, *_at_work()} if thread.ident != me and thread.ident not in self._parked]
+
+    def _jump(self, seen: int) -> None:
+        """Go to the earliest time, if everybody is still where they were seen, and nobody is due."""
+        with self._moved:
+            parked = list(self._parked.values())
+            if seen == self._changes and not any(at <= self._now or woken() for at, woken in parked):
+                self._jump_locked(min(at for at, _ in parked))
+                return
+        self._rest(STEP)
+
+    def _jump_locked(self, at: float) -> None:
+        self._now = max(self._now, at)
+        self._moved.notify_all()
 
 
 @contextmanager
@@ -125,36 +138,68 @@ def clock(start: float = 1000.0) -> Iterator[Clock]:
     loop = asyncio.BaseEventLoop
     time, run_once = loop.time, loop._run_once  # type: ignore[attr-defined]  # noqa: SLF001
 
-    def jump_then_run_once(self: Any) -> None:
-        _jump(self, virtual)
+    def wait_then_run_once(self: Any) -> None:
+        _wait(self, virtual)
         run_once(self)
 
     for name in names:
         setattr(real, name, getattr(virtual, name))
     loop.time = lambda _: virtual.now()  # type: ignore[method-assign,assignment]
-    loop._run_once = jump_then_run_once  # type: ignore[attr-defined]  # noqa: SLF001
+    loop._run_once = wait_then_run_once  # type: ignore[attr-defined]  # noqa: SLF001
     try:
         yield virtual
     finally:
         loop.time, loop._run_once = time, run_once  # type: ignore[method-assign,attr-defined]  # noqa: SLF001
         for name, value in saved.items():
             setattr(real, name, value)
+        virtual.close()
 
 
-def _at_work() -> int:
-    """How many threads of ours should be heard of: those that run a function with a timeout, at least one."""
-    spare = sys.modules.get("opero.workers.spare")
-    return max(1, spare.at_work() if spare is not None else 0)
-
-
-def _jump(loop: Any, virtual: Clock) -> None:
-    """Move time to the loop's next timer when nothing else is ready."""
-    if loop._ready or loop._stopping:  # noqa: SLF001
-        return
+def _wait(loop: Any, virtual: Clock) -> None:
+    """Wait for the loop's next timer, or for something to be ready sooner."""
     timers = [handle.when() for handle in loop._scheduled if not handle.cancelled()]  # noqa: SLF001
-    if not timers:
-        return
-    busy = threading.active_count() > 1
-    loop._process_events(loop._selector.select(GRACE if busy else 0))  # noqa: SLF001
-    if not loop._ready and min(timers) > virtual.now():  # noqa: SLF001
-        virtual.advance(min(timers) - virtual.now())
+    if timers and not loop._stopping:  # noqa: SLF001
+        virtual.until(
+            min(timers),
+            woken=lambda: bool(loop._ready),  # noqa: SLF001
+            wait=lambda seconds: loop._process_events(loop._selector.select(seconds)),  # noqa: SLF001
+        )
+
+
+class _Others:
+    """What one who waits has seen of those who do not wait here."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[object, int]] = {}  # thread → where it was, in how many looks
+
+    def are_still(self, threads: list[threading.Thread]) -> bool:
+        """Look; whether all of them are stuck."""
+        frames = sys._current_frames() if threads else {}  # noqa: SLF001 - the only way to see another thread
+        before, self._seen = self._seen, {}
+        still = True
+        for thread in threads:
+            frame = frames.get(thread.ident or 0)
+            place = _place(thread.native_id, frame)
+            was, looks = before.get(id(thread), (None, 0))
+            looks = looks + 1 if place is not None and place == was else 0
+            self._seen[id(thread)] = (place, looks)
+            waits = frame is not None and frame.f_code.co_filename.endswith(WAITING)
+            still = still and looks >= (LOOKS if waits else PATIENT_LOOKS)
+        return still
+
+
+def _place(number: int | None, frame: object) -> object:
+    """Return something that stays the same while a thread does not run; None while it runs or is about to."""
+    if number is None or frame is None:
+        return None
+    try:
+        status = (KERNEL / str(number) / "status").read_text()
+    except OSError:
+        return (id(frame), getattr(frame, "f_lasti", None))
+    return status[status.index("\nvoluntary_ctxt_switches") :] if "\nState:\tS" in status else None
+
+
+def _at_work() -> list[threading.Thread]:
+    """Threads that run a function with a timeout: they may be older than the clock."""
+    spare = sys.modules.get("opero.workers.spare")
+    return spare.at_work() if spare is not None else []

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+KEPT = 16  # idle threads that wait for the next function; others end
+
+
 class Job:
     """A function on its way in another thread, in a copy of the caller's context."""
 
@@ -22,7 +25,6 @@ class Job:
         self._work: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (function, args, kwargs)
         self._context: Context = copy_context()
         self._done = Event()
-        self._left = False
         self._value: Any = None
         self._error: BaseException | None = None
 
@@ -71,16 +73,13 @@ class _Threads:
         """The threads stayed in the parent."""
         self._lock = allocate_lock()
         self._idle: list[_Thread] = []
-        self.running: set[Job] = set()
+        self.running: dict[Job, _Thread] = {}
         self.abandoned: set[Job] = set()
 
     def start(self, job: Job) -> None:
         with self._lock:
-            self.running.add(job)
-            thread = self._idle.pop() if self._idle else None
-        if thread is None:
-            thread = _Thread()
-            thread.start()
+            thread = self._idle.pop() if self._idle else _Thread()
+            self.running[job] = thread
         thread.give(job)
 
     def leave(self, job: Job) -> bool:
@@ -93,12 +92,16 @@ class _Threads:
 
     def end(self, job: Job) -> None:
         with self._lock:
-            self.running.discard(job)
+            self.running.pop(job, None)
             self.abandoned.discard(job)
 
-    def rest(self, thread: _Thread) -> None:
+    def rest(self, thread: _Thread) -> bool:
+        """Whether the thread is kept for the next job."""
         with self._lock:
-            self._idle.append(thread)
+            kept = len(self._idle) < KEPT
+            if kept:
+                self._idle.append(thread)
+            return kept
 
 
 class _Thread(Thread):
@@ -110,16 +113,19 @@ class _Thread(Thread):
     def give(self, job: Job) -> None:
         self._job = job
         self._ready.set()
+        if self.ident is None:
+            self.start()
 
     def run(self) -> None:
-        while True:
+        kept = True
+        while kept:
             self._ready.wait()
             self._ready.clear()
             job, self._job = self._job, None
             if job is not None:
                 job.run()
             del job
-            _threads.rest(self)
+            kept = _threads.rest(self)
 
 
 _threads = _Threads()
@@ -137,6 +143,6 @@ def abandoned() -> int:
     return len(_threads.abandoned)
 
 
-def at_work() -> int:
-    """How many functions run, whether somebody waits for them or not."""
-    return len(_threads.running)
+def at_work() -> list[Thread]:
+    """The threads whose functions run, whether somebody waits for them or not."""
+    return list(_threads.running.copy().values())

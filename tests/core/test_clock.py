@@ -56,3 +56,51 @@ def test_a_wait_ends_when_the_event_is_set_or_the_time_is_over():
         event.set()
         assert clock.wait(event, 5)
         assert clock.now() == 5
+
+
+def test_time_stands_while_somebody_runs():
+    with testing.clock(start=0):
+        sleeper = threading.Thread(target=clock.sleep, args=(10,))
+        sleeper.start()
+        until = time.thread_time() + 0.7
+        while time.thread_time() < until:
+            assert clock.now() == 0
+        sleeper.join()
+        assert clock.now() == 10
+
+
+def test_who_is_woken_goes_on_before_time_does():
+    woken = []
+
+    def hear(event):
+        clock.wait(event, 100)
+        woken.append(clock.now())
+
+    for _ in range(30):
+        with testing.clock(start=0):
+            event = threading.Event()
+            hearing = threading.Thread(target=hear, args=(event,))
+            hearing.start()
+            clock.sleep(1)
+            event.set()
+            clock.sleep(5)
+            hearing.join()
+    assert woken == [1] * 30
+
+
+def test_a_loop_and_its_threads_share_the_time():
+    async def main():
+        other = asyncio.to_thread(clock.sleep, 7)
+        await asyncio.gather(other, asyncio.sleep(3))
+        return clock.now()
+
+    with testing.clock(start=0):
+        assert asyncio.run(main()) == 7
+
+
+def test_who_still_waits_when_the_clock_ends_is_let_go():
+    with testing.clock(start=0):
+        sleeper = threading.Thread(target=clock.sleep, args=(1e9,))
+        sleeper.start()
+    sleeper.join(30)
+    assert not sleeper.is_alive()

@@ -66,6 +66,24 @@ def test_threads_of_timed_calls_are_reused():
     assert threading.active_count() <= before + 2
 
 
+def test_threads_of_a_burst_end_when_it_is_over():
+    together = threading.Barrier(3 * spare.KEPT)
+
+    @o.opero(retries=0, timeout=60)
+    def f():
+        together.wait()
+
+    callers = [threading.Thread(target=f) for _ in range(together.parties)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    surplus = [t for t in threading.enumerate() if t.name == "opero-timeout" and t not in spare._threads._idle]
+    for thread in surplus:
+        thread.join(30)
+    assert sum(thread.name == "opero-timeout" for thread in threading.enumerate()) == spare.KEPT
+
+
 def test_the_error_of_a_timed_call_keeps_its_traceback_to_the_function():
     @o.opero(retries=0, timeout=10)
     def f():

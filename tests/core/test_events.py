@@ -1,4 +1,5 @@
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -48,6 +49,37 @@ def test_a_handler_that_fails_on_failures_does_not_recurse():
 
     with events.subscribe(broken):
         events.say(PING, "op", {})
+
+
+def test_a_handler_that_fails_is_not_asked_to_hear_of_it():
+    asked, others = [], []
+
+    def broken(event):
+        asked.append(event.name)
+        raise KeyError
+
+    before = events.failures.get("op", 0)
+    with events.subscribe(broken), events.subscribe(others.append, events.HANDLER_FAILED):
+        events.say(PING, "op", {})
+    assert asked == [PING.name]
+    assert len(others) == 1
+    assert events.failures["op"] == before + 1
+
+
+def test_who_subscribes_while_another_thread_looks_is_heard_by_the_next_event(monkeypatch):
+    heard, late = [], ExitStack()
+    matches = events._matches
+
+    def meanwhile(name, patterns):
+        monkeypatch.setattr(events, "_matches", matches)
+        late.enter_context(events.subscribe(heard.append, PING.name))
+        return matches(name, patterns)
+
+    with late, events.subscribe(bool, "nothing"):
+        monkeypatch.setattr(events, "_matches", meanwhile)
+        events.say(PING, "op", {})  # looks, and must not keep an answer that is out of date
+        events.say(PING, "op", {})
+    assert len(heard) == 1
 
 
 def test_a_correlation_id_is_on_every_event_said_inside_and_not_outside():

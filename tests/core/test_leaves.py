@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 import opero as o
-from opero import errors, forks
+from opero import catalogue, errors, events, forks
 from opero.knobs import Knob
 
 ALL = [
@@ -31,6 +31,14 @@ def test_every_error_survives_pickling(error):
     assert copy.__notes__ == ["a note"]
     state = {k: repr(v) for k, v in vars(error).items() if k != "value"}
     assert {k: repr(v) for k, v in vars(copy).items() if k != "value"} == state
+
+
+def test_a_wrong_value_survives_pickling_where_it_can_and_as_its_text_where_not():
+    values = [-1, [ValueError], {"a": 1}]
+    copies = [pickle.loads(pickle.dumps(errors.ConfigurationError("f", value, "else"))).value for value in values]
+    assert copies == values
+    unpicklable = errors.ConfigurationError("f", lambda: 1, "else")
+    assert pickle.loads(pickle.dumps(unpicklable)).value.startswith("<function test_a_wrong_value")
 
 
 def test_the_hierarchy_is_that_of_the_contract():
@@ -83,6 +91,15 @@ def test_a_forked_child_starts_at_zero_with_locks_of_its_own():
             os._exit(0 if fine else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert f.opero.stats()["calls"] == 1
+
+
+def test_a_forked_child_can_look_and_listen_whatever_its_parent_was_doing():
+    with catalogue._lock, events._lock:
+        child = os.fork()
+        if child == 0:
+            free = not catalogue._lock.locked() and not events._lock.locked()
+            os._exit(0 if free else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_what_is_remembered_for_forks_is_not_kept_alive():

@@ -48,6 +48,18 @@ def test_a_wrong_keyword_names_field_and_value_and_what_is_allowed(field, value)
     assert str(caught.value).startswith(f"{field}={value!r}: {field} takes ")
 
 
+def test_what_is_never_retried_is_refused_with_the_way_out():
+    for value in (BaseException, KeyboardInterrupt, [OSError, SystemExit]):
+        with pytest.raises(o.ConfigurationError, match="Exception stands for all there are"):
+            opero(retry_on=value)
+
+
+def test_a_list_of_types_is_as_good_as_a_tuple():
+    made = opero(retries=1, min_delay=0, retry_on=[KeyError, OSError])(plain)
+    assert made.opero.policies[0].matches(OSError())
+    assert not made.opero.policies[0].matches(ValueError())
+
+
 POLICIES = [
     (lambda: o.Retry(-1), "retries"), (lambda: o.Retry(wait="3"), "wait"), (lambda: o.Retry(jitter=""), "jitter"),
     (lambda: o.Retry(None), "retries"), (lambda: o.Retry(wait=-1), "seconds"), (lambda: o.Retry(wait=True), "wait"),
@@ -127,7 +139,7 @@ def test_two_policies_for_the_same_place_are_refused():
 
 
 def test_delays_the_wrong_way_round_are_refused():
-    with pytest.raises(o.ConfigurationError, match="max_delay"):
+    with pytest.raises(o.ConfigurationError, match="min_delay takes 0 to 1 seconds here, which is max_delay"):
         opero(min_delay=5, max_delay=1)
 
 
