@@ -8,7 +8,13 @@ from opero import catalogue, clock, fused, objectives, settings
 from opero.circuit import Change
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
-from opero.kinds import is_async_generator_function, is_coroutine_function, is_generator_function
+from opero.kinds import (
+    AWAIT_INSIDE,
+    is_async_generator_function,
+    is_coroutine_function,
+    is_generator_function,
+    promises_awaitable,
+)
 from opero.pipeline import Operation
 
 TYPE_CHECKING = False
@@ -28,7 +34,13 @@ if TYPE_CHECKING:
     Q = ParamSpec("Q")
 
     class Decorated(Generic[P, R]):
-        """A decorated function: its own signature, and the handle."""
+        """A decorated function: its own signature, name and documentation, and the handle."""
+
+        __name__: str
+        __qualname__: str
+        __module__: str
+        __doc__: str | None
+        __wrapped__: Callable[P, R]
 
         @property
         def opero(self) -> Handle[P, R]: ...
@@ -281,6 +293,8 @@ def _refuse(function: Any) -> None:
         raise ConfigurationError(
             "function", function, "a function, method, coroutine function, partial or callable object"
         )
+    if promises_awaitable(function):
+        raise ConfigurationError("function", function, f"no plain function that returns an awaitable: {AWAIT_INSIDE}")
 
 
 def is_decorable(value: Any) -> bool:

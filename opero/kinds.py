@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 COROUTINE, GENERATOR, ASYNC_GENERATOR = 0x80, 0x20, 0x200  # inspect's flags, without importing inspect
 
+AWAIT_INSIDE = "it would count as done before it ran; make it `async def` and await inside"
+
 
 def is_coroutine_function(function: Any) -> bool:
     """Whether calling it returns a coroutine; looks through partials, bound methods and callables."""
@@ -22,6 +24,14 @@ def is_generator_function(function: Any) -> bool:
 def is_async_generator_function(function: Any) -> bool:
     """Whether calling it returns an asynchronous generator."""
     return bool(_flags(function) & ASYNC_GENERATOR)
+
+
+def promises_awaitable(function: Any) -> bool:
+    """Whether a plain function is annotated to return something to await."""
+    said = getattr(function, "__annotations__", {}).get("return")
+    text = said if isinstance(said, str) else getattr(said, "__name__", None) or repr(said)
+    name = text.partition("[")[0].rpartition(".")[2]
+    return name in {"Awaitable", "Coroutine"} and not is_coroutine_function(function)
 
 
 def _flags(function: Any) -> int:

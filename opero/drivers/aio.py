@@ -48,7 +48,7 @@ class Aio(Runtime):
         if deadline.inherited:
             call.begin_before(deadline)
             return await start()
-        scope = asyncio.timeout_at(deadline.at)
+        scope = asyncio.timeout_at(_on_loop(deadline.at))
         try:
             with propagating(deadline):
                 async with scope:
@@ -139,11 +139,16 @@ class _Waiter:
 
     async def wait(self, until: float | None) -> bool:
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(None if until is None else _on_loop(until)):
                 await self._woken
         except TimeoutError:
             return False
         return True
+
+
+def _on_loop(at: float) -> float:
+    """Return the same moment on the clock of the running loop, which may have one of its own."""
+    return at + (asyncio.get_running_loop().time() - clock.now())
 
 
 RUNTIME = Aio()

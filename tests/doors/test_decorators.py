@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import pickle
+from collections.abc import Awaitable, Coroutine
 from functools import partial
 
 import pytest
@@ -176,3 +177,13 @@ def test_an_error_of_the_fallback_passes_with_the_first_as_its_context():
         f(1)
     assert isinstance(caught.value.__context__, OSError)
     assert f.opero.stats()["errors"] == 1
+
+
+@pytest.mark.parametrize("annotation", [Awaitable[int], Coroutine[None, None, int], "Awaitable[int]", "t.Coroutine"])
+def test_a_plain_function_that_says_it_returns_an_awaitable_is_refused(annotation):
+    def f():
+        return None
+
+    f.__annotations__["return"] = annotation
+    with pytest.raises(o.ConfigurationError, match="async def"):
+        o.opero(f)

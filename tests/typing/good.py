@@ -105,6 +105,15 @@ class Shop:
         return cls()
 
 
+@opero
+def parse(text: str) -> int:
+    return int(text)
+
+
+class Parser:
+    parse = staticmethod(parse)  # a static method that both checkers get right: decorated outside of the class
+
+
 @opmap(mode="process", workers=2, retries=1, errors="return")
 def square(x: int) -> float:
     return x * x
@@ -127,6 +136,10 @@ def configured(x: int) -> list[int]:
 
 def see(shop: Shop) -> None:
     assert_type(bare(3, name="x"), str)
+    assert_type(bare.__name__, str)
+    assert_type(bare.__doc__, str | None)
+    assert_type(Parser.parse("1"), int)
+    assert_type(Parser().parse("1"), int)
     assert_type(keywords(3), list[int])
     assert_type(keywords.opero.stats(), dict[str, float])
     assert_type(keywords.opero.bypass(3), list[int])

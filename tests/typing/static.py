@@ -1,4 +1,4 @@
-"""Static methods: pyright gets them right; mypy 1.x binds a callable object in a class even below @staticmethod."""
+"""@staticmethod over @opero: pyright gets it right; mypy binds a callable object in a class, static or not."""
 
 from typing import assert_type
 
