@@ -95,7 +95,11 @@ class Handle(Generic[P, R]):
         return self.operation.policies
 
     def stats(self) -> dict[str, float]:
-        """Return its counts (calls, ok, errors, attempts, retries …) and percentiles in seconds."""
+        """Return its counts (calls, ok, errors, attempts, retries …) and percentiles in seconds.
+
+        `rejected` counts refusals, not calls: each attempt may be refused, and a retry for which there is no time is
+        one too. So it may be more than `calls`.
+        """
         return self.operation.book.stats()
 
     @property
