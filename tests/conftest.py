@@ -4,10 +4,13 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
 
 from services.prometheus import module_prometheus, prometheus
 from services.redis_servers import redis_cluster, redis_sentinels, redis_server
 
+settings.register_profile("busy machine", deadline=None)  # a bound on one example says more of the machine than of us
+settings.load_profile("busy machine")
 pytest.register_assert_rewrite("scenarios")  # so that a failing scenario shows its values
 
 __all__ = ["module_prometheus", "prometheus", "redis_cluster", "redis_sentinels", "redis_server"]  # fixtures
