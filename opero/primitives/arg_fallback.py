@@ -2,8 +2,9 @@
 
 1. The alternatives are the policy's own, or a list or tuple the caller passes; the function gets one of them. Any other
    value is passed on.
-2. The next one is tried at once after an error that `on` matches; any other error, a refusal by Opero itself, and the
-   call's deadline end the round. When all failed, `AllFailedError` holds each error; a retry starts the round again.
+2. The next one is tried at once after an error that `on` matches; any other error, a refusal by Opero itself that `on`
+   does not name, and the call's deadline end the round. When all failed, `AllFailedError` holds each error; a retry
+   starts the round again.
 3. With `cooldown` it is a key ring. An alternative that failed rests: after a 429 as long as Retry-After says, after a
    401 until it is replaced, else for the cool-down. Those that rest are tried last.
 4. What a key did wrong is no failure of the service: the circuit breaker does not count it.
@@ -144,7 +145,9 @@ class ArgFallback(Policy):
         return layer
 
     def _passes_over(self, call: Call, error: Exception) -> bool:
-        if isinstance(error, Rejected) or call.committed() or (call.deadline is not None and call.deadline.hit):
+        if isinstance(error, Rejected) and self.on is None:
+            return False
+        if call.committed() or (call.deadline is not None and call.deadline.hit):
             return False
         action = call.action(error)
         return self.condition(error) if action is None else action == ROTATE

@@ -614,6 +614,19 @@ def alternatives_are_tried_in_order(w):
     assert w.names() == ["arg_fallback.advanced"]
 
 
+def an_open_circuit_leads_to_the_next_alternative_where_that_is_named(w):
+    def policies(*on):
+        breaker = o.CircuitBreaker(min_calls=1, key=lambda value: value)
+        return [o.ArgFallback("value", on=on or None), breaker]
+
+    f = w.decorate([OSError(), 7, 8], policies=policies(OSError, o.CircuitOpenError))
+    assert [w.call(f, ["a", "b"]) for _ in range(2)] == [(7, 0), (8, 0)]
+    assert w.calls == ["a", "b", "b"]
+    f = w.decorate([OSError(), 7], policies=policies())
+    assert w.call(f, ["a", "b"]) == (7, 0)
+    assert isinstance(w.call(f, ["a", "b"])[0], o.CircuitOpenError)
+
+
 def when_all_alternatives_fail_each_error_is_kept(w):
     f = w.decorate([OSError("a"), KeyError("b")], arg_fallback="value")
     error, _ = w.call(f, value=("a", "b"))

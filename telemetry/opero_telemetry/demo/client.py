@@ -1,5 +1,6 @@
 """The client: a process of its own that calls the service, once plainly and once through Opero, at the same moments.
 
+The moments are fixed beforehand: no call waits for the answer to another one, so an outage meets as many as a calm.
 Says what it sees in JSON lines on stdout, the last one with `"done": true`, and ends when its stdin does.
 """
 
@@ -15,6 +16,7 @@ import sysconfig
 import time
 import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, cast
@@ -24,10 +26,10 @@ from opero.errors import ConfigurationError
 from opero_telemetry.demo.operations import FAILED, AsyncShop, Shop, parse, resilient
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
-THREADS, TASKS = 6, 6
-PACE = 0.1  # seconds from one call of a thread or task to its next
+RATES = {"price": 14, "stock": 7, "order": 14}  # calls a second, each way
+AT_ONCE = 100  # threads, each way: what waits for a slow answer must not hold up the next call
 SKUS = [f"sku-{n}" for n in range(20)]
 
 
@@ -35,21 +37,21 @@ class Client:
     """Load, and the count of what the plain calls gave."""
 
     def __init__(self, bases: list[str], seconds: float) -> None:
-        self.until = time.monotonic() + seconds
+        self.started = time.monotonic()
+        self.seconds = seconds
         self.bases = bases
         self.plain: Counter[str] = Counter()
         self.shop = Shop(bases, "opero")
-        self.functions = resilient(self.shop, AsyncShop(bases, "opero"))
+        self.functions = resilient(self.shop, AsyncShop(bases, "opero"), seconds)
         self.parsed: dict[str, Any] = {}
         self._lock = Lock()
 
     def run(self) -> None:
-        """Call until the time is over, reporting twice a second."""
-        calling = [Thread(target=self._call, args=(n,), daemon=True) for n in range(THREADS)]
-        others = [Thread(target=self._order, daemon=True), Thread(target=self._parse, daemon=True)]
-        for thread in (*calling, *others):
+        """Call until the time is over and every answer there, reporting twice a second."""
+        threads = [Thread(target=work, daemon=True) for work in (self._call, self._order, self._parse)]
+        for thread in threads:
             thread.start()
-        for thread in (*calling, *others):
+        for thread in threads:
             while thread.is_alive():
                 thread.join(0.5)
                 say(self.state())
@@ -64,16 +66,25 @@ class Client:
                 operations[name]["circuit"] = function.opero.breaker.state
         return {"operations": operations, "plain": self.plain, "parsed": self.parsed}
 
-    def _call(self, n: int) -> None:
+    def _call(self) -> None:
         plain = Shop(self.bases, "plain")
-        turn = n
-        while time.monotonic() < self.until:
-            sku, operation = SKUS[turn % len(SKUS)], "stock" if turn % 3 == 0 else "price"
-            arguments = (sku, self.bases) if operation == "stock" else (sku,)
-            self._count(operation, answered=_answered(lambda: plain.get(operation, sku)))  # noqa: B023 - called at once
-            _answered(lambda: self.functions[operation](*arguments))  # noqa: B023 - called at once
-            turn += 1
-            time.sleep(_rest())
+        with ThreadPoolExecutor(AT_ONCE) as plainly, ThreadPoolExecutor(AT_ONCE) as resiliently:
+            for at, operation, sku in self._moments("price", "stock"):
+                time.sleep(max(0.0, at - time.monotonic()))
+                plainly.submit(self._plainly, plain, operation, sku)
+                resiliently.submit(_answered, self.functions[operation], sku, self.bases)
+
+    def _plainly(self, shop: Shop, operation: str, sku: str) -> None:
+        self._count(operation, answered=_answered(shop.get, operation, sku))
+
+    def _moments(self, *operations: str) -> Iterator[tuple[float, str, str]]:
+        """Yield when to call what, in order of time."""
+        times = [
+            (n / RATES[operation], operation, SKUS[n % len(SKUS)])
+            for operation in operations
+            for n in range(int(self.seconds * RATES[operation]))
+        ]
+        return ((self.started + after, operation, sku) for after, operation, sku in sorted(times))
 
     def _count(self, operation: str, *, answered: bool) -> None:
         with self._lock:
@@ -85,15 +96,17 @@ class Client:
 
     async def _orders(self) -> None:
         # httpx binds its connections to the loop that opens them
-        self.functions.update(order=resilient(self.shop, AsyncShop(self.bases, "opero"))["order"])
+        shop = AsyncShop(self.bases, "opero")
+        self.functions.update(order=resilient(self.shop, shop, self.seconds)["order"])
         plain = AsyncShop(self.bases, "plain")
-        await asyncio.gather(*(self._order_loop(plain) for _ in range(TASKS)))
+        async with asyncio.TaskGroup() as tasks:
+            for at, _, sku in self._moments("order"):
+                await asyncio.sleep(max(0.0, at - time.monotonic()))
+                tasks.create_task(self._order_plainly(plain, sku))
+                tasks.create_task(_answered_async(self.functions["order"](sku)))
 
-    async def _order_loop(self, plain: AsyncShop) -> None:
-        while time.monotonic() < self.until:
-            self._count("order", answered=await _answered_async(plain.order(SKUS[0])))
-            await _answered_async(self.functions["order"](SKUS[0]))
-            await asyncio.sleep(_rest())
+    async def _order_plainly(self, shop: AsyncShop, sku: str) -> None:
+        self._count("order", answered=await _answered_async(shop.order(sku)))
 
     def _parse(self) -> None:
         files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
@@ -109,9 +122,9 @@ class Client:
         }
 
 
-def _answered(call: Callable[[], object]) -> bool:
+def _answered(call: Callable[..., object], *args: object) -> bool:
     try:
-        call()
+        call(*args)
     except (*FAILED, RuntimeError, ExceptionGroup):
         return False
     return True
@@ -123,11 +136,6 @@ async def _answered_async(call: Awaitable[object]) -> bool:
     except (*FAILED, RuntimeError, ExceptionGroup):
         return False
     return True
-
-
-def _rest() -> float:
-    """Seconds to the next beat: a call that fails fast is not made more often than one that takes its time."""
-    return PACE - time.monotonic() % PACE
 
 
 def say(state: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from opero import Bulkhead, CircuitBreaker, CircuitOpenError, Fallback, Retry, Timeout, opero, opmap, waits
+from opero import ArgFallback, Bulkhead, CircuitBreaker, CircuitOpenError, Fallback, Retry, Timeout, opero, opmap, waits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,9 +19,13 @@ PATIENCE = waits.retry_after(waits.exponential(0.05, 1.0, 2.0), high=2.0)
 FAILED = (httpx.TransportError, httpx.HTTPStatusError, TimeoutError)
 
 
-def breaker() -> CircuitBreaker:
-    """Open at half of twenty calls in three seconds; probe after half a second, then after one."""
-    return CircuitBreaker(window=3.0, reset_after=0.5, max_reset_after=1.0, half_open_probes=3)
+def breaker(seconds: float, **more: Any) -> CircuitBreaker:
+    """Open at half of ten calls in a fifteenth of the run; probe after a ninetieth, then after twice as long."""
+    window = max(1.0, seconds / 15)
+    pause = seconds / 90
+    return CircuitBreaker(
+        min_calls=10, window=window, reset_after=pause, max_reset_after=2 * pause, half_open_probes=3, **more
+    )
 
 
 @dataclass
@@ -62,29 +66,30 @@ class AsyncShop:
         return float(answer.json()["value"])
 
 
-def resilient(shop: Shop, orders: AsyncShop) -> dict[str, Any]:
-    """Decorate: prices fall back to the last known one, stock has two replicas, orders wait out an outage."""
+def resilient(shop: Shop, orders: AsyncShop, seconds: float) -> dict[str, Any]:
+    """Decorate: prices come from two replicas or from memory, stock is hedged, orders wait an outage out."""
 
     @opero(
-        Fallback(lambda sku: shop.known.get(sku, 0.0)),
+        Fallback(lambda sku, _: shop.known.get(sku, 0.0)),
         Timeout(4.0),
         Retry(4, wait=PATIENCE, on=FAILED),
-        breaker(),
-        Bulkhead(16, max_queue=16, max_wait=0.5),
+        ArgFallback("base", on=(*FAILED, CircuitOpenError)),
+        breaker(seconds, key=lambda _, base: base),  # a circuit a replica: nobody waits for the one that is down
+        Bulkhead(32, max_queue=32, max_wait=0.5),
         Timeout(attempt=0.4),
         rate_limit="300/s",
         name="demo.price",
     )
-    def price(sku: str) -> float:
-        shop.known[sku] = value = shop.get("price", sku)
+    def price(sku: str, base: str | list[str]) -> float:
+        shop.known[sku] = value = shop.get("price", sku, str(base))
         return value
 
     @opero(
-        retries=3,
+        ArgFallback("base", spread=True),
+        retries=4,
         backoff=PATIENCE,
         retry_on=FAILED,
         retry_budget=0.2,
-        arg_fallback="base",
         hedge="adaptive",
         timeout=4.0,
         name="demo.stock",
@@ -93,10 +98,10 @@ def resilient(shop: Shop, orders: AsyncShop) -> dict[str, Any]:
         return shop.get("stock", sku, str(base))
 
     @opero(
-        Timeout(20.0),
-        Retry(100, wait=PATIENCE, on=(*FAILED, CircuitOpenError)),  # an order can wait: the circuit says how long
-        breaker(),
-        Bulkhead(32),
+        Timeout(30.0),
+        Retry(200, wait=PATIENCE, on=(*FAILED, CircuitOpenError)),  # an order can wait: the circuit says how long
+        breaker(seconds),
+        Bulkhead(32, max_queue=1000),
         Timeout(attempt=0.5),
         name="demo.order",
     )
