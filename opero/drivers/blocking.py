@@ -9,7 +9,7 @@ from functools import partial
 
 from opero import clock
 from opero.call import propagating
-from opero.errors import BulkheadFullError, Stopped
+from opero.errors import Rejected, Stopped
 from opero.kinds import is_coroutine_function
 from opero.primitives import timeout
 from opero.runtime import Runtime
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from opero.call import Call, Deadline, Record
     from opero.pipeline import Operation
 
-MAX_ABANDONED = 100  # threads that may go on behind their callers' backs
+MAX_THREADS = 256  # that run a function with a timeout, and may all go on behind their callers' backs
 
 
 class Blocking(Runtime):
@@ -78,7 +78,7 @@ class Blocking(Runtime):
     def may_fork(self) -> bool:
         from opero.workers import spare
 
-        return spare.abandoned() < MAX_ABANDONED
+        return len(spare.at_work()) < MAX_THREADS
 
     def fork(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> _Branch:  # type: ignore[override]
         return _Branch(layers, done)
@@ -87,15 +87,16 @@ class Blocking(Runtime):
         """Run a function in another thread, and leave it behind at the deadline."""
         from opero.workers import spare
 
-        if spare.abandoned() >= MAX_ABANDONED:
+        job = spare.start_within(MAX_THREADS, function)
+        if job is None:
             raise call.reject(
-                BulkheadFullError(
-                    f"{MAX_ABANDONED} threads outlive their callers' timeouts; give the function a timeout of its own",
+                Rejected(
+                    f"{MAX_THREADS} threads run functions with a timeout, {spare.abandoned()} of them outlive it; "
+                    'give them timeouts of their own, and Timeout(how="cooperative")',
                     primitive="timeout",
                     reason="queue_full",
                 )
             )
-        job = spare.start(function, (), {})
         if not job.wait(deadline.at - clock.now()):
             raise deadline.expire(call.operation.name)
         return job.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from _thread import allocate_lock
 from contextvars import copy_context
 from threading import Event, Thread
@@ -76,11 +77,15 @@ class _Threads:
         self.running: dict[Job, _Thread] = {}
         self.abandoned: set[Job] = set()
 
-    def start(self, job: Job) -> None:
+    def start(self, job: Job, limit: int) -> bool:
+        """Whether there was room for it."""
         with self._lock:
+            if len(self.running) >= limit:
+                return False
             thread = self._idle.pop() if self._idle else _Thread()
             self.running[job] = thread
         thread.give(job)
+        return True
 
     def leave(self, job: Job) -> bool:
         """Whether the job still runs, and is abandoned now."""
@@ -134,8 +139,14 @@ _threads = _Threads()
 def start(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
     """Run a function in a spare thread."""
     job = Job(function, args, kwargs)
-    _threads.start(job)
+    _threads.start(job, sys.maxsize)
     return job
+
+
+def start_within(limit: int, function: Callable[..., Any]) -> Job | None:
+    """Do the same, unless so many functions run already, waited for or not."""
+    job = Job(function, (), {})
+    return job if _threads.start(job, limit) else None
 
 
 def abandoned() -> int:

@@ -43,16 +43,34 @@ def test_an_abandoned_thread_is_counted_until_it_ends():
     assert spare.abandoned() == before
 
 
-def test_abandoned_threads_are_capped(monkeypatch):
-    monkeypatch.setattr(blocking, "MAX_ABANDONED", 0)
+def test_threads_that_may_be_left_behind_are_capped_when_they_start(monkeypatch):
+    limit = len(spare.at_work()) + 5
+    monkeypatch.setattr(blocking, "MAX_THREADS", limit)
+    go_on = threading.Event()
 
-    @o.opero(retries=0, timeout=1, name="capped")
-    def f():
-        return 1
+    @o.opero(retries=0, timeout=0.5, name="capped")
+    def hang():
+        go_on.wait()
 
-    with pytest.raises(o.BulkheadFullError, match="outlive"):
-        f()
-    assert f.opero.stats()["rejected"] == 1
+    errors = []
+
+    def call():
+        try:
+            hang()
+        except Exception as error:
+            errors.append(error)
+
+    callers = [threading.Thread(target=call) for _ in range(30)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert spare.abandoned() <= limit
+    refused = [error for error in errors if isinstance(error, o.Rejected)]
+    assert len(refused) >= 25
+    assert not any(isinstance(error, o.BulkheadFullError) for error in refused)
+    assert refused[0].primitive == "timeout"
+    go_on.set()
 
 
 def test_threads_of_timed_calls_are_reused():

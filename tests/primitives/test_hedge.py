@@ -139,7 +139,7 @@ def test_a_thread_that_lost_is_counted_until_it_ends():
 def test_without_room_for_threads_it_does_not_hedge(monkeypatch):
     from opero.drivers import blocking
 
-    monkeypatch.setattr(blocking, "MAX_ABANDONED", 0)
+    monkeypatch.setattr(blocking, "MAX_THREADS", 0)
     f = o.opero(hedge=0)(threading.get_ident)
     assert f() == threading.get_ident()
 
