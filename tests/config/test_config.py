@@ -90,7 +90,7 @@ WRONG = [
     ({"retries": "many"}, "retries", "valid integer"),
     ({"timeout": 0}, "timeout", "greater than 0"),
     ({"backoff": "sometimes"}, "backoff", "'exponential'"),
-    ({"min_delay": 5, "max_delay": 1}, "min_delay", "at most max_delay"),
+    ({"min_delay": 5, "max_delay": 1}, "min_delay", "which is max_delay"),
     ({"rate_limit": "fast"}, "rate_limit", "calls per second"),
     ({"rate_limit": {"rate": 5, "burst": 0}}, "rate_limit.burst", "a whole number, 1 or more"),
     ({"circuit_breaker": {"failure_ratio": 3}}, "circuit_breaker.failure_ratio", "up to 1"),
