@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opero import call, parallel, stores
+from opero_slo import signals as slo_signals
 from opero_telemetry.naming import prometheus_name
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ PRIMITIVES = {
     "fallback": "Fallback",
     "arg_fallback": "ArgFallback",
 }
-OTHERS = {"map": parallel.SIGNALS, "store": stores.SIGNALS}
+OTHERS = {"map": parallel.SIGNALS, "store": stores.SIGNALS, "slo": slo_signals.SIGNALS}
 BLOCK = re.compile(r"(<!-- generated: ([a-z]+) ([a-z_]+) -->\n).*?(<!-- end generated -->)", re.DOTALL)
 
 

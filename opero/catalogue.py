@@ -30,7 +30,7 @@ _others: list[Callable[[], Iterable[Family]]] = []
 _gone: deque[int] = deque()  # filled by the garbage collector, which may run anywhere; emptied under the lock
 _lock = forks.lock()
 _announced = False
-ANNOUNCING = ("OPERO_DEBUG", "OPERO_METRICS_PORT")  # what asks for observers without code
+ANNOUNCING = ("OPERO_DEBUG", "OPERO_METRICS_PORT", "OPERO_SLO")  # what asks for observers without code
 
 
 class Family:

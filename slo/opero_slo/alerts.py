@@ -8,6 +8,7 @@ Rules:
   short window is a twelfth. For another period the shares stay, the windows are kept, and the burn rates follow:
   share × period ÷ window, never below 1, which spends the whole budget. For periods under 28 days the windows shrink
   with the period instead.
+- Fewer events than those of which one bad one would reach the burn rate do not fire it, unless ten of them are bad.
 - A burn rate cannot pass 1 ÷ budget, where every event is bad. An alert that asks for more would never fire: refused.
 
 Source: The Site Reliability Workbook, "Alerting on SLOs" (2018), table 5-6 to 5-8.
@@ -36,6 +37,7 @@ WORKBOOK = (
     ("ticket-slow", "ticket", 0.10, 3 * DAY),
 )
 SHORTEST = 28 * DAY
+ENOUGH_BAD = 10  # bad events that mean something, however few there are in all: an outage with little traffic
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Law:
     short: float
     after: float = 0.0
     events: int = 0
+    enough_bad: int | None = None
     confidence: float | None = None
     bad_events: int | None = None
     targets: tuple[str, ...] = ()
@@ -122,7 +125,7 @@ def read(law: Law, series: Series, budget: float, now: float) -> Reading:
     rates = burn_rate(long, budget), burn_rate(short, budget)
     if rates[0] is None or rates[1] is None or rates[0] <= law.burn or rates[1] <= law.burn:
         return Reading(law, *rates, long.total, long.bad, breached=False)
-    if long.total < law.events:
+    if long.total < law.events and (law.enough_bad is None or long.bad < law.enough_bad):
         reason = f"too few events: {long.total:g} of {law.events}"
         return Reading(law, *rates, long.total, long.bad, breached=False, reason=reason)
     if law.confidence is not None and lower_bound(long, law.confidence) <= law.burn * budget:
@@ -201,5 +204,7 @@ def _given(condition: Condition, slo: SLO) -> Law:
 
 def _guarded(guard: Guard, burn: float, budget: float) -> dict[str, float | None]:
     """One bad event alone must not reach the burn rate: 1 ÷ n ≤ burn × budget."""
-    least = ceil(round(1 / (burn * budget), 9)) if guard.min_events is None else guard.min_events
-    return {"events": least, "confidence": guard.confidence}
+    if guard.min_events is not None:
+        return {"events": guard.min_events, "confidence": guard.confidence}
+    least = ceil(round(1 / (burn * budget), 9))
+    return {"events": least, "enough_bad": ENOUGH_BAD, "confidence": guard.confidence}

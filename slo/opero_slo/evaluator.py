@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Literal
@@ -106,6 +107,6 @@ def derive(slo: SLO, counted: Series) -> Series:
     if isinstance(indicator, Ratio) and indicator.inverted:
         flipped = Series()
         flipped.times, flipped.total = counted.times, counted.total
-        flipped.good = [total - bad for bad, total in zip(counted.good, counted.total, strict=True)]
+        flipped.good = array("d", [total - bad for bad, total in zip(counted.good, counted.total, strict=True)])
         counted = flipped
     return sliced(counted, slo.slices) if slo.slices else counted

@@ -122,8 +122,9 @@ class Guard:
     """What keeps few events from waking somebody.
 
     An alert needs `min_events` in its long window: by default so many that one bad event alone cannot reach its burn
-    rate. With `confidence`, the lower bound of the share of bad events must reach it (Wilson, one-sided). With
-    `bad_events`, so many bad events within `bad_window` seconds make a ticket, however few there are in all.
+    rate, or ten bad ones. With `confidence`, the lower bound of the share of bad events must reach it (Wilson,
+    one-sided). With `bad_events`, so many bad events within `bad_window` seconds make a ticket, however few there are
+    in all.
     """
 
     min_events: int | None = None

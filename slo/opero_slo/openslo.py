@@ -332,32 +332,35 @@ def _condition(given: dict[str, Any], policy: dict[str, Any], targets: tuple[str
 
 def _indicator_spec(indicator: Indicator) -> dict[str, Any]:
     if isinstance(indicator, Level):
-        measure = {} if indicator.measure == "value" else {"measure": indicator.measure}
-        return {"thresholdMetric": {"metricSource": _source(indicator.metric, measure)}}
+        source = _source(indicator.metric, ANSWERED if indicator.measure == "freshness" else COUNTED_CALLS)
+        if indicator.measure != "value":
+            source["spec"]["measure"] = indicator.measure
+        return {"thresholdMetric": {"metricSource": source}}
     if isinstance(indicator, Raw):
         kind = "failure" if indicator.inverted else "success"
-        return {"ratioMetric": {"rawType": kind, "raw": {"metricSource": _source(indicator.metric)}}}
+        return {"ratioMetric": {"rawType": kind, "raw": {"metricSource": _source(indicator.metric, ())}}}
     part = "bad" if indicator.inverted else "good"
     return {
         "ratioMetric": {
             "counter": indicator.counter,
-            part: {"metricSource": _source(indicator.part)},
-            "total": {"metricSource": _source(indicator.total)},
+            part: {"metricSource": _source(indicator.part, () if indicator.inverted else ANSWERED)},
+            "total": {"metricSource": _source(indicator.total, COUNTED_CALLS)},
         }
     }
 
 
-def _source(metric: Metric, more: dict[str, Any] | None = None) -> dict[str, Any]:
+def _source(metric: Metric, default: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(metric, Query):
         return {"type": "Prometheus", "spec": {"query": metric.text}}
     if isinstance(metric, Foreign):
         raise TypeError(f"a source of type {metric.type} is kept by its document only")
     spec: dict[str, Any] = {"operation": metric.operation}
     word = {"calls": "outcome", "cache": "cache", "events": "event"}[metric.counted]
-    spec[word] = list(metric.values)
+    if word != "outcome" or metric.values != default:
+        spec[word] = list(metric.values)
     if metric.within is not None:
         spec["within"] = metric.within
-    return {"type": "Opero", "spec": {**spec, **(more or {})}}
+    return {"type": "Opero", "spec": spec}
 
 
 def _tuple(value: str | list[str]) -> tuple[str, ...]:

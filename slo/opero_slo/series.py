@@ -6,6 +6,7 @@ which counts; `increase` extrapolates.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from math import ceil
 from operator import ge, gt, le, lt
@@ -48,9 +49,9 @@ class Series:
     """Cumulative counts of good and of all events at moments in Unix seconds, which only grow."""
 
     def __init__(self, samples: Iterable[tuple[float, float, float]] = ()) -> None:
-        self.times: list[float] = []
-        self.good: list[float] = []
-        self.total: list[float] = []
+        self.times = array("d")
+        self.good = array("d")
+        self.total = array("d")
         for at, good, total in samples:
             self.add(at, good, total)
 
@@ -64,6 +65,18 @@ class Series:
         self.times.append(at)
         self.good.append(good)
         self.total.append(total)
+
+    def hold(self, moment: float) -> None:
+        """Say that nothing happened until a moment."""
+        if len(self) > 1 and self.total[-1] == self.total[-2] and self.good[-1] == self.good[-2]:
+            self.times[-1] = max(moment, self.times[-1])
+        elif self.times and moment > self.times[-1]:
+            self.add(moment, self.good[-1], self.total[-1])
+
+    def cut(self, moment: float) -> None:
+        """Forget what came after a moment."""
+        index = bisect_right(self.times, moment)
+        del self.times[index:], self.good[index:], self.total[index:]
 
     def at(self, moment: float) -> Counts:
         """Return the counts at a moment; before the first sample, those of the first."""
@@ -86,13 +99,6 @@ class Series:
     def end(self) -> float | None:
         """When the last sample was taken."""
         return self.times[-1] if self.times else None
-
-    def until(self, moment: float) -> Series:
-        """Return the part up to a moment."""
-        index = bisect_right(self.times, moment)
-        part = Series()
-        part.times, part.good, part.total = self.times[:index], self.good[:index], self.total[:index]
-        return part
 
     def __len__(self) -> int:
         return len(self.times)

@@ -21,6 +21,18 @@ class Prometheus:
     def __init__(self, url):
         self.url = url
 
+    def wait_until_ready(self, seconds=30):
+        """It listens before it has read its blocks."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                urllib.request.urlopen(f"{self.url}/-/ready", timeout=5).close()
+            except urllib.error.URLError:
+                time.sleep(0.05)
+            else:
+                return
+        raise RuntimeError(f"{self.url} is not ready after {seconds} s")
+
     def query(self, expression):
         address = f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
         with urllib.request.urlopen(address, timeout=10) as answer:
@@ -48,7 +60,7 @@ class Prometheus:
 def servers(folder):
     started = []
 
-    def start(target, interval=1):
+    def start(target, *more, interval=1):
         port = process.free_port()
         (folder / "prometheus.yml").write_text(CONFIG.format(target=target, interval=interval))
         arguments = [
@@ -56,9 +68,12 @@ def servers(folder):
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
             "--log.level=error",
+            *more,
         ]
         started.append(process.start(["prometheus", *arguments], port=port))
-        return Prometheus(f"http://127.0.0.1:{port}")
+        server = Prometheus(f"http://127.0.0.1:{port}")
+        server.wait_until_ready()
+        return server
 
     yield start
     for server in started:
@@ -67,7 +82,7 @@ def servers(folder):
 
 @pytest.fixture
 def prometheus(tmp_path):
-    """Start a server that scrapes a target, `host:port`, once a second."""
+    """Start a server that scrapes a target, `host:port`, once a second; `more` are arguments of its own."""
     with servers(tmp_path) as start:
         yield start
 

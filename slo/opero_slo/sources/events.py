@@ -107,14 +107,15 @@ def _events(path: str, lines: Iterable[str]) -> Iterator[Event]:
             continue
         try:
             event = _event(json.loads(line))
-        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            reason = str(error) or "no event"
-            raise ConfigurationError("events", f"{path}:{number}", f"one JSON object a line: {reason}") from None
+        except (ValueError, TypeError, RecursionError, OverflowError) as error:
+            raise ConfigurationError("events", path, f"one JSON object a line; line {number}: {error}") from None
         if event is not None:
             yield event
 
 
-def _event(line: dict[str, Any]) -> Event | None:
+def _event(line: Any) -> Event | None:
+    if not isinstance(line, dict):
+        raise ValueError("no object")  # noqa: TRY004 - a wrong file is told like any other
     said = line.get("event", FINISHED)
     at = _moment(line["at"] if "at" in line else line.get("timestamp"))
     operation, count = line.get("operation", ""), line.get("count", 1)
@@ -124,6 +125,8 @@ def _event(line: dict[str, Any]) -> Event | None:
         return Event(at, operation, "cache", str(line["cache"]), 0.0, count)
     if said != FINISHED:
         return Event(at, operation, "events", said, 0.0, count)
+    if "outcome" not in line:
+        raise ValueError("a call has an outcome")
     return Event(at, operation, "calls", str(line["outcome"]), float(line.get("duration", 0.0)), count)
 
 
