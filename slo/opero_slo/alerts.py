@@ -37,6 +37,7 @@ WORKBOOK = (
     ("ticket-slow", "ticket", 0.10, 3 * DAY),
 )
 SHORTEST = 28 * DAY
+BACKWARDS = "op: {} asks for a budget that is spent slowly, and an alert is about one spent fast: use gt"
 ENOUGH_BAD = 10  # bad events that mean something, however few there are in all: an outage with little traffic
 
 
@@ -57,6 +58,7 @@ class Law:
     targets: tuple[str, ...] = ()
     when_resolved: bool = True
     when_no_data: bool = False
+    when_breaching: bool = True
 
     @property
     def windows(self) -> str:
@@ -99,8 +101,12 @@ def laws(slo: SLO) -> tuple[list[Law], list[Refused]]:
     """Return the alerts of an objective, its own or else the workbook's, and those it cannot have."""
     made = [_given(condition, slo) for condition in slo.conditions] or list(_workbook(slo))
     limit = 1 / slo.budget
-    kept, refused = [], []
+    kept: list[Law] = []
+    refused = [Refused(c.name, BACKWARDS.format(c.op)) for c in slo.conditions if c.op in {"lt", "lte"}]
+    backwards = {each.name for each in refused}
     for law in made:
+        if law.name in backwards:
+            continue
         if law.burn < limit:
             kept.append(law)
             continue
@@ -123,7 +129,7 @@ def read(law: Law, series: Series, budget: float, now: float) -> Reading:
     if law.when_no_data and not long.total:
         return Reading(law, None, None, 0, 0, breached=True, reason="no data")
     rates = burn_rate(long, budget), burn_rate(short, budget)
-    if rates[0] is None or rates[1] is None or rates[0] <= law.burn or rates[1] <= law.burn:
+    if not law.when_breaching or rates[0] is None or rates[1] is None or rates[0] <= law.burn or rates[1] <= law.burn:
         return Reading(law, *rates, long.total, long.bad, breached=False)
     if long.total < law.events and (law.enough_bad is None or long.bad < law.enough_bad):
         reason = f"too few events: {long.total:g} of {law.events}"
@@ -198,6 +204,7 @@ def _given(condition: Condition, slo: SLO) -> Law:
         targets=condition.targets,
         when_resolved=condition.when_resolved,
         when_no_data=condition.when_no_data,
+        when_breaching=condition.when_breaching,
         **_guarded(slo.guard, condition.threshold, slo.budget),  # type: ignore[arg-type]
     )
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DAY = 86400.0
 FOLDS = ((2 * DAY, 60), (60 * DAY, 900))
 FORGET = 400 * DAY
+_parents: list[History] = []
 TABLES = """
 create table if not exists counts (
     indicator text not null, at real not null, part real not null, total real not null, primary key (indicator, at)
@@ -51,6 +52,11 @@ class History:
         self._base.execute("pragma journal_mode = wal")
         self._base.execute("pragma synchronous = normal")
         self._base.executescript(TABLES)
+
+    def reopened(self) -> History:
+        """Return another connection: one that was open when the process forked is its parent's."""
+        _parents.append(self)  # closing it here would let go of locks the parent holds
+        return History(self.path)
 
     def add(self, at: float, increments: Iterable[tuple[str, float, float]]) -> None:
         """Add (indicator, part, total) that were counted up to a moment."""

@@ -115,6 +115,8 @@ class Condition:
     targets: tuple[str, ...] = ()
     when_resolved: bool = True
     when_no_data: bool = False
+    when_breaching: bool = True
+    op: Operator = "gt"
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import sqlite3
 from math import floor
+from multiprocessing import parent_process
 from threading import Event as Flag
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-from opero import catalogue, clock, events, objectives
+from opero import catalogue, clock, events, forks, objectives
 from opero.catalogue import Family
 from opero.signals import EVENTS
 from opero_slo import history, signals
@@ -68,6 +69,18 @@ class Monitor:
             if slo.latency is not None:
                 objectives.expect(slo.operation, slo.latency)
         self._take_out = catalogue.contribute(self.families)
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """Begin anew: the parent goes on with its counts. The workers of a map do not judge; their numbers travel."""
+        judging = self._thread is not None and parent_process() is None
+        self._lock, self._stop, self._thread = Lock(), Flag(), None
+        self.actions = Actions(self.actions.rules, self._acted)
+        self.history = self.history.reopened()
+        self.tracks = {name: Track(track.slo) for name, track in self.tracks.items()}
+        if judging:
+            self._thread = Thread(target=self._run, name="opero-slo", daemon=True)
+            self._thread.start()
 
     def start(self) -> Monitor:
         """Look every `interval`, in a thread of its own."""

@@ -327,6 +327,8 @@ def _condition(given: dict[str, Any], policy: dict[str, Any], targets: tuple[str
         targets,
         when_resolved=policy.get("alertWhenResolved", False),
         when_no_data=policy.get("alertWhenNoData", False),
+        when_breaching=policy.get("alertWhenBreaching", True),
+        op=condition.get("op", "gt"),
     )
 
 

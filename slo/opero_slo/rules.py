@@ -152,9 +152,10 @@ def _law(slo: SLO, law: Law) -> str:
     if law.confidence is not None:
         parts.append(_sure(slo, law))
     text = "\nand ignoring (slo_window) ".join(parts)
-    if law.when_no_data:
-        text += f"\nor ignoring (slo_window) absent(slo:events:increase{{{_match(slo, law.long)}}} > 0)"
-    return text
+    if not law.when_no_data:
+        return text
+    absent = f"absent(slo:events:increase{{{_match(slo, law.long)}}} > 0)"
+    return f"{text}\nor ignoring (slo_window) {absent}" if law.when_breaching else absent
 
 
 def _enough(slo: SLO, law: Law) -> str:

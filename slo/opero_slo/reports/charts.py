@@ -109,18 +109,9 @@ def months(objective: Objective) -> str:
     return frame.svg("Budget spent by month", parts)
 
 
-def gauge(remaining: float | None) -> str:
-    """Draw a bar: how much of the budget is left."""
-    spent = remaining is not None and remaining < 0
-    full = 100.0 if spent else min(max(remaining or 0.0, 0.0), 1.0) * 100
-    parts = [
-        '<rect class="track" width="100" height="6" rx="3"/>',
-        f'<rect class="{"over" if spent else "fill"}" width="{full:.1f}" height="6" rx="3"/>',
-    ]
-    return (
-        f'<svg class="gauge" viewBox="0 0 100 6" preserveAspectRatio="none" role="img"'
-        f' aria-label="{words.left(remaining)} of the budget left">{"".join(parts)}</svg>'
-    )
+def gauge(remaining: float | None) -> float:
+    """Return how long the bar of the budget is, 0 to 100: what is left of it, or all of it, in red, when overspent."""
+    return 100.0 if remaining is not None and remaining < 0 else min(remaining or 0.0, 1.0) * 100
 
 
 def shares(operations: Sequence[tuple[str, Counts]]) -> list[tuple[str, Counts, float]]:

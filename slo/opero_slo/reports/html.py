@@ -38,7 +38,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, shown=shown, shares=charts.shares)
+    environment.globals.update(words=words, shown=shown, shares=charts.shares, gauge=charts.gauge)
     pictures: dict[str, Callable[[Objective], str]] = {
         "burn_down": charts.burn_down,
         "latencies": charts.latencies,
@@ -46,7 +46,6 @@ def _template() -> Template:
         "months": charts.months,
     }
     environment.globals.update({name: _markup(draw) for name, draw in pictures.items()})
-    environment.globals["gauge"] = lambda remaining: Markup(charts.gauge(remaining))  # noqa: S704 - numbers
     return environment.get_template("report.html.jinja")
 
 

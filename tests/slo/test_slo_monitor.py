@@ -1,7 +1,10 @@
 """Objectives judged in the process: counts survive a restart, alerts are said once, actions act within their limits."""
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -342,3 +345,30 @@ def test_an_alert_of_the_monitor_reaches_its_actions(clock):
     assert function.opero.breaker.state == "forced_open"
     assert [record.outcome for record in watching.actions.audit] == ["done"]
     watching.stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_counts_its_own_calls_once(tmp_path):
+    code = f"""
+import os
+import opero_slo
+from opero import SLO, opero
+function = opero(slo=SLO(0.9, name="forked"), retries=0, name="mon.forked")(abs)
+handle = opero_slo.start(history={str(tmp_path / "slo.db")!r}, interval=0.1)
+for _ in range(100):
+    function(-1)
+handle.statuses()
+child = os.fork()
+if not child:
+    for _ in range(20):
+        function(-1)
+    (status,) = opero_slo.start().statuses()
+    os._exit(0 if status.counts.total >= 120 else 1)
+_, how = os.waitpid(child, 0)
+function(-1)
+(status,) = handle.statuses()
+print(os.waitstatus_to_exitcode(how), status.counts.total)
+handle.stop()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("0 121.0\n", "")

@@ -153,6 +153,17 @@ def test_no_data_fires_only_where_it_was_asked_for():
         assert alerts.read(law, empty, 0.001, 1e6).breached is wanted
 
 
+def test_a_condition_means_what_its_policy_says():
+    backwards = slo(conditions=(Condition("slow", "page", 2.0, HOUR, op="lte"),))
+    laws, refused = alerts.laws(backwards)
+    assert laws == []
+    assert refused[0].reason.startswith("op: lte asks for a budget that is spent slowly")
+    silent = slo(conditions=(Condition("c", "page", 2.0, HOUR, when_breaching=False, when_no_data=True),))
+    (law,), _ = alerts.laws(silent)
+    assert not alerts.read(law, steady(1.0), 0.001, 1e7).breached
+    assert alerts.read(law, Series([(0, 5, 5)]), 0.001, 1e7).breached
+
+
 def test_a_status_is_the_closed_form():
     status = evaluate(slo(0.99), steady(0.004), 1e7)
     assert status.counts == (pytest.approx(5_976_000), 6_000_000)
