@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,11 +146,9 @@ def _gather(specification: Specification, given: argparse.Namespace) -> Report:
         read = events.read(given.events)
         source, now = read, given.at or (read.events[-1].at if read.events else now)
     else:
-        from opero_slo.sources.prometheus import Prometheus, grid_step
+        from opero_slo.sources.prometheus import Prometheus
 
-        source = Prometheus(given.prometheus)
-        step = max((grid_step(slo) for slo in specification.slos), default=300.0)
-        now -= now % step
+        source, now = Prometheus(given.prometheus), float(floor(now))
     return gather(specification.slos, specification.slas, source, now)
 
 

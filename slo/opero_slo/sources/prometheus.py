@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 STEPS = (300.0, 60.0, 30.0, 15.0)
 POINTS = 10_000  # of one answer; Prometheus gives 11,000
 LOOKBACK = 300.0
+REACH = 3 * 86400.0
 COARSE = 3600.0
 ANSWER = 500_000_000
 
@@ -124,10 +125,15 @@ class Prometheus:
         return sorted(sums.items())
 
     def _cumulated(self, text: str, start: float, end: float, step: float) -> dict[Labels, list[tuple[float, float]]]:
-        """Return for each series how much it grew by each moment of the grid, restarts corrected."""
-        moments = _grid(start, end, step)
-        values = self._range(text, moments, step)
-        restarted = self._range(f"resets({text}[{step + LOOKBACK:g}s]) > 0", moments, step)
+        """Return for each series how much it grew by each moment, restarts corrected.
+
+        The moments are those of the grid, on which days and months begin; the same steps back from the end, where the
+        windows of alerts begin; and the start.
+        """
+        grids = [[start], _grid(start, end, step), _back(start, end, step)]
+        values = self._on(grids, text, step)
+        restarted = self._on(grids, f"resets({text}[{step + LOOKBACK:g}s]) > 0", step)
+        moments = sorted({at for grid in grids for at in grid if at >= start})
         return {
             labels: self._grown(labels, moments, found, restarted.get(_nameless(labels), {}))
             for labels, found in values.items()
@@ -142,7 +148,7 @@ class Prometheus:
             value = found.get(at)
             if value is not None:
                 if before is not None:
-                    again = at in restarted or value < before[1]
+                    again = at in restarted or value < before[1] or before[0] < made[-1][0]
                     total += self._sampled(labels, before[0], at) if again else value - before[1]
                 elif made:
                     total += self._sampled(labels, made[-1][0], at)
@@ -171,6 +177,13 @@ class Prometheus:
                 if isfinite(value):
                     sums[at] += value
         return sorted(sums.items())
+
+    def _on(self, grids: list[list[float]], text: str, step: float) -> dict[Labels, dict[float, float]]:
+        found: defaultdict[Labels, dict[float, float]] = defaultdict(dict)
+        for grid in grids:
+            for labels, values in self._range(text, grid, step).items():
+                found[labels] |= values
+        return found
 
     def _range(self, text: str, moments: list[float], step: float) -> dict[Labels, dict[float, float]]:
         found: defaultdict[Labels, dict[float, float]] = defaultdict(dict)
@@ -210,6 +223,12 @@ def grid_step(slo: SLO) -> float:
 def _grid(start: float, end: float, step: float) -> list[float]:
     first, last = floor(start / step), floor(end / step)
     return [number * step for number in range(first, last + 1)]
+
+
+def _back(start: float, end: float, step: float) -> list[float]:
+    """Return the moments a number of steps before the end, as far back as windows of alerts reach."""
+    count = int((end - max(start, end - REACH)) / step)
+    return [end - step * number for number in range(count, -1, -1)]
 
 
 def _joined(part: list[tuple[float, float]], total: list[tuple[float, float]]) -> Series:
