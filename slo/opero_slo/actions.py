@@ -211,7 +211,7 @@ class ForceBreaker:
 class TurnKnob:
     """Set a knob of the operations that match, `to` a value or by a `factor` of what it is; its bounds hold.
 
-    Shedding load is `TurnKnob("rate_limit.rate", factor=0.5)` or `TurnKnob("bulkhead.limit", factor=0.5)`.
+    Shedding load is `TurnKnob("bulkhead.limit", factor=0.5)`; a retry budget has `retry_budget.ratio`.
     """
 
     knob: str

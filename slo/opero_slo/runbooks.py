@@ -61,7 +61,7 @@ TEMPLATE = """\
 
 - Roll back what changed.
 - A dependency is down: force its breaker open (`f.opero.breaker.force_open()`); callers have the fallback at once.
-- Too much traffic: lower the limit (`bulkhead.limit`, `rate_limit.rate`) before the queue grows.
+- Too much traffic: lower `bulkhead.limit` or the rate limit before the queue grows.
 - TODO: what is particular to this service.
 
 ## Whom to tell
