@@ -24,12 +24,13 @@ from opero.windows import LatencyHistogram
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from opero.signals import Attributes, Metric, Signals
 
     Key = tuple[str, Attributes]
     Delta = tuple[dict[Key, float], dict[Key, list[float]], list[int]]
+    Cut = tuple[Any, ...]
     N = TypeVar("N", int, float)
 
 IN_FLIGHT: Key = (ACTIVE.name, ())
@@ -190,6 +191,42 @@ class Book:
         )
 
     @exclusive
+    def cut(self) -> Cut:
+        """Take out what there is, to be pasted into the book of the same function elsewhere; cheaper than `drain`."""
+        tally = self.tally
+        fixed = [_take(held, 0) for held in (tally.started, tally.total, tally.refused)]
+        buckets = [(index, _take(tally.latency.counts, index)) for index, n in enumerate(tally.latency.counts) if n]
+        sums = {key: _take(self.sums, key) for key, amount in list(self.sums.items()) if amount}
+        distributions = {
+            key: [_take(counts, index) for index in range(len(counts))]
+            for key, counts in list(self.distributions.items())
+            if any(counts)
+        }
+        latencies = {index: _take(self.latencies, index) for index, n in list(self.latencies.items()) if n}
+        return fixed, buckets, tally.passed, tally.refusal, sums, distributions, latencies
+
+    @exclusive
+    def paste(self, cut: Cut) -> None:
+        """Add what was cut out of the book of the same function."""
+        fixed, buckets, passed, refusal, sums, distributions, latencies = cut
+        tally = self.tally
+        for held, amount in zip((tally.started, tally.total, tally.refused), fixed, strict=True):
+            held[0] += amount
+        for index, number in buckets:
+            tally.latency.counts[index] += number
+        if not tally.passed:
+            tally.passed = passed
+        tally.refusal = tally.refusal or refusal
+        for key, amount in sums.items():
+            self.count(key, amount)
+        for key, counts in distributions.items():
+            mine = self.distributions.setdefault(key, [0.0] * len(counts))
+            for index, count in enumerate(counts):
+                mine[index] += count
+        for index, number in latencies.items():
+            self.latencies[index] = self.latencies.get(index, 0) + number
+
+    @exclusive
     def merge(self, delta: Delta) -> None:
         """Add what another book counted."""
         sums, distributions, latencies = delta
@@ -308,3 +345,10 @@ def _plus(counts: Sequence[N], others: Sequence[N] | None) -> list[N]:
 
 def _minus(counts: Sequence[float], others: Sequence[float] | None) -> list[float]:
     return [a - b for a, b in zip(counts, others, strict=True)] if others else list(counts)
+
+
+def _take(held: Any, place: Any) -> Any:
+    """Take out what is there."""
+    amount = held[place]
+    held[place] -= amount
+    return amount

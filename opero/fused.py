@@ -64,6 +64,12 @@ def source(operation: Operation) -> str:
     return _render(operation, enabled)[0]
 
 
+def only_counts(operation: Operation) -> bool:
+    """Whether a call that succeeds at once is counted, and nothing else: no policy has a part in it."""
+    fragments = [policy.fragment() for policy in operation.policies]
+    return enabled and all(f is not None and not f.admit.strip() and not f.settle.strip() for f in fragments)
+
+
 def held(started: float, permits: dict[str, Any]) -> Record:
     """Keep what was admitted before a gate said no."""
     record = Record(started)

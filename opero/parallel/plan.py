@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from opero.decorators import decorate
+from opero.drivers import blocking
 from opero.errors import ConfigurationError
 from opero.kinds import is_coroutine_function, is_generator_function
 from opero.parallel.progress import shown
@@ -79,6 +80,7 @@ class Plan:
         self.worker_lifespan = optional(whole, "worker_lifespan", worker_lifespan, low=1)
         self.worker_memory = optional(whole, "worker_memory", worker_memory, low=1)
         self.start_method = choice("start_method", start_method, (None, *METHODS))
+        self.general = blocking.call
         self._pool: Pool | None = None
         self._takes_one(function)
 
@@ -167,6 +169,7 @@ class Plan:
 
         return Job(
             function if can_be_found(function) else _Recipe(function.opero.operation),
+            general=self.general,
             constants=self.constants,
             init=self.worker_init,
             exit=self.worker_exit,

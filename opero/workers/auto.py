@@ -40,7 +40,7 @@ class Auto:
         self._one = one
         self._context = context
         self._reduce = reduce
-        self._session: Session = Inline(one, context)
+        self._session: Session = Inline(function.one, plan.constants, plan.general, context)
         self._left: list[Insight] = []
         self._waited = self._cpu = 0.0
         self._decided = plan.item_timeout is not None

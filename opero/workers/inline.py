@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from opero import clock
+from opero.workers import direct
 from opero.workers.session import Block, Insight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextvars import Context
     from typing import Any
 
@@ -19,8 +20,11 @@ MAX_TURN = 10_000
 class Inline:
     """One run in the calling thread."""
 
-    def __init__(self, function: Callable[[Any], Any], context: Context) -> None:
-        self._function = function
+    def __init__(self, one: Any, constants: Mapping[str, Any], general: Callable[..., Any], context: Context) -> None:
+        from functools import partial
+
+        self._one = partial(one, **constants) if constants else one
+        self._find = partial(direct.of, one, constants, general)
         self._context = context.copy()
         self._waiting: list[tuple[Sequence[int], list[Any]]] = []
         self._size = 1
@@ -40,7 +44,7 @@ class Inline:
 
     async def next(self) -> list[Block]:
         indices, items = self._waiting.pop(0)
-        block = self._context.run(self.work, indices, items)
+        block = self._context.run(self._work, indices, items)
         item = block.seconds / len(items)
         self._size = max(1, min(int(TURN_SECONDS / max(item, 1e-7)), 4 * self._size, MAX_TURN))
         self.insights[0].served(len(items), block.seconds)
@@ -50,21 +54,33 @@ class Inline:
     async def close(self) -> None:
         self._waiting.clear()
 
-    def work(self, indices: Sequence[int], items: list[Any]) -> Block:
+    def _work(self, indices: Sequence[int], items: list[Any]) -> Block:
         """Run them, one after the other."""
-        function, now = self._function, clock.now
+        quick = self._find()
+        call, now = self._one if quick is None else quick.function, clock.now
         values: list[Any] = []
         errors: dict[int, BaseException] = {}
         slow: list[tuple[int, float]] = []
+        over: dict[int, float] = {}
         started = ended = now()
-        for place, item in enumerate(items):
+        for item in items:
             began = ended
             try:
-                values.append(function(item))
+                values.append(call(item))
             except Exception as error:  # noqa: BLE001 - the item's outcome, whatever it is
-                values.append(None)
-                errors[place] = error
+                place = len(values)
+                try:
+                    if quick is None:
+                        raise
+                    values.append(quick.go_on(item, error, began, now()))
+                except Exception as final:  # noqa: BLE001 - as above
+                    values.append(None)
+                    errors[place] = final
+                over[place] = now() - began
             ended = now()
             if ended - began >= SLOW_SECONDS:
-                slow.append((place, ended - began))
+                slow.append((len(values) - 1, ended - began))
+        if quick is not None and len(over) < len(items):
+            spent = ended - started - sum(over.values())
+            quick.count(len(items) - len(over), max(0.0, spent), [s for place, s in slow if place not in over])
         return Block(indices, values, errors, slow=slow, seconds=ended - started)

@@ -47,16 +47,15 @@ def share(size: int) -> int:
 class Journal:
     """The journal of one worker, seen from either side."""
 
-    __slots__ = ("_full", "_map", "_used", "clock", "marks", "words")
+    __slots__ = ("clock", "full", "map", "marks", "words")
 
     def __init__(self, descriptor: int) -> None:
-        self._map = mmap.mmap(descriptor, SIZE)
-        view = memoryview(self._map)
+        self.map = mmap.mmap(descriptor, SIZE)
+        view = memoryview(self.map)
         self.words = view[:24].cast("Q")
         self.clock = view[24:32].cast("d")
         self.marks = view[MARKS:RECORDS]
-        self._used = RECORDS
-        self._full = SIZE
+        self.full = SIZE
 
     def clear(self, items: int) -> None:
         """Make it ready for a chunk; in the parent."""
@@ -64,27 +63,27 @@ class Journal:
         self.clock[0] = 0.0
         self.marks[:items] = bytes(items)
 
-    def write(self, record: bytes) -> bool:
-        """Add the record of the next item; False when there is no room for it. In the worker."""
-        end = self._used + len(record)
-        if end > self._full:
-            return False
-        self._map[self._used : end] = record
-        self.words[USED] = end - RECORDS
-        self._used = end
-        return True
-
     def restart(self, base: int) -> None:
         """Forget what was sent; the next record is that of item `base` of the chunk. In the worker."""
         self.words[USED] = 0
         self.words[BASE] = base
-        self._used = RECORDS
 
     def read(self) -> tuple[int, list[Any]]:
         """Return the place in the chunk of the first record, and the records; in the parent, of a dead worker."""
         used = self.words[USED]
-        stream = BytesIO(self._map[RECORDS : RECORDS + used])
+        stream = BytesIO(self.map[RECORDS : RECORDS + used])
         records = []
         while stream.tell() < used:
             records.append(marshal.load(stream))  # noqa: S302 - of a process we started
         return self.words[BASE], records
+
+
+class Blank(Journal):
+    """The journal where memory cannot be shared: always full, so each item is answered at once."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.words, self.clock, self.marks = (memoryview(bytearray(size)) for size in (24, 8, MAX_CHUNK))
+        self.words, self.clock = self.words.cast("Q"), self.clock.cast("d")
+        self.full = 0

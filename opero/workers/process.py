@@ -13,8 +13,8 @@ from opero.workers import journal as journals
 from opero.workers import wire, worker
 from opero.workers.arena import Borrower, Lender, send_descriptors
 from opero.workers.journal import STOP, Journal
-from opero.workers.session import NOTHING, Block, Insight
-from opero.workers.wire import BIG, FAILED, VALUE
+from opero.workers.session import Block, Insight
+from opero.workers.wire import BIG, FAILED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,9 +143,10 @@ class Process:
         return None
 
     def _answer(self, answer: tuple[Any, ...], book: Book, context: Context) -> Block | None:
-        place, number, entries, values, partial, slow, seconds, last, delta, said, returned, forgotten = answer
+        place, entries, only_values, partial, slow, seconds, last, cut, said, returned, forgotten = answer
+        number = len(entries)
         self.lender.take_back(returned)
-        book.merge(pickle.loads(delta))  # noqa: S301
+        book.paste(cut)
         if said:
             context.copy().run(self._tell, pickle.loads(said))  # noqa: S301
         indices = self.places[place : place + number]
@@ -154,40 +155,36 @@ class Process:
         self.insight.served(number, seconds)
         if last:
             self.hand = []
-        errors: dict[int, BaseException] = {}
-        if values is None:
-            values, errors = self._decoded(entries) if entries is not None else ([None] * number, {})
+        values, errors = (entries, {}) if only_values else self._decoded(entries)
         self.borrower.forget(forgotten)
         if not number:
             return None
-        folded = NOTHING
+        block = Block(indices, values, errors, slow=slow, seconds=seconds)
         if partial:
-            found, failed = self._decoded([partial])
-            folded = found[0]
-            errors.update(dict.fromkeys(range(number), failed[0]) if failed else {})
-        return Block(indices, values, errors, slow=slow, seconds=seconds, partial=folded)
+            (block.partial,), failed = self._decoded(partial)
+            block.errors.update(dict.fromkeys(range(number), failed[0]) if failed else {})
+        return block
 
-    def _decoded(self, entries: list[Any]) -> tuple[list[Any], dict[int, BaseException]]:
+    def _decoded(self, entries: Sequence[Any]) -> tuple[list[Any], dict[int, BaseException]]:
         values: list[Any] = []
         errors: dict[int, BaseException] = {}
         for place, entry in enumerate(entries):
-            value: Any = None
-            try:
-                value = self._value(entry)
-            except Exception as error:  # noqa: BLE001 - a result that cannot be read is this item's error
-                errors[place] = error
-            if entry[0] == FAILED and place not in errors:
-                errors[place], value = value, None
+            value = entry
+            if type(entry) is tuple:
+                try:
+                    value = self._unpickled(*entry[1:])
+                except Exception as error:  # noqa: BLE001 - a result that cannot be read is this item's error
+                    errors[place], value = error, None
+                else:
+                    if entry[0] == FAILED:
+                        errors[place], value = value, None
             values.append(value)
         return values, errors
 
-    def _value(self, entry: tuple[Any, ...]) -> Any:
-        kind, payload, *loans = entry
-        if kind == VALUE:
-            return payload
+    def _unpickled(self, payload: bytes, loans: Sequence[tuple[int, int]] = ()) -> Any:
         if not loans:
-            return pickle.loads(payload)  # noqa: S301
-        return wire.loads(payload, [self.borrower.view(loan) for loan in loans[0]])
+            return pickle.loads(payload)  # noqa: S301 - from a process we started
+        return wire.loads(payload, [self.borrower.view(loan) for loan in loans])
 
     def _tell(self, said: list[Any]) -> None:
         """Say here what was said there; its calls are numbered apart from ours."""
@@ -198,25 +195,20 @@ class Process:
             )
             events.publish(event, events.wanted(name))
 
-    def legacy(self) -> tuple[list[tuple[int, Any, float]], int | None, int]:
+    def legacy(self) -> tuple[Block | None, int | None, int]:
         """Of a dead worker: outcomes it did not send, the place of the item it had begun, and that of the rest."""
-        found: list[tuple[int, Any, float]] = []
         if self.journal is None:
-            begun = self.answered if self.answered < len(self.hand) else None
-            return found, begun, self.answered + 1
+            return None, self.answered if self.answered < len(self.hand) else None, self.answered + 1
         base, records = self.journal.read()
-        for place, (entry, seconds) in enumerate(records, base):
-            if self.answered <= place < len(self.hand):
-                found.append((self.places[place], entry, seconds))
-        following = self.answered + len(found)
+        entries = records[self.answered - base :] if self.answered >= base else []
+        following = self.answered + len(entries)
+        found = None
+        if entries and following <= len(self.hand):
+            values, errors = self._decoded(entries)
+            found = Block(self.places[self.answered : following], values, errors)
         if following >= len(self.hand) or not self.journal.marks[following]:
             return found, None, following
         return found, following, following + 1
-
-    def outcome(self, index: int, entry: Any, seconds: float) -> Block:
-        """Return what a journal's record stands for."""
-        values, errors = self._decoded([entry])
-        return Block([index], values, errors, seconds=seconds)
 
     def in_hand_since(self) -> float:
         """Return when it began the item in hand, as far as is known."""

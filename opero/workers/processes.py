@@ -196,15 +196,15 @@ class Processes:
         del self._places[worker]
         found, begun, rest = worker.legacy()
         places, items, failure = worker.places, worker.hand, worker.failure
-        for index, entry, seconds in found:
-            block = worker.outcome(index, entry, seconds)
-            self._count(block.errors.get(0), seconds)
-            self._done.append(block)
+        if found is not None:
+            for place in range(len(found.indices)):
+                self._count(found.errors.get(place), 0.0)
+            self._done.append(found)
         self._queue.put_back(places[rest : len(items)], items[rest:])
         exitcode = self._pool.bury(worker)
         if begun is not None:
             self._mourn(places[begun], items[begun], exitcode, timeout)
-        elif not worker.served and not found:
+        elif not worker.served and found is None:
             self._barren += 1
             if failure is not None or self._barren >= BARREN or (not worker.ready and (exitcode or 0) > 0):
                 self._give_up(exitcode, failure)
@@ -257,7 +257,7 @@ class Processes:
         if patterns != self._heard:
             self._heard = patterns
             correlation = self._context.copy().run(events.current_correlation_id)
-            self._packed = marshal.dumps((patterns, correlation, self._folds))
+            self._packed = marshal.dumps((patterns, correlation, self._folds, self._item_timeout is not None))
         return self._packed
 
     def _until_timeout(self) -> float | None:

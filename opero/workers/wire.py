@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NUMBERS = frozenset({int, float, bool, type(None)})
 PLAIN = NUMBERS | {str, bytes}
 BIG = 64 * 1024  # bytes from which a text or a buffer counts as large
-VALUE, PICKLED, FAILED = 0, 1, 2  # kinds of entries: as it is, pickled, a pickled error
+PICKLED, FAILED = 1, 2  # what a tuple holds: a pickled result, a pickled error; all else is the result itself
 REFUSALS = (pickle.PicklingError, AttributeError, TypeError)  # how pickle says that it cannot
 
 

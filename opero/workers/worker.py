@@ -12,16 +12,16 @@ import os
 import pickle
 import signal
 import sys
-from pickle import PickleBuffer
+from functools import partial
 from threading import Thread
 
 from opero import clock, events
+from opero.workers import direct, wire
 from opero.workers import place as here
-from opero.workers import wire
 from opero.workers.arena import Borrower, Lender, receive_descriptors
-from opero.workers.journal import STOP, Journal
+from opero.workers.journal import RECORDS, STOP, USED, Blank, Journal
 from opero.workers.session import NOTHING
-from opero.workers.wire import BIG, FAILED, PICKLED, VALUE
+from opero.workers.wire import BIG, FAILED, NUMBERS, PICKLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Job:
         self,
         function: Any,
         *,
+        general: Callable[..., Any],
         constants: dict[str, Any] | None = None,
         init: Callable[[], object] | None = None,
         exit: Callable[[], object] | None = None,  # noqa: A002
@@ -49,6 +50,7 @@ class Job:
         memory: int | None = None,
     ) -> None:
         self.function = function
+        self.general = general  # makes a call by the general path
         self.constants = constants or {}
         self.init = init
         self.exit = exit
@@ -83,19 +85,18 @@ class Worker:
     def __init__(self, pipe: Connection, job: Job, *, shares: bool) -> None:
         self.job = job
         self.pipe = pipe
-        self.journal = Journal(receive_descriptors(pipe, 1)[0]) if shares else None
+        self.shares = shares
+        self.journal = Journal(receive_descriptors(pipe, 1)[0]) if shares else Blank()
         self.lender, self.borrower = Lender(), Borrower()
-        self.one = job.function.one
-        self.book = self.one.opero.operation.book
-        if job.constants:
-            from functools import partial
-
-            self.one = partial(self.one, **job.constants)
+        self._bare = job.function.one
+        self.one = partial(self._bare, **job.constants) if job.constants else self._bare
+        self.book = self._bare.opero.operation.book
         if job.init is not None:
             job.init()
-        self.book.drain()
+        self.book.cut()
         self.said: list[Any] = []
         self.fold: Any = None
+        self.timed = False
         self._subscription = events.Subscription(lambda _: None, ())
         self._folds = b""
         self._served = 0
@@ -119,9 +120,13 @@ class Worker:
             if self._worn_out(len(items)):
                 return
 
+    def direct(self) -> direct.Direct | None:
+        """Return the quick way to call, if there is one now."""
+        return direct.of(self._bare, self.job.constants, self.job.general)
+
     def _as_told(self, settings: bytes) -> Any:
         """Hear what the parent wants to hear, and be in its trace."""
-        patterns, correlation, folds = marshal.loads(settings)  # noqa: S302
+        patterns, correlation, folds, self.timed = marshal.loads(settings)  # noqa: S302
         if patterns != self._subscription.patterns:
             self._subscription.close()
             self._subscription = events.Subscription(lambda _: None, ())
@@ -153,67 +158,110 @@ class _Chunk:
         self._worker = worker
         self._items = items
         self._plain = plain
+        self._timed = worker.timed
+        self._direct = worker.direct()
+        self._call = worker.one if self._direct is None else self._direct.function
         self._entries: list[Any] = []
         self._only_values = True
         self._slow: list[tuple[int, float]] = []
+        self._over: set[int] = set()  # places of direct calls that went on by the general path
         self._since = clock.now()
         self._place = 0  # of the first entry
         self._loans: list[tuple[int, int]] = []
         self._partial: Any = NOTHING
 
     def work(self) -> None:
-        worker, journal, plain = self._worker, self._worker.journal, self._plain
-        one, now, entries, slow = worker.one, clock.now, self._entries, self._slow
-        marks = journal.marks if journal else bytearray(len(self._items))
-        words = journal.words if journal else [0, 0, 0]
-        times = journal.clock if journal else [0.0]
-        fold = worker.fold
-        if journal is not None:
-            journal.restart(0)  # the parent cleared it, perhaps before we restarted it after the answer it then had
-        ended = now()
+        """Serve the items. The loop is as flat as it is for what it costs an item."""
+        worker, plain, timed = self._worker, self._plain, self._timed
+        journal, call, only_numbers = worker.journal, self._call, NUMBERS if worker.fold is None else ()
+        marks, words, memory, full = journal.marks, journal.words, journal.map, journal.full
+        now, dumps, entries = clock.now, marshal.dumps, self._entries
+        journal.restart(0)  # the parent cleared it, perhaps before we restarted it after the answer it then had
+        used, ended = RECORDS, self._since
+        due = ended + FLUSH_SECONDS
         for place, item in enumerate(self._items):
             if words[STOP]:
                 break
-            times[0] = began = ended
+            began = ended
+            if timed:
+                journal.clock[0] = began
             marks[place] = 1
-            try:
-                value = one(item) if plain else one(self._decoded(item))
-                entry = (VALUE, value) if type(value) in wire.NUMBERS else self._encoded(value, folds=fold)
-                if fold:
-                    self._partial = value if self._partial is NOTHING else fold(self._partial, value)
-            except BaseException as error:  # noqa: BLE001 - the item's error, whatever it is, goes back as its outcome
-                entry = (FAILED, wire.encode_error(error))
-            item = value = None  # noqa: PLW2901 - what it borrowed goes back with the answer
-            self._only_values = self._only_values and entry[0] == VALUE
-            entries.append((VALUE, None) if fold and entry[0] != FAILED else entry)
+            if plain:
+                try:
+                    value = call(item)
+                except BaseException as error:  # noqa: BLE001 - whatever it is, it goes back as the item's outcome
+                    entry = self._raised(item, error, began)
+                else:
+                    entry = value if type(value) in only_numbers else self._returned(value)
+                    value = None
+            else:
+                entry = self._of_pickled(item, began)
+            entries.append(entry)
             ended = now()
             if ended - began >= SLOW_SECONDS:
-                slow.append((place - self._place, ended - began))
-            if (
-                ended - self._since >= FLUSH_SECONDS
-                or journal is None
-                or not journal.write(marshal.dumps((entry, ended - began)))
-            ):
-                self._flush()
-                entries, slow = self._entries, self._slow
-        self._flush(last=True)
+                self._slow.append((place - self._place, ended - began))
+            record = dumps(entry)
+            end = used + len(record)
+            if end > full or ended >= due:
+                self._flush(ended)
+                used, due, entries = RECORDS, ended + FLUSH_SECONDS, self._entries
+            else:
+                memory[used:end] = record
+                words[USED] = end - RECORDS
+                used = end
+        self._flush(ended, last=True)
 
-    def _decoded(self, item: Any) -> Any:
-        if isinstance(item, bytes):
-            return pickle.loads(item)  # noqa: S301 - from our parent, over our own pipe
-        return wire.loads(item[0], [self._worker.borrower.view(loan) for loan in item[1]])
+    def _of_pickled(self, item: Any, began: float) -> Any:
+        try:
+            if isinstance(item, bytes):
+                item = pickle.loads(item)  # noqa: S301 - from our parent, over our own pipe
+            else:
+                item = wire.loads(item[0], [self._worker.borrower.view(loan) for loan in item[1]])
+        except BaseException as error:  # noqa: BLE001 - an item that cannot be read is its own error
+            return self._error(error)
+        try:
+            value = self._call(item)
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self._raised(item, error, began)
+        return self._returned(value)
 
-    def _encoded(self, value: Any, *, folds: bool = False) -> tuple[Any, ...]:
-        if type(value) in wire.PLAIN and len(value) < BIG:
-            return VALUE, value
+    def _raised(self, item: Any, error: BaseException, began: float) -> Any:
+        """Return what becomes of a call that raised; a direct one goes on by the general path."""
+        if self._direct is None:
+            return self._error(error)
+        self._over.add(len(self._entries))
+        try:
+            return self._returned(self._direct.go_on(item, error, began, clock.now()))
+        except BaseException as final:  # noqa: BLE001 - as above
+            return self._error(final)
+
+    def _error(self, error: BaseException) -> Any:
+        self._only_values = False
+        return FAILED, wire.encode_error(error)
+
+    def _returned(self, value: Any) -> Any:
+        """Return a result as it travels: itself if it is plain, else pickled. Fold it in, where that is asked for."""
+        worker = self._worker
+        try:
+            entry = self._encoded(value, shares=worker.fold is None)
+            if worker.fold is not None:
+                self._partial = value if self._partial is NOTHING else worker.fold(self._partial, value)
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self._error(error)
+        self._only_values = self._only_values and type(entry) is not tuple
+        return entry
+
+    def _encoded(self, value: Any, *, shares: bool) -> Any:
+        if type(value) in wire.PLAIN and (type(value) in NUMBERS or len(value) < BIG):
+            return value
         self._loans = []
-        shares = self._worker.journal is not None and not folds
+        shares = shares and self._worker.shares
         payload = wire.dumps(value, self._carry if shares else None)
         if len(payload) >= BIG and shares and not self._loans:
             return PICKLED, b"", [self._worker.lender.lend(memoryview(payload))]
         return (PICKLED, payload, self._loans) if self._loans else (PICKLED, payload)
 
-    def _carry(self, buffer: PickleBuffer) -> bool:
+    def _carry(self, buffer: pickle.PickleBuffer) -> bool:
         try:
             raw = buffer.raw()
         except BufferError:  # not contiguous
@@ -223,22 +271,24 @@ class _Chunk:
         self._loans.append(self._worker.lender.lend(raw))
         return False
 
-    def _flush(self, *, last: bool = False) -> None:
+    def _flush(self, now: float, *, last: bool = False) -> None:
         """Send what is there to say."""
-        worker, entries = self._worker, self._entries
-        now = clock.now()
-        partial = () if self._partial is NOTHING else self._encoded(self._partial)
+        worker, entries, number = self._worker, self._entries, len(self._entries)
+        self._count(number, now - self._since)
+        partial = ()
+        if self._partial is not NOTHING:
+            partial = (self._encoded(self._partial, shares=True),)
+            entries = [entry if type(entry) is tuple and entry[0] == FAILED else None for entry in entries]
         message = marshal.dumps(
             (
                 self._place,
-                len(entries),
-                None if self._only_values else entries,
-                [entry[1] for entry in entries] if self._only_values and not worker.fold else None,
+                entries,
+                self._only_values,
                 partial,
                 self._slow,
                 now - self._since,
                 last,
-                pickle.dumps(worker.book.drain(), protocol=5),
+                worker.book.cut(),
                 _packed(worker.said),
                 worker.borrower.collect(),
                 worker.lender.forgotten,
@@ -248,11 +298,18 @@ class _Chunk:
         worker.pipe.send_bytes(message)
         worker.said.clear()
         worker.lender.forgotten = []
-        self._place += len(entries)
-        if worker.journal is not None:
-            worker.journal.restart(self._place)
-        self._entries, self._slow, self._only_values, self._since = [], [], True, now
+        self._place += number
+        worker.journal.restart(self._place)
+        self._entries, self._slow, self._over, self._only_values, self._since = [], [], set(), True, now
         self._partial = NOTHING
+
+    def _count(self, calls: int, seconds: float) -> None:
+        """Count the direct calls since the last time."""
+        if self._direct is None or calls == len(self._over):
+            return
+        slow = [each for place, each in self._slow if place not in self._over]
+        over = sum(each for place, each in self._slow if place in self._over)
+        self._direct.count(calls - len(self._over), max(0.0, seconds - over), slow)
 
 
 def _packed(said: list[Any]) -> bytes:
