@@ -3,8 +3,8 @@
 1. Before an item is begun its mark is set, so the parent knows which items a dead worker had begun, and which not.
 2. Results that were not sent yet stand in the journal, one record an item; a record counts once the length behind it
    says so. A worker that dies costs the item it had in hand, and no other.
-3. The parent writes only while the worker has no chunk, but for the stop flag, which the worker looks at before each
-   item.
+3. The journal speaks of the chunk whose number it bears; the worker writes that when the marks are clear. The parent
+   writes nothing but the stop flag, which the worker looks at before each item.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_CHUNK = 4096  # items in a worker's hands
 MARKS = 64
 RECORDS = MARKS + MAX_CHUNK
 SIZE = RECORDS + 60 * 1024
-USED, BASE, STOP = 0, 1, 2  # words of the head; the fourth is the time at which the item in hand was begun
+USED, BASE, STOP, CHUNK = 0, 1, 2, 3  # words of the head; then comes the time at which the item in hand was begun
 
 
 def available() -> bool:
@@ -52,24 +52,24 @@ class Journal:
     def __init__(self, descriptor: int) -> None:
         self.map = mmap.mmap(descriptor, SIZE)
         view = memoryview(self.map)
-        self.words = view[:24].cast("Q")
-        self.clock = view[24:32].cast("d")
+        self.words = view[:32].cast("Q")
+        self.clock: memoryview[float] = view[32:40].cast("d")
         self.marks = view[MARKS:RECORDS]
         self.full = SIZE
 
-    def clear(self, items: int) -> None:
-        """Make it ready for a chunk; in the parent."""
-        self.words[USED] = self.words[BASE] = self.words[STOP] = 0
-        self.clock[0] = 0.0
+    def begin(self, chunk: int, items: int) -> None:
+        """Make it ready for a chunk; in the worker, as all that writes."""
+        self.words[USED] = self.words[BASE] = self.words[CHUNK] = 0
         self.marks[:items] = bytes(items)
+        self.words[CHUNK] = chunk
 
     def restart(self, base: int) -> None:
-        """Forget what was sent; the next record is that of item `base` of the chunk. In the worker."""
+        """Forget what was sent; the next record is that of item `base` of the chunk."""
         self.words[USED] = 0
         self.words[BASE] = base
 
     def read(self) -> tuple[int, list[Any]]:
-        """Return the place in the chunk of the first record, and the records; in the parent, of a dead worker."""
+        """Return the place in the chunk of the first record, and the records, of a worker that is dead."""
         used = self.words[USED]
         stream = BytesIO(self.map[RECORDS : RECORDS + used])
         records = []
@@ -84,6 +84,7 @@ class Blank(Journal):
     __slots__ = ()
 
     def __init__(self) -> None:
-        self.words, self.clock, self.marks = (memoryview(bytearray(size)) for size in (24, 8, MAX_CHUNK))
-        self.words, self.clock = self.words.cast("Q"), self.clock.cast("d")
+        self.words = memoryview(bytearray(32)).cast("Q")
+        self.clock = memoryview(bytearray(8)).cast("d")
+        self.marks = memoryview(bytearray(MAX_CHUNK))
         self.full = 0

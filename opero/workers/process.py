@@ -6,13 +6,14 @@ import marshal
 import os
 import pickle
 import signal
+from collections import deque
 from itertools import count
 
 from opero import clock, events
 from opero.workers import journal as journals
 from opero.workers import wire, worker
 from opero.workers.arena import Borrower, Lender, send_descriptors
-from opero.workers.journal import STOP, Journal
+from opero.workers.journal import CHUNK, STOP, Journal
 from opero.workers.session import Block, Insight
 from opero.workers.wire import BIG, FAILED
 
@@ -26,22 +27,35 @@ if TYPE_CHECKING:
 
     from opero.aggregates import Book
 
+    Legacy = tuple[Block | None, int | None, int]  # unsent outcomes, the item it had begun, the first it had not
+
 CHUNK_BYTES = 256 * 1024  # of encoded items in one chunk
+AHEAD_BYTES = 32 * 1024  # of a chunk that may wait in the pipe: it holds twice that, so sending never blocks
 _numbers = count(1)
 
 
+class Hand:
+    """A chunk that was sent: its items, their places in the input, and how many of them were answered."""
+
+    __slots__ = ("answered", "items", "number", "places", "sent_at")
+
+    def __init__(self, number: int, places: Sequence[int], items: list[Any], sent_at: float) -> None:
+        self.number = number
+        self.places = places
+        self.items = items
+        self.sent_at = sent_at
+        self.answered = 0
+
+
 class Process:
-    """One worker process, for as long as it lives. `hand` is the chunk it has, of which `answered` items came back."""
+    """One worker process, for as long as it lives. `hands` are the chunks it has: the one in work, and a next one."""
 
     def __init__(self, context: Any, job: worker.Job, payload: bytes | None, name: str) -> None:
         self.number = next(_numbers)
         self.insight = Insight(f"worker {self.number}", clock.now())
         self.ready = False
         self.failure: BaseException | None = None  # why it could not start
-        self.hand: list[Any] = []
-        self.places: Sequence[int] = ()
-        self.answered = 0
-        self.sent_at = 0.0
+        self.hands: deque[Hand] = deque()
         self.served = 0
         self.journal: Journal | None = None
         self.lender, self.borrower = Lender(), Borrower()
@@ -78,6 +92,8 @@ class Process:
         """Begin another run, and return what will be known of it."""
         self.insight, starting = Insight(f"process {self.pid}", self.insight.started), self.insight.starting
         self.insight.starting = starting if self.served == 0 else 0.0
+        if self.journal is not None:
+            self.journal.words[STOP] = 0
         return self.insight
 
     def watched(self) -> list[Any]:
@@ -85,8 +101,17 @@ class Process:
         found: list[Any] = [self.pipe, self.process.sentinel]
         return found if self._pidfd is None else [*found, self._pidfd]
 
-    def send(self, places: Sequence[int], items: list[Any], settings: bytes) -> tuple[list[Block], int]:
-        """Send a chunk. Return the items that do not pickle, as outcomes, and how many of all were taken."""
+    def may_have_a_next(self) -> bool:
+        """Whether it works on its only chunk, so that the pipe to it is empty."""
+        return len(self.hands) == 1 and self.journal is not None and self.journal.words[CHUNK] == self.hands[0].number
+
+    def send(
+        self, places: Sequence[int], items: list[Any], settings: bytes, *, ahead: bool = False
+    ) -> tuple[list[Block], int]:
+        """Send a chunk. Return the items that do not pickle, as outcomes, and how many of all were taken.
+
+        One that is sent `ahead`, while the worker has another, must be small, or it is not taken.
+        """
         refused: list[Block] = []
         encoded, taken = items, len(items)
         plain = wire.are_plain(items)
@@ -95,14 +120,18 @@ class Process:
             if taken < len(items) or refused:
                 places, items = [places[n] for n in kept], [items[n] for n in kept]
         if encoded:
-            if self.journal is not None:
-                self.journal.clear(len(items))
-            self.places, self.hand, self.answered, self.sent_at = places, items, 0, clock.now()
-            self.insight.chunks += 1
+            number = next(_numbers)
             returned, forgotten = self.borrower.collect(), self.lender.forgotten
+            message = marshal.dumps((number, plain, encoded, settings, returned, forgotten))
+            if ahead and len(message) > AHEAD_BYTES:
+                self.borrower.returned += returned
+                self.lender.take_back([n for e in encoded if type(e) is tuple for n, _ in e[1]])
+                return [], 0
             self.lender.forgotten = []
+            self.hands.append(Hand(number, places, items, clock.now()))
+            self.insight.chunks += 1
             self.lender.announce(self.pipe)
-            self.pipe.send_bytes(marshal.dumps((plain, encoded, settings, returned, forgotten)))
+            self.pipe.send_bytes(message)
         return refused, taken
 
     def _encoded(
@@ -149,12 +178,13 @@ class Process:
         book.paste(cut)
         if said:
             context.copy().run(self._tell, pickle.loads(said))  # noqa: S301
-        indices = self.places[place : place + number]
-        self.answered = place + number
+        hand = self.hands[0]
+        indices = hand.places[place : place + number]
+        hand.answered = place + number
         self.served += number
         self.insight.served(number, seconds)
         if last:
-            self.hand = []
+            self.hands.popleft()
         values, errors = (entries, {}) if only_values else self._decoded(entries)
         self.borrower.forget(forgotten)
         if not number:
@@ -195,25 +225,28 @@ class Process:
             )
             events.publish(event, events.wanted(name))
 
-    def legacy(self) -> tuple[Block | None, int | None, int]:
-        """Of a dead worker: outcomes it did not send, the place of the item it had begun, and that of the rest."""
+    def legacy(self) -> Legacy:
+        """Return what a dead worker leaves of the chunk it worked on; what comes after that it had not begun."""
+        hand = self.hands[0]
         if self.journal is None:
-            return None, self.answered if self.answered < len(self.hand) else None, self.answered + 1
+            return None, hand.answered, hand.answered + 1
+        if self.journal.words[CHUNK] != hand.number:
+            return None, None, 0
         base, records = self.journal.read()
-        entries = records[self.answered - base :] if self.answered >= base else []
-        following = self.answered + len(entries)
+        entries = records[hand.answered - base :] if hand.answered >= base else []
+        following = hand.answered + len(entries)
         found = None
-        if entries and following <= len(self.hand):
+        if entries:
             values, errors = self._decoded(entries)
-            found = Block(self.places[self.answered : following], values, errors)
-        if following >= len(self.hand) or not self.journal.marks[following]:
+            found = Block(hand.places[hand.answered : following], values, errors)
+        if following >= len(hand.items) or not self.journal.marks[following]:
             return found, None, following
         return found, following, following + 1
 
     def in_hand_since(self) -> float:
         """Return when it began the item in hand, as far as is known."""
         began = self.journal.clock[0] if self.journal is not None else 0.0
-        return max(began, self.sent_at)
+        return max(began, self.hands[0].sent_at)
 
     def stop(self) -> None:
         """Let it end its chunk after the item in hand."""

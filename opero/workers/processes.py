@@ -1,7 +1,7 @@
-"""A session over process workers: one pipe each, at most one chunk in a worker's hands.
+"""A session over process workers: one pipe each, at most two chunks in a worker's hands.
 
-1. A chunk goes only to a worker that waits for one, so the two never block each other. Chunks begin with one item and
-   grow fourfold at most, to 20 ms of work, 256 KiB, 4096 items, or an even share of what waits.
+1. Chunks begin with one item and grow fourfold at most, to 20 ms of work, 256 KiB, 4096 items, or an even share of what
+   waits. A next one is sent ahead only where it fits into the empty pipe, so the two never block each other.
 2. A worker that dies costs the item it had begun (`WorkerLost`); what it had done is in its journal, what it had not
    begun goes to another. With `on_death="retry"` the begun item is tried again, by itself.
 3. What the lost item's call would have counted is counted here: one call, one error.
@@ -75,15 +75,16 @@ class Processes:
         self._deaths: dict[int, int] = {}  # of workers, by item
         self._size = 1
         self._barren = 0
+        self._ahead = True
         self.insights: list[Insight] = []
 
     def room(self) -> int:
-        """Two chunks a worker, one in hand and one waiting."""
-        return self._limit * (self._chunk_size or self._size) - len(self._queue)
+        """Two waiting chunks a worker: one may be sent ahead, and the other shared at the end."""
+        return 2 * self._limit * (self._chunk_size or self._size) - len(self._queue)
 
     def ahead(self) -> int:
-        """Four times what is in the workers' hands."""
-        return 4 * self._limit * (self._chunk_size or self._size)
+        """Six chunks a worker: two in its hands, two waiting, two to be consumed."""
+        return 6 * self._limit * (self._chunk_size or self._size)
 
     def submit(self, indices: Sequence[int], items: list[Any]) -> None:
         self._queue.put(indices, items)
@@ -104,14 +105,14 @@ class Processes:
     async def close(self) -> None:
         """Keep the workers that are idle, or are soon; end the others."""
         self._queue.clear()
-        busy = [worker for worker in self._workers if worker.hand]
+        busy = [worker for worker in self._workers if worker.hands]
         for worker in busy:
             worker.stop()
         deadline = clock.now() + PATIENCE
-        while any(worker.hand for worker in self._workers) and clock.now() < deadline:
+        while any(worker.hands for worker in self._workers) and clock.now() < deadline:
             self._hear(max(0.0, deadline - clock.now()))
         for worker in self._workers:
-            if worker.hand:
+            if worker.hands:
                 worker.kill()
                 self._pool.bury(worker)
             else:
@@ -119,14 +120,15 @@ class Processes:
         self._workers = []
 
     def _feed(self) -> None:
-        """Give every worker that waits a chunk, and start more while more could be busy."""
+        """Give every worker that waits a chunk, start more while more could be busy, and send a next one ahead."""
         for worker in self._workers:
-            if not len(self._queue):
-                return
-            if worker.ready and not worker.hand:
+            if len(self._queue) and worker.ready and not worker.hands:
                 self._send(worker)
         while len(self._queue) and len(self._workers) < min(self._limit, len(self._queue) + self._busy()):
             self._add(self._pool.take() or self._pool.start())
+        for worker in self._workers:
+            if self._ahead and len(self._queue) >= self._limit * self._size and worker.may_have_a_next():
+                self._send(worker, ahead=True)
 
     def _add(self, worker: Process) -> None:
         taken = set(self._places.values())
@@ -136,18 +138,19 @@ class Processes:
         if worker.ready:
             self._send(worker)
 
-    def _send(self, worker: Process) -> None:
+    def _send(self, worker: Process, *, ahead: bool = False) -> None:
         share = -(-len(self._queue) // self._limit)
         size = self._chunk_size or min(self._size, share)
         places, items = self._queue.take(self._places[worker], min(size, MAX_CHUNK))
         if self._deaths and len(items) > 1:
             places, items = self._apart(places, items)
         try:
-            refused, taken = worker.send(places, items, self._settings())
+            refused, taken = worker.send(places, items, self._settings(), ahead=ahead)
         except OSError:  # it is dead, and began none of these: its sentinel says so next
             return
         self._done += refused
         self._queue.put_back(places[taken:], items[taken:])
+        self._ahead = self._ahead and taken > 0  # large items are not sent ahead
 
     def _apart(self, places: Sequence[int], items: list[Any]) -> tuple[Sequence[int], list[Any]]:
         """Let an item that was in hand when a worker died take no other with it."""
@@ -180,7 +183,7 @@ class Processes:
         if block is not None:
             self._done.append(block)
             self._barren = 0
-            if not worker.hand:
+            if not worker.hands:
                 self._adapt(block)
         self._feed()
 
@@ -194,20 +197,24 @@ class Processes:
             pass
         self._workers.remove(worker)
         del self._places[worker]
-        found, begun, rest = worker.legacy()
-        places, items, failure = worker.places, worker.hand, worker.failure
+        found, begun, rest = worker.legacy() if worker.hands else (None, None, 0)
+        for hand in reversed(list(worker.hands)[1:]):
+            self._queue.put_back(hand.places, hand.items)
+        exitcode = self._pool.bury(worker)
         if found is not None:
             for place in range(len(found.indices)):
                 self._count(found.errors.get(place), 0.0)
             self._done.append(found)
-        self._queue.put_back(places[rest : len(items)], items[rest:])
-        exitcode = self._pool.bury(worker)
-        if begun is not None:
-            self._mourn(places[begun], items[begun], exitcode, timeout)
-        elif not worker.served and found is None:
+        if worker.hands:
+            hand = worker.hands[0]
+            self._queue.put_back(hand.places[rest:], hand.items[rest:])
+            if begun is not None:
+                self._mourn(hand.places[begun], hand.items[begun], exitcode, timeout)
+        if begun is None and found is None and not worker.served:
             self._barren += 1
-            if failure is not None or self._barren >= BARREN or (not worker.ready and (exitcode or 0) > 0):
-                self._give_up(exitcode, failure)
+            failed = worker.failure is not None or (not worker.ready and (exitcode or 0) > 0)
+            if failed or self._barren >= BARREN:
+                self._give_up(exitcode, worker.failure)
 
     def _last_words(self, worker: Process) -> bool:
         try:
@@ -263,19 +270,19 @@ class Processes:
     def _until_timeout(self) -> float | None:
         if self._item_timeout is None:
             return None
-        since = [worker.in_hand_since() for worker in self._workers if worker.hand]
+        since = [worker.in_hand_since() for worker in self._workers if worker.hands]
         return max(0.0, min(since) + self._item_timeout - clock.now()) if since else None
 
     def _expire(self, timeout: float) -> None:
         """End the workers whose item takes too long."""
         for worker in list(self._workers):
-            if worker.hand and clock.now() - worker.in_hand_since() >= timeout:
+            if worker.hands and clock.now() - worker.in_hand_since() >= timeout:
                 worker.kill()
                 worker.process.join()
                 self._lose(worker, timeout)
 
     def _busy(self) -> int:
-        return sum(bool(worker.hand) for worker in self._workers)
+        return sum(bool(worker.hands) for worker in self._workers)
 
 
 def _fold(reduce: Callable[[Any, Any], Any] | None) -> bytes:

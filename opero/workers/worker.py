@@ -112,7 +112,8 @@ class Worker:
             if message[:1] == b"S":
                 self.borrower.learn(message, pipe)
                 continue
-            plain, items, settings, returned, forgotten = marshal.loads(message)  # noqa: S302 - of our parent
+            number, plain, items, settings, returned, forgotten = marshal.loads(message)  # noqa: S302 - of our parent
+            self.journal.begin(number, len(items))
             self.lender.take_back(returned)
             self.borrower.forget(forgotten)
             with self._as_told(settings):
@@ -176,7 +177,6 @@ class _Chunk:
         journal, call, only_numbers = worker.journal, self._call, NUMBERS if worker.fold is None else ()
         marks, words, memory, full = journal.marks, journal.words, journal.map, journal.full
         now, dumps, entries = clock.now, marshal.dumps, self._entries
-        journal.restart(0)  # the parent cleared it, perhaps before we restarted it after the answer it then had
         used, ended = RECORDS, self._since
         due = ended + FLUSH_SECONDS
         for place, item in enumerate(self._items):
@@ -275,7 +275,7 @@ class _Chunk:
         """Send what is there to say."""
         worker, entries, number = self._worker, self._entries, len(self._entries)
         self._count(number, now - self._since)
-        partial = ()
+        partial: tuple[Any, ...] = ()
         if self._partial is not NOTHING:
             partial = (self._encoded(self._partial, shares=True),)
             entries = [entry if type(entry) is tuple and entry[0] == FAILED else None for entry in entries]
