@@ -5,7 +5,8 @@
 2. A worker that dies costs the item it had begun (`WorkerLost`); what it had done is in its journal, what it had not
    begun goes to another. With `on_death="retry"` the begun item is tried again, by itself.
 3. What the lost item's call would have counted is counted here: one call, one error.
-4. Workers that die without having done anything, five in a row, are the end: what waits is lost, and says why.
+4. Workers that end without having done anything, five in a row, or fifty that are killed, are the end: what waits is
+   lost, and says why.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from opero.workers.session import Insight
 
 CHUNK_SECONDS = 0.02
-BARREN = 5
+BARREN, BARREN_KILLED = 5, 50  # workers in a row that ended, or were killed, before they had done anything
 PATIENCE = 0.1  # seconds that workers get to end the item in hand when a run is left early
 CANNOT_START = (
     "a worker could not start; the function needs a name to import it by, and a script "
@@ -213,7 +214,7 @@ class Processes:
         if begun is None and found is None and not worker.served:
             self._barren += 1
             failed = worker.failure is not None or (not worker.ready and (exitcode or 0) > 0)
-            if failed or self._barren >= BARREN:
+            if failed or self._barren >= (BARREN_KILLED if (exitcode or 0) < 0 else BARREN):
                 self._give_up(exitcode, worker.failure)
 
     def _last_words(self, worker: Process) -> bool:

@@ -157,3 +157,11 @@ def doubled(array):
 @opmap(mode="process", workers=2, name="work.seen")
 def seen(x):
     return events.current_correlation_id()
+
+
+def noted(n, *, folder):
+    """Note that it ran, in a file of this process, and work for 2 ms."""
+    with (folder / str(os.getpid())).open("a") as file:
+        file.write(f"{n}\n")
+    spin(0.002)
+    return n
