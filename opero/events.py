@@ -9,12 +9,14 @@ from opero import clock, forks
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from contextvars import Token
     from typing import Any, Self
 
     from opero.signals import Event as Signal
 
     Handler = Callable[["Event"], object]
+    Carried = tuple[Callable[[Any], AbstractContextManager[Any]], Any]
 
 
 class Event:
@@ -80,6 +82,13 @@ _correlation: ContextVar[str] = ContextVar("opero.correlation_id", default="")
 trace_id: Callable[[], str] = str  # an observer puts the active trace's id here
 
 
+def _carry_nothing() -> None:
+    return None
+
+
+carry: Callable[[], Carried | None] = _carry_nothing  # an observer puts here what lets a worker go on with a trace
+
+
 def subscribe(handler: Handler, *patterns: str) -> Subscription:
     """Call `handler(event)` for every event whose name matches a pattern (`*` is any run of characters).
 
@@ -90,6 +99,12 @@ def subscribe(handler: Handler, *patterns: str) -> Subscription:
         _subscriptions.append(subscription)
         _changed_locked()
     return subscription
+
+
+def leave() -> None:
+    """Close every subscription: in a worker, whose parent hears what it says."""
+    _subscriptions.clear()
+    _changed()
 
 
 def wanted(name: str) -> tuple[Handler, ...]:

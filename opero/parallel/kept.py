@@ -13,7 +13,8 @@ class Kept:
     """Workers come with the first items, stay for the next run, and end by themselves after a minute without work.
 
     `close()` ends them now; they run their exit function first. As a context manager it closes at the end of the block.
-    `len(parse.pool)` is how many are idle. Modes without processes keep none.
+    `len(parse.pool)` is how many are idle. Modes without processes keep none; with
+    `mode="dask"` it is the client and the `LocalCluster`, where none was given.
     """
 
     def __init__(self, function: Any, plan: Plan) -> None:
@@ -22,7 +23,7 @@ class Kept:
 
     def close(self) -> None:
         """End the idle workers. The next run starts new ones."""
-        self._plan.pool(self._function).close()
+        self._plan.close()
 
     def __len__(self) -> int:
         return len(self._plan.pool(self._function))

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
     from opero.parallel.progress import Quiet
     from opero.pipeline import Operation
+    from opero.workers.dask import Cluster
     from opero.workers.pool import Pool
     from opero.workers.queues import Queue
     from opero.workers.session import Session
     from opero.workers.worker import Job
 
-MODES = ("auto", "thread", "process", "async")
+MODES = ("auto", "thread", "process", "async", "dask")
 ERRORS = ("raise", "return", "skip")
-WORKERS = {"auto": 4, "thread": 4, "process": 1, "async": 50}  # for each core
+WORKERS = {"auto": 4, "thread": 4, "process": 1, "async": 50, "dask": 1}  # for each core
 METHODS = ("fork", "forkserver", "spawn")
 
 
@@ -54,6 +55,7 @@ class Plan:
         worker_lifespan: int | None = None,
         worker_memory: int | None = None,
         start_method: str | None = None,
+        cluster: Any = None,
     ) -> None:
         if is_generator_function(function):
             raise ConfigurationError("function", function, "no generator function: an item has one result")
@@ -81,7 +83,9 @@ class Plan:
         self.worker_memory = optional(whole, "worker_memory", worker_memory, low=1)
         self.start_method = choice("start_method", start_method, (None, *METHODS))
         self.general = blocking.call
+        self.cluster = cluster
         self._pool: Pool | None = None
+        self._cluster: Cluster | None = None
         self._takes_one(function)
 
     def session(self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None) -> Session:
@@ -91,6 +95,8 @@ class Plan:
             return self.processes(function, context, reduce)
         if self.mode == "thread":
             return self.threads(one, context)
+        if self.mode == "dask":
+            return self.tasks_of_dask(function, context, reduce)
         if self.mode == "auto":
             from opero.workers.auto import Auto
 
@@ -127,6 +133,30 @@ class Plan:
             tries=self.tries,
             reduce=reduce,
         )
+
+    def tasks_of_dask(self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None) -> Session:
+        """Tasks of a Dask cluster."""
+        from opero.workers.dask import Cluster, Dask
+
+        if self._cluster is None:
+            self._cluster = Cluster(self.cluster, self.workers)
+        return Dask(
+            self._cluster,
+            self._job(function),
+            function.opero.operation.book,
+            self.queue(),
+            context,
+            chunk_size=self.chunk_size,
+            reduce=reduce,
+        )
+
+    def close(self) -> None:
+        """End what is kept between runs."""
+        if self._pool is not None:
+            self._pool.close()
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.close()
 
     def pool(self, function: Any) -> Pool:
         """Return the process workers that are kept for this function."""

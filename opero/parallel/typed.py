@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     class MapSettings(Settings, total=False):
         """The keywords of `@opmap`: those of `@opero`, and these. Times in seconds, sizes in bytes."""
 
-        mode: Literal["auto", "thread", "process", "async"]
+        mode: Literal["auto", "thread", "process", "async", "dask"]
         workers: int | Literal["auto"]
         ordered: bool
         errors: Literal["raise", "return", "skip"]
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         worker_lifespan: int
         worker_memory: int
         start_method: Literal["fork", "forkserver", "spawn"]
+        cluster: Any
 
     class Mapped(Protocol[Item, Result]):
         """A function of one item that maps. `one` is the resilient call for one item; `stream` is lazy."""

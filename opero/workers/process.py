@@ -9,11 +9,12 @@ import signal
 from collections import deque
 from itertools import count
 
-from opero import clock, events
+from opero import clock
 from opero.workers import journal as journals
 from opero.workers import wire, worker
 from opero.workers.arena import Borrower, Lender, send_descriptors
 from opero.workers.journal import CHUNK, STOP, Journal
+from opero.workers.said import tell
 from opero.workers.session import Block, Insight
 from opero.workers.wire import BIG, FAILED
 
@@ -177,7 +178,7 @@ class Process:
         self.lender.take_back(returned)
         book.paste(cut)
         if said:
-            context.copy().run(self._tell, pickle.loads(said))  # noqa: S301
+            context.copy().run(tell, pickle.loads(said), self.number)  # noqa: S301
         hand = self.hands[0]
         indices = hand.places[place : place + number]
         hand.answered = place + number
@@ -215,15 +216,6 @@ class Process:
         if not loans:
             return pickle.loads(payload)  # noqa: S301 - from a process we started
         return wire.loads(payload, [self.borrower.view(loan) for loan in loans])
-
-    def _tell(self, said: list[Any]) -> None:
-        """Say here what was said there; its calls are numbered apart from ours."""
-        for name, operation, fields, severity, call, at, correlation in said:
-            number = call + (self.number << 32) if call else 0
-            event = events.Event(
-                name, operation, fields, severity=severity, call=number, at=at, correlation_id=correlation
-            )
-            events.publish(event, events.wanted(name))
 
     def legacy(self) -> Legacy:
         """Return what a dead worker leaves of the chunk it worked on; what comes after that it had not begun."""

@@ -265,7 +265,9 @@ class Processes:
         if patterns != self._heard:
             self._heard = patterns
             correlation = self._context.copy().run(events.current_correlation_id)
-            self._packed = marshal.dumps((patterns, correlation, self._folds, self._item_timeout is not None))
+            carried = self._context.copy().run(events.carry)
+            trace = wire.dumps(carried) if carried else b""
+            self._packed = marshal.dumps((patterns, correlation, trace, self._folds, self._item_timeout is not None))
         return self._packed
 
     def _until_timeout(self) -> float | None:

@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import sys
+from contextlib import ExitStack
 from functools import partial
 from threading import Thread
 
@@ -20,6 +21,7 @@ from opero.workers import direct, wire
 from opero.workers import place as here
 from opero.workers.arena import Borrower, Lender, receive_descriptors
 from opero.workers.journal import RECORDS, STOP, USED, Blank, Journal
+from opero.workers.said import flat
 from opero.workers.session import NOTHING
 from opero.workers.wire import BIG, FAILED, NUMBERS, PICKLED
 
@@ -61,6 +63,7 @@ class Job:
 def main(pipe: Connection, lifeline: Connection, inherited: list[Connection], job: Job | bytes, shares: bool) -> None:
     """Be a worker."""
     here.inside_worker = True
+    events.leave()
     for connection in inherited:
         connection.close()  # else our copy of the parent's end would keep the pipe open when the parent dies
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -127,21 +130,21 @@ class Worker:
 
     def _as_told(self, settings: bytes) -> Any:
         """Hear what the parent wants to hear, and be in its trace."""
-        patterns, correlation, folds, self.timed = marshal.loads(settings)  # noqa: S302
+        patterns, correlation, trace, folds, self.timed = marshal.loads(settings)  # noqa: S302
         if patterns != self._subscription.patterns:
             self._subscription.close()
             self._subscription = events.Subscription(lambda _: None, ())
             if patterns:
-                self._subscription = events.subscribe(self._hear, *patterns)
+                self._subscription = events.subscribe(lambda event: self.said.append(flat(event)), *patterns)
         if folds != self._folds:
             self._folds, self.fold = folds, pickle.loads(folds) if folds else None  # noqa: S301
-        return events.correlation_id(correlation)
-
-    def _hear(self, event: events.Event) -> None:
-        fields = dict(event.fields)
-        self.said.append(
-            (event.name, event.operation, fields, event.severity, event.call, event.at, event.correlation_id)
-        )
+        scopes = ExitStack()
+        if trace:
+            resume, carried = pickle.loads(trace)  # noqa: S301 - of our parent
+            scopes.enter_context(resume(carried))
+        if correlation:
+            scopes.enter_context(events.correlation_id(correlation))
+        return scopes
 
     def _worn_out(self, served: int) -> bool:
         """Whether it is time for a fresh worker."""

@@ -104,5 +104,6 @@ def _trace(*, every_attempt: bool) -> list[Callable[[], Any]]:
     if provider is None:
         return []
     before, events.trace_id = events.trace_id, spans.trace_id
+    carried, events.carry = events.carry, spans.carry
     subscription = spans.Spans(provider, every_attempt=every_attempt).subscribe()
-    return [subscription.close, lambda: setattr(events, "trace_id", before)]
+    return [subscription.close, lambda: setattr(events, "trace_id", before), lambda: setattr(events, "carry", carried)]

@@ -55,16 +55,15 @@ def soak(tmp_path, items, on_death, seconds):
     lost = {n for n, outcome in enumerate(found) if isinstance(outcome, o.WorkerLost)}
     assert len(found) == items
     assert all(outcome == n for n, outcome in enumerate(found) if n not in lost)
-    assert ran.keys() == set(range(items)), "an item never ran"
+    assert set(range(items)) - ran.keys() <= lost, "an item never ran"
     assert [child for child in multiprocessing.active_children() if child.name == name] == []
     stats = function.opero.stats()
     assert (stats["calls"], stats["ok"], stats["errors"], stats["active"]) == (items, items - len(lost), len(lost), 0)
     return killer.killed, lost, ran, took
 
 
-@pytest.mark.parametrize("seconds", [0.1])
-def test_killed_workers_cost_one_item_each_at_most(tmp_path, seconds):
-    killed, lost, ran, _ = soak(tmp_path, 500, "error", seconds)
+def test_killed_workers_cost_one_item_each_at_most(tmp_path):
+    killed, lost, ran, _ = soak(tmp_path, 400, "error", 0.2)
     assert len(lost) <= killed
     assert max(ran.values()) == 1
 

@@ -1,0 +1,142 @@
+"""The same map on a Dask scheduler of its own, with two worker processes."""
+
+import operator
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import work
+
+import opero as o
+from opero import events, opmap
+
+distributed = pytest.importorskip("distributed")
+dask = pytest.importorskip("dask")
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.filterwarnings("default"),  # those of a foreign library are not ours to fail on
+]
+HERE = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+class Scheduler:
+    def __init__(self, folder):
+        self.folder = folder
+        self.address = f"tcp://127.0.0.1:{free_port()}"
+        port = self.address.rpartition(":")[2]
+        self.process = self._start("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard", "--no-show")
+        self.workers = []
+
+    def worker(self):
+        self.workers.append(self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"))
+        return self.workers[-1]
+
+    def stop(self):
+        for process in [*self.workers, self.process]:
+            process.kill()
+            process.wait()
+
+    def _start(self, *arguments):
+        dask = Path(sys.executable).parent / "dask"
+        with (self.folder / f"{arguments[0]}.log").open("ab") as log:
+            return subprocess.Popen([dask, *arguments], cwd=self.folder, env=ENVIRONMENT, stdout=log, stderr=log)
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    running = Scheduler(tmp_path_factory.mktemp("dask"))
+    running.worker()
+    running.worker()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def client(scheduler):
+    with distributed.Client(scheduler.address, timeout=60, set_as_default=False) as connected:
+        connected.wait_for_workers(2, timeout=60)
+        yield connected
+
+
+def test_results_errors_and_numbers_are_those_of_any_other_mode(client):
+    heard = []
+    function = opmap(mode="dask", cluster=client, errors="return", retries=1, min_delay=0, name="dask.plain")(
+        work.plain
+    )
+    with events.subscribe(heard.append, "opero.retry.*"), o.correlation_id("req-9"):
+        found = function(range(200))
+    assert [x for x in found if isinstance(x, int)] == [x * 10 for x in range(200) if x != 3]
+    assert isinstance(found[3], KeyError)
+    stats = function.opero.stats()
+    assert {key: stats[key] for key in ("calls", "ok", "errors", "attempts", "retries")} == {
+        "calls": 200,
+        "ok": 199,
+        "errors": 1,
+        "attempts": 201,
+        "retries": 1,
+    }
+    assert {e.correlation_id for e in heard} == {"req-9"}
+    assert "opero.retry.exhausted" in {e.name for e in heard}
+    sums = function.opero.operation.book.read()[0]
+    assert (sums["opero.map.items", ("ok",)], sums["opero.map.items", ("error",)]) == (199, 1)
+    assert function.last_run.items == 200
+
+
+def test_what_cannot_travel_is_the_error_of_its_item_only(client):
+    function = opmap(mode="dask", cluster=client, errors="return", name="dask.fragile")(
+        work.fragile.opero.operation.function
+    )
+    found = function([1, "lock", 2, "bomb", 3, work.Bomb(), 4])
+    assert found[::2] == [1, 2, 3, 4]
+    assert all(isinstance(e, Exception) for e in found[1::2])
+
+
+def test_streams_and_reductions(client):
+    function = opmap(mode="dask", cluster=client, name="dask.letter")(work.letter)
+    assert function.map_reduce([*range(10)] * 20, operator.add) == "abcdefghij" * 20
+    with function.stream(iter(lambda: 1, 2)) as stream:
+        assert stream.request(5) == ["b"] * 5
+
+
+def test_a_worker_killed_in_the_middle_costs_no_item(scheduler, client):
+    function = opmap(mode="dask", cluster=client, chunk_size=5, name="dask.killed")(work.hang)
+    stream = function.stream([0.02] * 150)
+    found = stream.request(20)
+    victim = scheduler.workers.pop(0)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    scheduler.worker()
+    found += stream
+    assert found == [0.02] * 150
+
+
+@pytest.mark.soak
+def test_a_poisonous_item_is_lost_after_it_killed_its_workers_and_the_others_are_not():
+    local = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(**local) as cluster,
+    ):
+        fragile = work.fragile.opero.operation.function
+        function = opmap(mode="dask", cluster=cluster, errors="return", chunk_size=3, name="dask.poison")(fragile)
+        found = function([1, 2, 3, 4, "kill", 6, 7])
+        function.pool.close()
+    assert [x for x in found if x != found[4]] == [1, 2, 3, 4, 6, 7]
+    assert isinstance(found[4], o.WorkerLost)
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(o.ConfigurationError, match=r"pip install 'opero\[dask\]'"):
+        opmap(mode="dask", name="dask.none")(work.plain)([1])
