@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from opero.workers.session import Session
     from opero.workers.worker import Job
 
-MODES = ("auto", "thread", "process", "async", "dask")
+MODES = ("auto", "thread", "process", "async", "async_process", "dask")
+ASYNC = {"async", "async_process"}
+AT_ONCE = 50  # coroutines in one process worker
 ERRORS = ("raise", "return", "skip")
-WORKERS = {"auto": 4, "thread": 4, "process": 1, "async": 50, "dask": 1}  # for each core
+WORKERS = {"auto": 4, "thread": 4, "process": 1, "async": 50, "async_process": 1, "dask": 1}  # for each core
 METHODS = ("fork", "forkserver", "spawn")
 
 
@@ -61,8 +63,8 @@ class Plan:
             raise ConfigurationError("function", function, "no generator function: an item has one result")
         self.is_async = is_coroutine_function(function)
         self.mode = choice("mode", mode or ("async" if self.is_async else "thread"), MODES)
-        if self.is_async != (self.mode == "async"):
-            fit = "'async' for a coroutine function" if self.is_async else "another mode for a plain function"
+        if self.is_async != (self.mode in ASYNC):
+            fit = "'async' or 'async_process' for a coroutine function" if self.is_async else "another for a plain one"
             raise ConfigurationError("mode", self.mode, fit)
         if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise ConfigurationError("workers", workers, "'auto' or a whole number, 1 or more")
@@ -91,7 +93,7 @@ class Plan:
     def session(self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None) -> Session:
         """Have workers; they start when there are items."""
         one = self.bound(function.one)
-        if self.mode == "process":
+        if self.mode in {"process", "async_process"}:
             return self.processes(function, context, reduce)
         if self.mode == "thread":
             return self.threads(one, context)
@@ -122,7 +124,10 @@ class Plan:
         """Processes of the function's pool."""
         from opero.workers.processes import Processes
 
-        return Processes(
+        session: Any = Processes
+        if self.is_async:
+            from opero.workers.async_processes import AsyncProcesses as session  # noqa: N813
+        return session(  # type: ignore[no-any-return]
             self.pool(function),
             function.opero.operation.book,
             self.queue(),
@@ -131,7 +136,8 @@ class Plan:
             chunk_size=self.chunk_size,
             item_timeout=self.item_timeout,
             tries=self.tries,
-            reduce=reduce,
+            least=AT_ONCE if self.is_async else 1,
+            reduce=None if self.is_async else reduce,  # they end in any order
         )
 
     def tasks_of_dask(self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None) -> Session:
@@ -205,6 +211,7 @@ class Plan:
             exit=self.worker_exit,
             lifespan=self.worker_lifespan,
             memory=self.worker_memory,
+            at_once=AT_ONCE if self.is_async else 1,
         )
 
     def _takes_one(self, function: Callable[..., Any]) -> None:

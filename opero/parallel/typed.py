@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     class MapSettings(Settings, total=False):
         """The keywords of `@opmap`: those of `@opero`, and these. Times in seconds, sizes in bytes."""
 
-        mode: Literal["auto", "thread", "process", "async", "dask"]
+        mode: Literal["auto", "thread", "process", "async", "async_process", "dask"]
         workers: int | Literal["auto"]
         ordered: bool
         errors: Literal["raise", "return", "skip"]

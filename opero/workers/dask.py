@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from opero import clock, events
 from opero.errors import ConfigurationError, WorkerLost
 from opero.workers import wire
-from opero.workers.said import flat, tell
+from opero.workers.said import Teller, flat
 from opero.workers.session import NOTHING, Block, Insight
 
 TYPE_CHECKING = False
@@ -194,7 +194,7 @@ class Dask:
         entries, partial, slow, seconds, (worker, cut, said) = answer
         self._book.paste(marshal.loads(cut))  # noqa: S302 - as above
         if said:
-            self._context.copy().run(tell, said, hash(worker) & 0xFFFFFFFF)
+            Teller(hash(worker) & 0xFFFFFFFF).tell(said, self._context)
         insight = self._insights.setdefault(worker, Insight(worker, clock.now()))
         insight.served(len(entries), seconds)
         insight.chunks += 1

@@ -14,7 +14,7 @@ from opero.workers import journal as journals
 from opero.workers import wire, worker
 from opero.workers.arena import Borrower, Lender, send_descriptors
 from opero.workers.journal import CHUNK, STOP, Journal
-from opero.workers.said import tell
+from opero.workers.said import Teller
 from opero.workers.session import Block, Insight
 from opero.workers.wire import BIG, FAILED
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from opero.aggregates import Book
 
-    Legacy = tuple[Block | None, int | None, int]  # unsent outcomes, the item it had begun, the first it had not
+    Legacy = tuple[Block | None, list[int], list[int]]  # unsent outcomes; the items it had begun, and had not, by place
 
 CHUNK_BYTES = 256 * 1024  # of encoded items in one chunk
 AHEAD_BYTES = 32 * 1024  # of a chunk that may wait in the pipe: it holds twice that, so sending never blocks
@@ -60,6 +60,7 @@ class Process:
         self.served = 0
         self.journal: Journal | None = None
         self.lender, self.borrower = Lender(), Borrower()
+        self._teller = Teller(self.number)
         self._start(context, job, payload, name)
 
     def _start(self, context: Any, job: worker.Job, payload: bytes | None, name: str) -> None:
@@ -178,7 +179,7 @@ class Process:
         self.lender.take_back(returned)
         book.paste(cut)
         if said:
-            context.copy().run(tell, pickle.loads(said), self.number)  # noqa: S301
+            self._teller.tell(pickle.loads(said), context)  # noqa: S301
         hand = self.hands[0]
         indices = hand.places[place : place + number]
         hand.answered = place + number
@@ -220,10 +221,11 @@ class Process:
     def legacy(self) -> Legacy:
         """Return what a dead worker leaves of the chunk it worked on; what comes after that it had not begun."""
         hand = self.hands[0]
+        rest = range(hand.answered, len(hand.items))
         if self.journal is None:
-            return None, hand.answered, hand.answered + 1
+            return None, list(rest[:1]), list(rest[1:])
         if self.journal.words[CHUNK] != hand.number:
-            return None, None, 0
+            return None, [], list(rest)
         base, records = self.journal.read()
         entries = records[hand.answered - base :] if hand.answered >= base else []
         following = hand.answered + len(entries)
@@ -231,9 +233,8 @@ class Process:
         if entries:
             values, errors = self._decoded(entries)
             found = Block(hand.places[hand.answered : following], values, errors)
-        if following >= len(hand.items) or not self.journal.marks[following]:
-            return found, None, following
-        return found, following, following + 1
+        rest, marks = range(following, len(hand.items)), self.journal.marks
+        return found, [n for n in rest if marks[n]], [n for n in rest if not marks[n]]
 
     def in_hand_since(self) -> float:
         """Return when it began the item in hand, as far as is known."""

@@ -57,6 +57,7 @@ class Processes:
         chunk_size: int | None = None,
         item_timeout: float | None = None,
         tries: int = 1,
+        least: int = 1,
         reduce: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         self._pool = pool
@@ -74,7 +75,7 @@ class Processes:
         self._places: dict[Process, int] = {}  # which line of the queue is whose
         self._done: list[Block] = []
         self._deaths: dict[int, int] = {}  # of workers, by item
-        self._size = 1
+        self._least = self._size = least  # items a worker runs at once
         self._barren = 0
         self._ahead = True
         self.insights: list[Insight] = []
@@ -190,7 +191,7 @@ class Processes:
 
     def _adapt(self, block: Block) -> None:
         item = block.seconds / len(block.indices)
-        self._size = max(1, min(int(CHUNK_SECONDS / max(item, 1e-7)), 4 * self._size, MAX_CHUNK))
+        self._size = max(self._least, min(int(CHUNK_SECONDS / max(item, 1e-7)), 4 * self._size, MAX_CHUNK))
 
     def _lose(self, worker: Process, timeout: float | None = None) -> None:
         """Take in what a dead worker leaves."""
@@ -198,7 +199,7 @@ class Processes:
             pass
         self._workers.remove(worker)
         del self._places[worker]
-        found, begun, rest = worker.legacy() if worker.hands else (None, None, 0)
+        found, begun, rest = worker.legacy() if worker.hands else (None, [], [])
         for hand in reversed(list(worker.hands)[1:]):
             self._queue.put_back(hand.places, hand.items)
         exitcode = self._pool.bury(worker)
@@ -208,10 +209,10 @@ class Processes:
             self._done.append(found)
         if worker.hands:
             hand = worker.hands[0]
-            self._queue.put_back(hand.places[rest:], hand.items[rest:])
-            if begun is not None:
-                self._mourn(hand.places[begun], hand.items[begun], exitcode, timeout)
-        if begun is None and found is None and not worker.served:
+            self._queue.put_back([hand.places[n] for n in rest], [hand.items[n] for n in rest])
+            for n in begun:
+                self._mourn(hand.places[n], hand.items[n], exitcode, timeout)
+        if not begun and found is None and not worker.served:
             self._barren += 1
             failed = worker.failure is not None or (not worker.ready and (exitcode or 0) > 0)
             if failed or self._barren >= (BARREN_KILLED if (exitcode or 0) < 0 else BARREN):

@@ -50,6 +50,7 @@ class Job:
         exit: Callable[[], object] | None = None,  # noqa: A002
         lifespan: int | None = None,
         memory: int | None = None,
+        at_once: int = 1,
     ) -> None:
         self.function = function
         self.general = general  # makes a call by the general path
@@ -58,6 +59,7 @@ class Job:
         self.exit = exit
         self.lifespan = lifespan
         self.memory = memory
+        self.at_once = at_once  # of coroutine functions, in one worker
 
 
 def main(pipe: Connection, lifeline: Connection, inherited: list[Connection], job: Job | bytes, shares: bool) -> None:
@@ -120,13 +122,19 @@ class Worker:
             self.lender.take_back(returned)
             self.borrower.forget(forgotten)
             with self._as_told(settings):
-                _Chunk(self, items, plain=plain).work()
+                chunk = Chunk(self, items, plain=plain)
+                if self.job.at_once == 1:
+                    chunk.work()
+                else:
+                    from opero.workers import looped
+
+                    looped.work(chunk, self.job.at_once)
             if self._worn_out(len(items)):
                 return
 
     def direct(self) -> direct.Direct | None:
         """Return the quick way to call, if there is one now."""
-        return direct.of(self._bare, self.job.constants, self.job.general)
+        return None if self.job.at_once > 1 else direct.of(self._bare, self.job.constants, self.job.general)
 
     def _as_told(self, settings: bytes) -> Any:
         """Hear what the parent wants to hear, and be in its trace."""
@@ -155,34 +163,34 @@ class Worker:
         return job.memory is not None and _resident() > job.memory
 
 
-class _Chunk:
+class Chunk:
     """One chunk on its way through the worker."""
 
     def __init__(self, worker: Worker, items: list[Any], *, plain: bool) -> None:
-        self._worker = worker
-        self._items = items
-        self._plain = plain
+        self.worker = worker
+        self.items = items
+        self.plain = plain
         self._timed = worker.timed
         self._direct = worker.direct()
-        self._call = worker.one if self._direct is None else self._direct.function
-        self._entries: list[Any] = []
-        self._only_values = True
-        self._slow: list[tuple[int, float]] = []
+        self.call = worker.one if self._direct is None else self._direct.function
+        self.entries: list[Any] = []
+        self.only_values = True
+        self.slow: list[tuple[int, float]] = []
         self._over: set[int] = set()  # places of direct calls that went on by the general path
-        self._since = clock.now()
-        self._place = 0  # of the first entry
+        self.since = clock.now()
+        self.place = 0  # of the first entry
         self._loans: list[tuple[int, int]] = []
         self._partial: Any = NOTHING
 
     def work(self) -> None:
         """Serve the items. The loop is as flat as it is for what it costs an item."""
-        worker, plain, timed = self._worker, self._plain, self._timed
-        journal, call, only_numbers = worker.journal, self._call, NUMBERS if worker.fold is None else ()
+        worker, plain, timed = self.worker, self.plain, self._timed
+        journal, call, only_numbers = worker.journal, self.call, NUMBERS if worker.fold is None else ()
         marks, words, memory, full = journal.marks, journal.words, journal.map, journal.full
-        now, dumps, entries = clock.now, marshal.dumps, self._entries
-        used, ended = RECORDS, self._since
+        now, dumps, entries = clock.now, marshal.dumps, self.entries
+        used, ended = RECORDS, self.since
         due = ended + FLUSH_SECONDS
-        for place, item in enumerate(self._items):
+        for place, item in enumerate(self.items):
             if words[STOP]:
                 break
             began = ended
@@ -195,73 +203,77 @@ class _Chunk:
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it goes back as the item's outcome
                     entry = self._raised(item, error, began)
                 else:
-                    entry = value if type(value) in only_numbers else self._returned(value)
+                    entry = value if type(value) in only_numbers else self.returned(value)
                     value = None
             else:
                 entry = self._of_pickled(item, began)
             entries.append(entry)
             ended = now()
             if ended - began >= SLOW_SECONDS:
-                self._slow.append((place - self._place, ended - began))
+                self.slow.append((place - self.place, ended - began))
             record = dumps(entry)
             end = used + len(record)
             if end > full or ended >= due:
-                self._flush(ended)
-                used, due, entries = RECORDS, ended + FLUSH_SECONDS, self._entries
+                self.flush(ended)
+                used, due, entries = RECORDS, ended + FLUSH_SECONDS, self.entries
             else:
                 memory[used:end] = record
                 words[USED] = end - RECORDS
                 used = end
-        self._flush(ended, last=True)
+        self.flush(ended, last=True)
+
+    def decoded(self, item: Any) -> Any:
+        """Return an item that did not travel as it is."""
+        if isinstance(item, bytes):
+            return pickle.loads(item)  # noqa: S301 - from our parent, over our own pipe
+        return wire.loads(item[0], [self.worker.borrower.view(loan) for loan in item[1]])
 
     def _of_pickled(self, item: Any, began: float) -> Any:
         try:
-            if isinstance(item, bytes):
-                item = pickle.loads(item)  # noqa: S301 - from our parent, over our own pipe
-            else:
-                item = wire.loads(item[0], [self._worker.borrower.view(loan) for loan in item[1]])
+            item = self.decoded(item)
         except BaseException as error:  # noqa: BLE001 - an item that cannot be read is its own error
-            return self._error(error)
+            return self.error(error)
         try:
-            value = self._call(item)
+            value = self.call(item)
         except BaseException as error:  # noqa: BLE001 - as above
             return self._raised(item, error, began)
-        return self._returned(value)
+        return self.returned(value)
 
     def _raised(self, item: Any, error: BaseException, began: float) -> Any:
         """Return what becomes of a call that raised; a direct one goes on by the general path."""
         if self._direct is None:
-            return self._error(error)
-        self._over.add(len(self._entries))
+            return self.error(error)
+        self._over.add(len(self.entries))
         try:
-            return self._returned(self._direct.go_on(item, error, began, clock.now()))
+            return self.returned(self._direct.go_on(item, error, began, clock.now()))
         except BaseException as final:  # noqa: BLE001 - as above
-            return self._error(final)
+            return self.error(final)
 
-    def _error(self, error: BaseException) -> Any:
-        self._only_values = False
+    def error(self, error: BaseException) -> Any:
+        """Return an error as it travels."""
+        self.only_values = False
         return FAILED, wire.encode_error(error)
 
-    def _returned(self, value: Any) -> Any:
+    def returned(self, value: Any) -> Any:
         """Return a result as it travels: itself if it is plain, else pickled. Fold it in, where that is asked for."""
-        worker = self._worker
+        worker = self.worker
         try:
             entry = self._encoded(value, shares=worker.fold is None)
             if worker.fold is not None:
                 self._partial = value if self._partial is NOTHING else worker.fold(self._partial, value)
         except BaseException as error:  # noqa: BLE001 - as above
-            return self._error(error)
-        self._only_values = self._only_values and type(entry) is not tuple
+            return self.error(error)
+        self.only_values = self.only_values and type(entry) is not tuple
         return entry
 
     def _encoded(self, value: Any, *, shares: bool) -> Any:
         if type(value) in wire.PLAIN and (type(value) in NUMBERS or len(value) < BIG):
             return value
         self._loans = []
-        shares = shares and self._worker.shares
+        shares = shares and self.worker.shares
         payload = wire.dumps(value, self._carry if shares else None)
         if len(payload) >= BIG and shares and not self._loans:
-            return PICKLED, b"", [self._worker.lender.lend(memoryview(payload))]
+            return PICKLED, b"", [self.worker.lender.lend(memoryview(payload))]
         return (PICKLED, payload, self._loans) if self._loans else (PICKLED, payload)
 
     def _carry(self, buffer: pickle.PickleBuffer) -> bool:
@@ -271,25 +283,25 @@ class _Chunk:
             return True
         if raw.nbytes < BIG:
             return True
-        self._loans.append(self._worker.lender.lend(raw))
+        self._loans.append(self.worker.lender.lend(raw))
         return False
 
-    def _flush(self, now: float, *, last: bool = False) -> None:
+    def flush(self, now: float, *, last: bool = False) -> None:
         """Send what is there to say."""
-        worker, entries, number = self._worker, self._entries, len(self._entries)
-        self._count(number, now - self._since)
+        worker, entries, number = self.worker, self.entries, len(self.entries)
+        self._count(number, now - self.since)
         partial: tuple[Any, ...] = ()
         if self._partial is not NOTHING:
             partial = (self._encoded(self._partial, shares=True),)
             entries = [entry if type(entry) is tuple and entry[0] == FAILED else None for entry in entries]
         message = marshal.dumps(
             (
-                self._place,
+                self.place,
                 entries,
-                self._only_values,
+                self.only_values,
                 partial,
-                self._slow,
-                now - self._since,
+                self.slow,
+                now - self.since,
                 last,
                 worker.book.cut(),
                 _packed(worker.said),
@@ -301,17 +313,17 @@ class _Chunk:
         worker.pipe.send_bytes(message)
         worker.said.clear()
         worker.lender.forgotten = []
-        self._place += number
-        worker.journal.restart(self._place)
-        self._entries, self._slow, self._over, self._only_values, self._since = [], [], set(), True, now
+        self.place += number
+        worker.journal.restart(self.place)
+        self.entries, self.slow, self._over, self.only_values, self.since = [], [], set(), True, now
         self._partial = NOTHING
 
     def _count(self, calls: int, seconds: float) -> None:
         """Count the direct calls since the last time."""
         if self._direct is None or calls == len(self._over):
             return
-        slow = [each for place, each in self._slow if place not in self._over]
-        over = sum(each for place, each in self._slow if place in self._over)
+        slow = [each for place, each in self.slow if place not in self._over]
+        over = sum(each for place, each in self.slow if place in self._over)
         self._direct.count(calls - len(self._over), max(0.0, seconds - over), slow)
 
 

@@ -5,6 +5,7 @@ import gc
 import itertools
 import multiprocessing
 import threading
+import time
 
 import pytest
 import work
@@ -12,14 +13,11 @@ import work
 import opero as o
 from opero import events, opmap, testing
 
-
-async def coroutine(x):
-    await asyncio.sleep(0)
-    return work.plain(x)
+ASYNC = {"async", "async_process"}
 
 
 def mapped(mode, **settings):
-    return opmap(mode=mode, workers=3, **settings)(coroutine if mode == "async" else work.plain)
+    return opmap(mode=mode, workers=3, **settings)(work.coroutine if mode in ASYNC else work.plain)
 
 
 def call(function, items):
@@ -38,7 +36,7 @@ def listed(function, items):
     return asyncio.run(collect())
 
 
-MODES = pytest.mark.parametrize("mode", ["thread", "process", "async"])
+MODES = pytest.mark.parametrize("mode", ["thread", "process", "async", "async_process", "auto"])
 
 
 @MODES
@@ -86,7 +84,7 @@ def test_an_endless_input_is_pulled_only_as_far_ahead_as_allowed(mode):
             yield x
 
     function = mapped(mode, max_pending=7)
-    if mode == "async":
+    if mode in ASYNC:
 
         async def first():
             stream = function.stream(endless())
@@ -119,7 +117,7 @@ def test_every_item_is_counted_once(mode):
 def test_one_is_the_single_call(mode):
     function = mapped(mode)
     single = function.one(4)
-    assert (asyncio.run(single) if mode == "async" else single) == 40
+    assert (asyncio.run(single) if mode in ASYNC else single) == 40
 
 
 def test_an_input_that_raises_ends_the_map_with_its_error_and_leaves_nothing():
@@ -187,6 +185,67 @@ def test_async_items_run_at_once_as_many_as_there_are_workers():
     with testing.clock():
         asyncio.run(f(range(20)))
     assert most == 4
+
+
+# ---- coroutines in processes
+
+
+def test_coroutines_of_one_worker_wait_together():
+    @opmap
+    async def watch(_):
+        began = time.monotonic()
+        found = await work.fetch([0.1] * 60)
+        return found, time.monotonic() - began
+
+    async def main():
+        await work.fetch([0] * 4)
+        return await watch.one(0)
+
+    found, took = asyncio.run(main())
+    assert found == [0.1] * 60
+    assert took < 3  # one after the other they take 6 s on one core, 3 on two
+
+
+def test_the_loop_goes_on_while_processes_work():
+    async def main():
+        ticks = 0
+
+        async def tick():
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        await work.fetch([0.3])
+        ticking.cancel()
+        return ticks
+
+    assert asyncio.run(main()) >= 5
+
+
+def test_a_killed_worker_costs_the_coroutines_it_had_begun_and_no_other():
+    async def main():
+        return await work.fetch([*range(200), "kill", *range(200)])
+
+    found = asyncio.run(main())
+    lost = [n for n, x in enumerate(found) if isinstance(x, o.WorkerLost)]
+    assert len(found) == 401
+    assert 200 in lost
+    assert len(lost) <= 50
+    assert all(found[n] == (n if n < 200 else n - 201) for n in range(401) if n not in lost)
+
+
+def test_cancelling_ends_coroutines_in_processes():
+    async def main():
+        task = asyncio.create_task(work.fetch([60.0, 60.0]))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    work.fetch.pool.close()
 
 
 # ---- processes

@@ -1,5 +1,6 @@
 """Functions that maps run in other processes: they must be found by name."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -28,6 +29,20 @@ def plain(x):
     if x == 3:
         raise KeyError(x)
     return x * 10
+
+
+async def coroutine(x):
+    await asyncio.sleep(0)
+    return plain(x)
+
+
+@opmap(mode="async_process", workers=2, errors="return", name="work.fetch")
+async def fetch(x):
+    if x == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if isinstance(x, float):
+        await asyncio.sleep(x)
+    return x
 
 
 def letter(x):
@@ -172,3 +187,8 @@ def traced(x):
     from opentelemetry import trace
 
     return format(trace.get_current_span().get_span_context().trace_id, "032x")
+
+
+async def traced_later(x):
+    await asyncio.sleep(0)
+    return traced(x)

@@ -17,11 +17,6 @@ sys.path.append(str(Path(__file__).parents[1] / "parallel"))
 import work
 
 
-async def coroutine(x):
-    await asyncio.sleep(0)
-    return work.traced(x)
-
-
 @pytest.fixture
 def provider():
     return TracerProvider()
@@ -34,16 +29,16 @@ def exported(provider):
     return exporter.get_finished_spans
 
 
-@pytest.mark.parametrize("mode", ["thread", "process", "async", "auto"])
+@pytest.mark.parametrize("mode", ["thread", "process", "async", "async_process", "auto"])
 def test_item_spans_nest_under_the_map_span(mode, provider, exported, monkeypatch):
     monkeypatch.setattr(events, "carry", carry)
     function = opmap(mode=mode, workers=2, retries=1, min_delay=0, name="shop.map")(
-        coroutine if mode == "async" else work.traced
+        work.traced_later if "async" in mode else work.traced
     )
     tracer = provider.get_tracer("test")
     with tracer.start_as_current_span("outer"), Spans(provider).subscribe():
         found = function(range(6))
-        if mode == "async":
+        if "async" in mode:
             found = asyncio.run(found)
         assert trace.get_current_span().name == "outer"
     spans = exported()
