@@ -1,7 +1,7 @@
 """What a process worker does with coroutine functions: the items of a chunk run together, on a loop that is kept.
 
-Answers go in the chunk's order: what is done waits for what was begun before it. A worker that dies costs the items that
-run, and those that wait for one of them.
+Answers go in the chunk's order: what is done waits for what was begun before it. A worker that dies costs the items
+that run, and those that wait for one of them.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ or explodes when it arrives, is the fate of its own item. What pickle refuses go
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
+from traceback import extract_tb, format_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 NUMBERS = frozenset({int, float, bool, type(None)})
 PLAIN = NUMBERS | {str, bytes}
+TRACEBACKS, FRAMES, MAX_KINDS = 3, 8, 100  # that travel: of each kind of error, of each traceback, kinds
+OURS = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - as traceback spells it
+_noted: dict[type, int] = {}
 BIG = 64 * 1024  # bytes from which a text or a buffer counts as large
 PICKLED, FAILED = 1, 2  # what a tuple holds: a pickled result, a pickled error; all else is the result itself
 REFUSALS = (pickle.PicklingError, AttributeError, TypeError)  # how pickle says that it cannot
@@ -55,13 +60,30 @@ def cloudpickle() -> Any:
 
 
 def encode_error(error: BaseException) -> bytes:
-    """Pickle an error that surely unpickles: as itself, else as a plain one that names it."""
+    """Pickle an error that surely unpickles: as itself, else as a plain one that names it.
+
+    Tracebacks do not travel; the first few of each kind do as a note, without our own frames.
+    """
+    if error.__traceback__ is not None:
+        _note(error)
+        error.__traceback__ = None
     try:
         payload = dumps(error)
         pickle.loads(payload)  # noqa: S301 - our own bytes, a line old
     except Exception:  # noqa: BLE001 - any error of a foreign __reduce__ means the same
         payload = pickle.dumps(RuntimeError(f"{type(error).__qualname__}: {error} (the error itself does not pickle)"))
     return payload
+
+
+def _note(error: BaseException) -> None:
+    kind = type(error)
+    if _noted.get(kind, 0) >= TRACEBACKS or len(_noted) > MAX_KINDS:
+        return
+    _noted[kind] = _noted.get(kind, 0) + 1
+    frames = [f for f in extract_tb(error.__traceback__) if not f.filename.startswith((OURS, "<opero"))]
+    if frames:
+        text = f"in process {os.getpid()}:\n{''.join(format_list(frames[-FRAMES:]))}".rstrip()
+        error.__dict__.setdefault("__notes__", []).append(text)
 
 
 def can_be_found(function: Any) -> bool:

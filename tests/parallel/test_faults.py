@@ -38,7 +38,7 @@ def outcome(function, items):
         ("segfault", o.WorkerLost, "SIGSEGV"),
         ("exit", o.WorkerLost, "exit code 7"),
         ("memory", MemoryError, ""),
-        ("raise", RuntimeError, "does not pickle"),
+        ("raise", (RuntimeError, work.Unpicklable), ""),  # distributed teaches pickle to take it
         ("bomb", ValueError, "cannot be read"),
         ("lock", TypeError, "cannot pickle"),
         ("recursion", RecursionError, ""),
@@ -50,6 +50,15 @@ def test_a_fault_costs_its_own_item_only(how, error, says):
     assert [x for x in found if isinstance(x, int)] == [*range(50), *range(50)]
     assert isinstance(found[50], error)
     assert says in str(found[50])
+
+
+def test_an_error_tells_where_in_its_worker_it_was_raised():
+    (error,) = opmap(mode="process", workers=1, errors="return", name="faults.where")(work.plain)([3])
+    assert isinstance(error, KeyError)
+    (note,) = [note for note in error.__notes__ if note.startswith("in process")]
+    assert "work.py" in note
+    assert "raise KeyError(x)" in note
+    assert "opero/workers" not in note
 
 
 @pytest.mark.parametrize("how", ["kill", "exit"])
