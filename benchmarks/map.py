@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WORKERS = 2
 TRIVIAL, BUSY, WAITS, TASKS, ARRAYS = 1_000_000, 400, 400, 10_000, 16
 SPIN, WAIT = 0.001, 0.01
+SLOW = ("mpire", "joblib (loky)")
 
 
 def add(x: int) -> int:
@@ -66,7 +67,9 @@ def timed(work: Callable[[], Any], scale: float) -> Callable[[], float]:
     return measure
 
 
-def pools(function: Callable[[Any], Any], items: Any, *, chunk: int) -> dict[str, Callable[[], Any]]:
+def pools(
+    function: Callable[[Any], Any], items: Any, *, chunk: int, without: tuple[str, ...] = ()
+) -> dict[str, Callable[[], Any]]:
     """Everybody's process map over the same items, warm."""
     pool = multiprocessing.Pool(WORKERS)
     executor = ProcessPoolExecutor(WORKERS)
@@ -75,12 +78,12 @@ def pools(function: Callable[[Any], Any], items: Any, *, chunk: int) -> dict[str
         "multiprocessing.Pool.imap, tuned chunks": lambda: list(pool.imap(function, items, chunksize=chunk)),
         "ProcessPoolExecutor.map, tuned chunks": lambda: list(executor.map(function, items, chunksize=chunk)),
     }
-    if there("mpire"):
+    if there("mpire") and "mpire" not in without:
         import mpire
 
         mpires = mpire.WorkerPool(WORKERS, keep_alive=True)
         found["mpire"] = lambda: mpires.map(function, items)
-    if there("joblib"):
+    if there("joblib") and "joblib (loky)" not in without:
         import joblib
 
         found["joblib (loky)"] = lambda: joblib.Parallel(WORKERS)(joblib.delayed(function)(x) for x in items)
@@ -96,8 +99,8 @@ def trivial() -> Table:
     process = opmap(mode="process", workers=WORKERS, name="bench.trivial")(add)
     process(range(100_000))
     some = range(TRIVIAL // 20)  # of those that take long
-    slow = {name: work for name, work in pools(add, some, chunk=1000).items() if name in {"mpire", "joblib (loky)"}}
-    fast = {name: work for name, work in pools(add, items, chunk=10_000).items() if name not in slow} if slow else {}
+    slow = {name: work for name, work in pools(add, some, chunk=1000).items() if name in SLOW}
+    fast = pools(add, items, chunk=10_000, without=SLOW)
     subjects = {
         "a list comprehension": timed(lambda: [add(x) for x in items], 1e6 / TRIVIAL),
         '@opmap(mode="auto")': timed(lambda: auto(items), 1e6 / TRIVIAL),
