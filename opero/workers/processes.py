@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 
 from opero import clock, events
 from opero.call import CALL_ATTEMPTS, DURATION
-from opero.errors import CallTimeout, ConfigurationError, WorkerLost
+from opero.errors import CallTimeout, WorkerLost
 from opero.workers import wire
 from opero.workers.journal import MAX_CHUNK
 from opero.workers.process import why
@@ -290,9 +290,8 @@ class Processes:
 
 
 def _fold(reduce: Callable[[Any, Any], Any] | None) -> bytes:
-    if reduce is None:
-        return b""
+    """Return how workers reduce; nothing where that cannot be sent, and then the parent does."""
     try:
-        return wire.dumps(reduce)
-    except Exception as error:
-        raise ConfigurationError("reduce", reduce, f"what can be sent to a process ({error})") from error
+        return b"" if reduce is None else wire.dumps(reduce)
+    except wire.REFUSALS:
+        return b""

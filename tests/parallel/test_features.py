@@ -42,6 +42,12 @@ def test_map_reduce_raises_failures_together_or_leaves_them_out(mode):
     assert skipping.map_reduce([0, 99, 1, 77], operator.add) == "ab"
 
 
+def test_a_reduction_that_cannot_be_sent_is_done_here():
+    lock = threading.Lock()
+    function = opmap(mode="process", workers=2, name="features.here")(work.letter)
+    assert function.map_reduce(range(5), lambda a, b: a + b if lock else b) == "abcde"
+
+
 def test_map_reduce_of_a_coroutine_function():
     @opmap
     async def f(x):
