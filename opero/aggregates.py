@@ -190,7 +190,6 @@ class Book:
             latencies if any(latencies) else [],
         )
 
-    @exclusive
     def cut(self) -> Cut:
         """Take out what there is, to be pasted into the book of the same function elsewhere; cheaper than `drain`."""
         tally = self.tally
@@ -205,13 +204,14 @@ class Book:
         latencies = {index: _take(self.latencies, index) for index, n in list(self.latencies.items()) if n}
         return fixed, buckets, tally.passed, tally.refusal, sums, distributions, latencies
 
-    @exclusive
     def paste(self, cut: Cut) -> None:
         """Add what was cut out of the book of the same function."""
         fixed, buckets, passed, refusal, sums, distributions, latencies = cut
         tally = self.tally
-        for held, amount in zip((tally.started, tally.total, tally.refused), fixed, strict=True):
-            held[0] += amount
+        begun, seconds, refused = fixed
+        tally.started[0] += begun
+        tally.total[0] += seconds
+        tally.refused[0] += refused
         for index, number in buckets:
             tally.latency.counts[index] += number
         if not tally.passed:

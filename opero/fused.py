@@ -67,7 +67,7 @@ def source(operation: Operation) -> str:
 def only_counts(operation: Operation) -> bool:
     """Whether a call that succeeds at once is counted, and nothing else: no policy has a part in it."""
     fragments = [policy.fragment() for policy in operation.policies]
-    return enabled and all(f is not None and not f.admit.strip() and not f.settle.strip() for f in fragments)
+    return enabled and not any(f is None or (f.admit + f.check + f.settle + f.fail).strip() for f in fragments)
 
 
 def held(started: float, permits: dict[str, Any]) -> Record:

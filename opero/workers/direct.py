@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from opero import fused
+from opero.call import heard, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,4 +51,4 @@ class Direct:
 def of(one: Any, constants: Mapping[str, Any], general: Callable[..., Any]) -> Direct | None:
     """Return the direct way to call a decorated function, if there is one now."""
     operation = one.opero.operation
-    return Direct(operation, constants, general) if fused.only_counts(operation) and not fused.loud else None
+    return Direct(operation, constants, general) if fused.only_counts(operation) and not (heard or within) else None

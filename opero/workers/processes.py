@@ -15,7 +15,6 @@ import marshal
 from multiprocessing.connection import wait
 
 from opero import clock, events
-from opero.call import CALL_ATTEMPTS, DURATION
 from opero.errors import CallTimeout, WorkerLost
 from opero.workers import wire
 from opero.workers.journal import MAX_CHUNK
@@ -257,8 +256,7 @@ class Processes:
     def _count(self, error: BaseException | None, seconds: float) -> None:
         """Count a call of which the worker can no longer tell."""
         outcome = "ok" if error is None else "error"
-        self._book.observe(DURATION, (outcome, self._book.error_type(error)), seconds)
-        self._book.observe(CALL_ATTEMPTS, (outcome,), 1)
+        self._book.finish(outcome, self._book.error_type(error), seconds, 1)
 
     def _settings(self) -> bytes:
         """What a worker must know besides the items: what to tell, whose trace it is in, how to reduce."""
