@@ -103,8 +103,9 @@ def subscribe(handler: Handler, *patterns: str) -> Subscription:
 
 def leave() -> None:
     """Close every subscription: in a worker, whose parent hears what it says."""
-    _subscriptions.clear()
-    _changed()
+    with _lock:
+        _subscriptions.clear()
+        _changed_locked()
 
 
 def wanted(name: str) -> tuple[Handler, ...]:
