@@ -13,7 +13,7 @@ help:  ## say what the targets do
 demo: .venv/.demo  ## call a misbehaving service through Opero and compare (DEMO="--seconds 20 --plain")
 	$(BIN)/opero demo $(DEMO)
 
-test: .venv/.dev .venv/.services .venv/.types  ## run every test (TEST="-k retry")
+test: .venv/.dev .venv/.services .venv/.receiver .venv/.types  ## run every test (TEST="-k retry")
 	$(BIN)/pytest $(TEST)
 
 lint: .venv/.dev  ## ruff, mypy, pyright, import-linter, codespell
@@ -33,7 +33,7 @@ docs: .venv/.dev  ## fill the generated tables and build the documentation into 
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-soak: .venv/.dev .venv/.services  ## run the tests that take minutes
+soak: .venv/.dev .venv/.services .venv/.receiver  ## run the tests that take minutes
 	$(BIN)/pytest -m soak $(TEST)
 
 clean:  ## remove what the other targets made
@@ -59,6 +59,11 @@ clean:  ## remove what the other targets made
 
 .venv/.peers: .venv/.dev
 	$(INSTALL) --group peers
+	@touch $@
+
+.venv/.receiver: .venv/.uv  # an OTLP receiver whose requirements are not ours, so in an environment of its own
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/receiver
+	$(BIN)/uv pip install --quiet --python .venv/receiver/bin/python ddapm-test-agent==1.69.1
 	@touch $@
 
 .venv/.services: tests/services/install.sh .venv/.uv

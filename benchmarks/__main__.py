@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.harness import Table
 
 HERE = Path(__file__).parent
-SUITES = ("calls", "cache", "costs", "map", "scrape")
+SUITES = ("calls", "cache", "costs", "map", "observing", "scrape")
 
 
 def environment() -> dict[str, Any]:

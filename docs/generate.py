@@ -9,15 +9,15 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opero import call, parallel, stores
+from opero import acts, call, catalogue, parallel, stores
+from opero.signals import Signals
 from opero_slo import signals as slo_signals
+from opero_telemetry import relay
 from opero_telemetry.naming import prometheus_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
-
-    from opero.signals import Signals
 
 DOCS = Path(__file__).parent
 PRIMITIVES = {
@@ -33,7 +33,13 @@ PRIMITIVES = {
     "fallback": "Fallback",
     "arg_fallback": "ArgFallback",
 }
-OTHERS = {"map": parallel.SIGNALS, "store": stores.SIGNALS, "slo": slo_signals.SIGNALS}
+OTHERS = {
+    "map": parallel.SIGNALS,
+    "store": stores.SIGNALS,
+    "slo": slo_signals.SIGNALS,
+    "admin": acts.SIGNALS,
+    "telemetry": Signals("telemetry", catalogue.SIGNALS.events, relay.SIGNALS.metrics),
+}
 BLOCK = re.compile(r"(<!-- generated: ([a-z]+) ([a-z_]+) -->\n).*?(<!-- end generated -->)", re.DOTALL)
 
 

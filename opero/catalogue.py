@@ -11,7 +11,7 @@ from collections import deque
 from opero import clock, events, forks
 from opero.aggregates import Book
 from opero.call import DURATION
-from opero.signals import CALL, EVENTS, POLICY, SECONDS
+from opero.signals import CALL, EVENTS, POLICY, SECONDS, Event, Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,18 @@ _others: list[Callable[[], Iterable[Family]]] = []
 _gone: deque[int] = deque()  # filled by the garbage collector, which may run anywhere; emptied under the lock
 _lock = forks.lock()
 _announced = False
-ANNOUNCING = ("OPERO_DEBUG", "OPERO_METRICS_PORT", "OPERO_SLO")  # what asks for observers without code
+HANDLER_FAILED = Event(
+    events.HANDLER_FAILED, "error", "A subscriber raised; the call went on.", ("event", "handler", "error")
+)
+SIGNALS = Signals("telemetry", (HANDLER_FAILED,))
+ANNOUNCING = (  # what asks for observers without code
+    "OPERO_DEBUG",
+    "OPERO_EVENTS_FILE",
+    "OPERO_LOGS",
+    "OPERO_METRICS_PORT",
+    "OPERO_SLO",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+)
 
 
 class Family:
@@ -47,6 +58,15 @@ class Family:
     def bounds(self, operation: str) -> tuple[float, ...]:
         """Return the upper bounds of an operation's buckets."""
         return self.marks.get(operation, self.metric.buckets)
+
+    def add(self, key: tuple[str, ...], value: float | list[float]) -> None:
+        """Add to a series, bucket by bucket."""
+        before = self.samples.get(key)
+        if isinstance(value, list):
+            known = before if isinstance(before, list) else [0.0] * len(value)
+            self.samples[key] = [a + b for a, b in zip(known, value, strict=True)]
+        else:
+            self.samples[key] = value + (before if isinstance(before, int | float) else 0)
 
 
 def register(operation: Operation) -> None:
@@ -88,8 +108,8 @@ def snapshot() -> list[Family]:
     for operation in operations():
         _observe(families, operation)
     for name, count in list(events.failures.items()):
-        _add(_family(families, EVENTS), name, (events.HANDLER_FAILED, "telemetry"), count)
-    for other in _others:
+        _add(_family(families, EVENTS), name, HANDLER_FAILED.key[1], count)
+    for other in _others.copy():
         for family in other():
             _family(families, family.metric).samples.update(family.samples)
     return list(families.values())
@@ -130,31 +150,27 @@ def _add(
     family: Family, name: str, attributes: Attributes, value: float | list[float], marks: tuple[float, ...] = SECONDS
 ) -> None:
     if marks is not SECONDS and family.metric.name == DURATION.name:
-        value = _align(family, name, value, marks)
+        value = align(family, name, value, marks)
     elif name in family.marks:
-        value = _align(family, name, value, SECONDS)
+        value = align(family, name, value, SECONDS)
     if POLICY in family.metric.attributes and not attributes[0]:
         attributes = (name, *attributes[1:])
-    key = (name, *attributes)
-    before = family.samples.get(key)
-    if isinstance(value, list):
-        family.samples[key] = [a + b for a, b in zip(before, value, strict=True)] if isinstance(before, list) else value
-    else:
-        family.samples[key] = value + (before if isinstance(before, int | float) else 0)
+    family.add((name, *attributes), value)
 
 
-def _align(family: Family, name: str, value: float | list[float], marks: tuple[float, ...]) -> float | list[float]:
+def align(family: Family, name: str, value: float | list[float], marks: tuple[float, ...]) -> float | list[float]:
     """Bring two operations of one name to the bounds they share, which lose nothing but detail."""
     had = family.bounds(name) if any(key[0] == name for key in family.samples) else marks
     shared = tuple(mark for mark in had if mark in marks)
     for key, counts in family.samples.items():
         if key[0] == name and isinstance(counts, list) and had != shared:
-            family.samples[key] = _coarsen(counts, had, shared)
+            family.samples[key] = coarsen(counts, had, shared)
     family.marks[name] = shared
-    return _coarsen(value, marks, shared) if isinstance(value, list) else value
+    return coarsen(value, marks, shared) if isinstance(value, list) else value
 
 
-def _coarsen(counts: list[float], marks: tuple[float, ...], shared: tuple[float, ...]) -> list[float]:
+def coarsen(counts: list[float], marks: tuple[float, ...], shared: tuple[float, ...]) -> list[float]:
+    """Return the counts in fewer buckets."""
     if marks == shared:
         return counts
     made = [0.0] * (len(shared) + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial, update_wrapper
 
-from opero import catalogue, clock, fused, objectives, settings
+from opero import acts, catalogue, clock, fused, objectives, recording, settings
 from opero.circuit import Change
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
@@ -170,22 +170,23 @@ class Breaker:
 
     def force_open(self) -> None:
         """Refuse every call, until `force_close` or `reset`."""
-        self._hold("forced_open")
+        self._hold("force_open", "forced_open")
 
     def force_close(self) -> None:
         """Let every call pass, whatever happens, until `force_open` or `reset`. Outcomes are counted and told."""
-        self._hold("forced_closed")
+        self._hold("force_close", "forced_closed")
 
     def disable(self) -> None:
         """Let every call pass and count nothing, until `reset`."""
-        self._hold("disabled")
+        self._hold("disable", "disabled")
 
     def reset(self) -> None:
         """Close it, forget what it counted, and let it go on by itself."""
-        self._hold("auto")
+        self._hold("reset", "auto")
 
-    def _hold(self, mode: str) -> None:
+    def _hold(self, act: str, mode: str) -> None:
         policy = self._policy
+        self._operation.emit(acts.ACTED, acts.about(act, target="circuit_breaker"))
         every = [self._circuit] if self._circuit else [policy.circuit, *policy.circuits.values()]
         changes = [circuit.hold(mode, clock.now()) for circuit in every]
         if policy.shared is not None:
@@ -266,6 +267,7 @@ def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any]
             )
     slos = objectives.of(keywords.get("slo"))
     operation = Operation(function, policies, name=name, is_async=is_async, order=keywords.get("order"), slos=slos)
+    operation.recorded = recording.of(function, keywords.get("record"))
     wrapper: Any = (
         _streamer(operation) if is_generator_function(function) else fused.wrapper(operation, **_driver(is_async))
     )

@@ -53,9 +53,10 @@ class Event:
 class Subscription:
     """An open subscription; a context manager. `close()` ends it, and may be called twice."""
 
-    def __init__(self, handler: Handler, patterns: tuple[str, ...]) -> None:
+    def __init__(self, handler: Handler, patterns: tuple[str, ...], when: Callable[[], bool] | None = None) -> None:
         self.handler = handler
         self.patterns = patterns
+        self.when = when
 
     def close(self) -> None:
         """Stop hearing."""
@@ -76,7 +77,7 @@ HANDLER_FAILED = "opero.telemetry.handler_failed"
 failures: dict[str, int] = {}  # operation → handlers that raised while it spoke
 _subscriptions: list[Subscription] = []
 _heard_by: dict[str, tuple[Handler, ...]] = {}
-_watched: list[tuple[tuple[str, ...], list[Handler]]] = []
+_watched: list[tuple[tuple[str, ...], list[Callable[[], bool]]]] = []
 _lock = forks.lock()
 _correlation: ContextVar[str] = ContextVar("opero.correlation_id", default="")
 trace_id: Callable[[], str] = str  # an observer puts the active trace's id here
@@ -89,12 +90,14 @@ def _carry_nothing() -> None:
 carry: Callable[[], Carried | None] = _carry_nothing  # an observer puts here what lets a worker go on with a trace
 
 
-def subscribe(handler: Handler, *patterns: str) -> Subscription:
+def subscribe(handler: Handler, *patterns: str, when: Callable[[], bool] | None = None) -> Subscription:
     """Call `handler(event)` for every event whose name matches a pattern (`*` is any run of characters).
 
     A handler that raises does not reach the call: the failure is counted and said as `opero.telemetry.handler_failed`.
+    `when` is asked as a call begins: while every subscriber of its events says no, it stays on the fast path. One that
+    asked for them otherwise is heard all the same, so a handler must bear events it did not want.
     """
-    subscription = Subscription(handler, patterns or ("*",))
+    subscription = Subscription(handler, patterns or ("*",), when)
     with _lock:
         _subscriptions.append(subscription)
         _changed_locked()
@@ -117,13 +120,24 @@ def wanted(name: str) -> tuple[Handler, ...]:
     return handlers
 
 
-def watch(*names: str) -> list[Handler]:
-    """Return the list of who wants any of these names; it is kept up to date as they come and go."""
-    handlers: list[Handler] = []
+def watch(*names: str) -> list[Callable[[], bool]]:
+    """Return the list of conditions of those who want any of these names; kept up to date as they come and go."""
+    conditions: list[Callable[[], bool]] = []
     with _lock:
-        _watched.append((names, handlers))
+        _watched.append((names, conditions))
         _changed_locked()
-    return handlers
+    return conditions
+
+
+def asked(conditions: list[Callable[[], bool]]) -> bool:
+    """Whether one of them holds now; one that fails does."""
+    for condition in conditions:
+        try:
+            if condition():
+                return True
+        except Exception:  # noqa: BLE001 - an observer never breaks a call; its handler will fail, and be counted
+            return True
+    return False
 
 
 def say(signal: Signal, operation: str, fields: Mapping[str, Any], call: int = 0) -> None:
@@ -175,8 +189,13 @@ def patterns() -> Iterator[str]:
 def _changed_locked() -> None:
     global _heard_by
     _heard_by = {}  # not cleared: who looks just now puts what it found into the old one
-    for names, handlers in _watched:
-        handlers[:] = [handler for name in names for handler in wanted(name)]
+    for names, conditions in _watched:
+        wanting = [s for s in _subscriptions.copy() if any(_matches(name, s.patterns) for name in names)]
+        conditions[:] = [subscription.when or _always for subscription in wanting]
+
+
+def _always() -> bool:
+    return True
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

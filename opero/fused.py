@@ -12,7 +12,7 @@ from _bisect import bisect_left
 from _weakref import ref
 from types import FunctionType
 
-from opero import clock
+from opero import clock, events
 from opero.call import Record, heard, late, rejections_heard, within
 from opero.exclusive import GIL
 from opero.kinds import is_generator_function
@@ -166,7 +166,7 @@ _GENERAL = """\
 """
 _FAST = """\
 {define} call({parameters}):
-    if heard or within and late():
+    if heard and asked(heard) or within and late():
         return {wait}general(operation, {args}, {kwargs}, None)
     now = clock.now()
 {admit}    started[0] += 1
@@ -186,6 +186,7 @@ _FAST = """\
 """
 _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, "within": within, "late": late}
 _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "failed": failed, "BaseException": BaseException}
+_TOOLS["asked"] = events.asked
 _OURS = ("general", "operation", "function", "started", "refused", "total", "counts", "bounds")
 _LOCALS = ("now", "end", "took", "index", "result", "error", "record", "warm")
 RESERVED = {*_TOOLS, *_OURS, *_LOCALS}

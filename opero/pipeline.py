@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from opero import events, objectives
+from opero.acts import SIGNALS as ADMIN
 from opero.aggregates import Book
 from opero.call import (
     ATTEMPT_DURATION,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from opero.objectives import SLO
     from opero.policy import Policy
     from opero.primitives.retry import Retry
+    from opero.recording import Recorder
     from opero.runtime import Runtime
     from opero.signals import Attributes, Event, Metric
 
@@ -58,7 +60,19 @@ REJECTING = {"circuit_breaker", "rate_limit", "bulkhead"}
 class Operation:
     """What a decorated function is to Opero. Its book is its own; the state of its policies may be shared."""
 
-    __slots__ = ("__weakref__", "book", "function", "is_async", "name", "places", "policies", "retry", "run", "slos")
+    __slots__ = (
+        "__weakref__",
+        "book",
+        "function",
+        "is_async",
+        "name",
+        "places",
+        "policies",
+        "recorded",
+        "retry",
+        "run",
+        "slos",
+    )
 
     def __init__(
         self,
@@ -80,6 +94,7 @@ class Operation:
         for policy in self.policies:
             policy.check(function, self.places)
         self.slos = slos
+        self.recorded: Recorder | None = None
         self.book = book or Book(objectives.bounds(name, slos))
         if book is None:
             self._declare()
@@ -98,7 +113,7 @@ class Operation:
         self.book.calls[0] += 1
         try:
             if heard:
-                call.say(STARTED)
+                call.say(STARTED, **(self.recorded(args, kwargs) if self.recorded else {}))
             result = await self.run(call)
         except BaseException as error:
             _finish(call, error)
@@ -116,7 +131,7 @@ class Operation:
         return step
 
     def _declare(self) -> None:
-        self.book.declare(SIGNALS, *(policy.SIGNALS for policy in self.policies))
+        self.book.declare(SIGNALS, ADMIN, *(policy.SIGNALS for policy in self.policies))
         outcomes = {"ok", "error", "cancelled"} | {OUTCOME_OF[place] for place in self.places if place in OUTCOME_OF}
         if REJECTING & self.places.keys():
             outcomes.add("rejected")

@@ -57,12 +57,13 @@ if TYPE_CHECKING:
         cache_namespace: str
         name: str
         order: Sequence[str]
+        record: str | Sequence[str]
         slo: float | SLO | Sequence[float | SLO]
         validate: bool
 
 
 RETRY = ("retries", "backoff", "backoff_factor", "min_delay", "max_delay", "jitter", "retry_on", "retry_on_result")
-ABOUT = ("name", "order", "slo")  # of the operation, not of a policy
+ABOUT = ("name", "order", "record", "slo")  # of the operation, not of a policy
 CACHE = ("cache", "cache_ttl", "cache_backend", "cache_key", "cache_namespace")
 BACKOFFS = ("exponential", "fibonacci", "linear", "constant", "decorrelated_jitter")
 

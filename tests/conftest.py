@@ -6,6 +6,7 @@ import shutil
 import pytest
 from hypothesis import settings
 
+from services.otlp import RECEIVER, otlp_receiver, otlp_receiver_process
 from services.prometheus import module_prometheus, prometheus
 from services.redis_servers import redis_cluster, redis_sentinels, redis_server
 
@@ -13,14 +14,31 @@ settings.register_profile("busy machine", deadline=None)  # a bound on one examp
 settings.load_profile("busy machine")
 pytest.register_assert_rewrite("scenarios")  # so that a failing scenario shows its values
 
-__all__ = ["module_prometheus", "prometheus", "redis_cluster", "redis_sentinels", "redis_server"]  # fixtures
+__all__ = [  # fixtures
+    "module_prometheus",
+    "otlp_receiver",
+    "otlp_receiver_process",
+    "prometheus",
+    "redis_cluster",
+    "redis_sentinels",
+    "redis_server",
+]
 PROGRAMS = {
     "alertmanager": ("prometheus-alertmanager", "amtool"),
     "chromium": ("chromium",),
+    "otlp": (RECEIVER,),
     "prometheus": ("prometheus", "promtool"),
     "redis": ("redis-server", "redis-cli", "redis-sentinel"),
     "valgrind": ("valgrind",),
 }
+
+
+def pytest_collection_modifyitems(config, items):
+    """Let what looks at the whole run come last, and know whether it is the whole run."""
+    last = [item for item in items if item.path.name == "test_vocabulary.py"]
+    items[:] = [item for item in items if item not in last] + last
+    chosen = config.option.keyword or config.option.file_or_dir or config.option.lf or hasattr(config, "workerinput")
+    config.opero_everything = not chosen
 
 
 @pytest.fixture(autouse=True)

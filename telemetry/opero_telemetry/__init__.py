@@ -1,4 +1,4 @@
-"""See what Opero did: `/metrics`, spans and logs.
+"""See what Opero did: `/metrics`, a live page, spans, logs, and files of events.
 
 import opero_telemetry
 handle = opero_telemetry.start(metrics_port=9464)
@@ -9,101 +9,77 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
-from opero.errors import ConfigurationError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable, Mapping
 
-    from opero_telemetry.server import Server
+    from opero_telemetry.running import Telemetry
 
-__all__ = ["Telemetry", "start"]
+__all__ = ["Telemetry", "configure_logging", "start"]
 
 _lock = Lock()
 _running: Telemetry | None = None
-
-
-class Telemetry:
-    """What `start` started. `url` and `port` are None when nothing is served."""
-
-    def __init__(self, server: Server | None, stops: list[Callable[[], Any]]) -> None:
-        self._server = server
-        self._stops = stops
-
-    @property
-    def url(self) -> str | None:
-        """Where `/metrics` and `/healthz` are."""
-        return self._server.url if self._server else None
-
-    @property
-    def port(self) -> int | None:
-        """The port it listens on."""
-        return self._server.port if self._server else None
-
-    def stop(self) -> None:
-        """End everything that was started; may be called twice."""
-        global _running
-        with _lock:
-            while self._stops:
-                self._stops.pop()()
-            if _running is self:
-                _running = None
 
 
 def start(
     metrics_port: int | None = 9464,
     *,
     host: str = "127.0.0.1",
-    logs: Literal["json"] | None = "json",
+    token: str | None = None,
+    tls: tuple[str, str] | None = None,
+    insecure: bool = False,
+    metrics: Literal["own", "provider", "off"] = "own",
+    otlp_endpoint: str | None = None,
+    otlp_protocol: Literal["http", "grpc"] = "http",
+    otlp_interval: float | None = None,
+    statsd: str | None = None,
+    dogstatsd: str | None = None,
+    logs: Literal["json", "structlog", "logging"] | None = "json",
+    severities: Mapping[str, str] | None = None,
     spans: Literal["calls", "attempts", "off"] = "calls",
+    events_file: str | None = None,
+    audit_file: str | None = None,
+    processes: str | None = None,
+    buckets: Mapping[str, Iterable[float]] | None = None,
+    critical: Iterable[str] = (),
 ) -> Telemetry:
-    """Serve `/metrics` and `/healthz`, write events as JSON lines to stderr, and make spans.
+    """Begin to observe. A second call returns what already runs. Times in seconds.
 
-    `metrics_port=0` picks a free port, None serves nothing. Spans are made when an OpenTelemetry SDK is configured. A
-    second call returns what already runs. Raises `ConfigurationError` when the port is in use.
+    `metrics_port` serves `/metrics`, the live page at `/`, `/healthz` and `/readyz` on `host`; 0 picks a port, None
+    serves nothing. With `token` (16 characters or more) the page may act: force breakers, empty caches. Off loopback it
+    wants `token` and `tls` (certificate file, key file), or `insecure=True`.
+
+    `metrics` is the switch: "own" (the books are read when somebody collects), "provider" (instruments on the
+    application's MeterProvider), or "off". `otlp_endpoint` sends spans, metrics (each `otlp_interval`, by default 60 s)
+    and events; without it `OTEL_EXPORTER_OTLP_ENDPOINT` does. `statsd` and `dogstatsd` are "host:port".
+
+    `logs` writes events of severity info or more, `severities` overrides by event name. `spans` are made when an
+    OpenTelemetry SDK is configured or OTLP is on. `events_file` is appended the end of every call, `audit_file` what is
+    done by hand. `processes` is a folder through which several processes of one host are scraped as one. `buckets`
+    adds bounds to the durations of operations decorated from now on, by name (`*` is any run of characters). `critical`
+    names the operations that `/readyz` asks about.
+
+    Raises `ConfigurationError` when a setting is wrong or the port is in use.
     """
     global _running
-    _check(metrics_port, logs, spans)
+    given: dict[str, Any] = {name: value for name, value in locals().items() if name != "given"}
+    from opero_telemetry.running import Telemetry
+
     with _lock:
-        if _running is None:
-            _running = _start(metrics_port, host, logs, spans)
+        if _running is None or _running.stopped:
+            _running = Telemetry(**given)
         return _running
 
 
-def _check(metrics_port: object, logs: object, spans: object) -> None:
-    if metrics_port is not None and (type(metrics_port) is not int or not 0 <= metrics_port <= 65535):
-        raise ConfigurationError("metrics_port", metrics_port, "a port from 1 to 65535, 0 for a free one, or None")
-    if logs not in ("json", None):
-        raise ConfigurationError("logs", logs, '"json" or None')
-    if spans not in ("calls", "attempts", "off"):
-        raise ConfigurationError("spans", spans, '"calls", "attempts" or "off"')
+def configure_logging(*given: Any, **keywords: Any) -> None:
+    """Set structlog and standard logging up for an application; see `opero_telemetry.logs.configure_logging`."""
+    from opero_telemetry import logs
+
+    logs.configure_logging(*given, **keywords)
 
 
-def _start(port: int | None, host: str, logs: str | None, spans: str) -> Telemetry:
-    stops: list[Callable[[], Any]] = []
-    server = None
-    if port is not None:
-        from opero_telemetry import metrics
-        from opero_telemetry.server import Server
+def __getattr__(name: str) -> Any:
+    if name != "Telemetry":
+        raise AttributeError(f"module 'opero_telemetry' has no attribute {name!r}")
+    from opero_telemetry.running import Telemetry
 
-        server = Server(host, port)
-        stops += [server.stop, metrics.install()]
-    if logs is not None:
-        from opero_telemetry.logs import Logs
-
-        stops.append(Logs().subscribe().close)
-    if spans != "off":
-        stops += _trace(every_attempt=spans == "attempts")
-    return Telemetry(server, stops)
-
-
-def _trace(*, every_attempt: bool) -> list[Callable[[], Any]]:
-    from opero import events
-    from opero_telemetry import spans
-
-    provider = spans.configured()
-    if provider is None:
-        return []
-    before, events.trace_id = events.trace_id, spans.trace_id
-    carried, events.carry = events.carry, spans.carry
-    subscription = spans.Spans(provider, every_attempt=every_attempt).subscribe()
-    return [subscription.close, lambda: setattr(events, "trace_id", before), lambda: setattr(events, "carry", carried)]
+    return Telemetry

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
-from opero import catalogue
+from opero_telemetry import exemplars
 from opero_telemetry.naming import label, prometheus_name
+from opero_telemetry.reading import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
 class OperoCollector(Collector):
     """Yields one family an instrument, with `opero_call_name` as the first label."""
 
+    def __init__(self, reader: Reader | None = None) -> None:
+        self._reader = reader or Reader()
+
     def collect(self) -> Iterator[Metric]:
         """Read every book once."""
-        for family in catalogue.snapshot():
+        for family in self._reader.read():
             yield _histogram(family) if family.metric.type == "histogram" else _plain(family)
 
 
@@ -39,15 +44,24 @@ def _plain(family: Family) -> Metric:
 
 
 def _histogram(family: Family) -> Metric:
-    out = HistogramMetricFamily(
-        prometheus_name(family.metric), family.metric.help, labels=[label(a) for a in family.attributes]
-    )
+    metric = family.metric
+    out: Any = HistogramMetricFamily(prometheus_name(metric), metric.help, labels=[label(a) for a in family.attributes])
     for values, counts in family.samples.items():
         if isinstance(counts, list):
-            bounds = [*map(floatToGoString, family.bounds(values[0])), "+Inf"]
-            out.add_metric(values, _buckets(bounds, counts), counts[-1])
-    return out
+            bounds = family.bounds(values[0])
+            texts = [*map(floatToGoString, bounds), "+Inf"]
+            out.add_metric(values, _buckets(texts, counts, exemplars.of(metric.name, values, bounds)), counts[-1])
+    return out  # type: ignore[no-any-return]
 
 
-def _buckets(bounds: Sequence[str], counts: list[float]) -> list[tuple[str, float]]:
-    return list(zip(bounds, accumulate(counts[:-1]), strict=True))
+def _buckets(
+    bounds: Sequence[str], counts: list[float], found: dict[int, exemplars.Exemplar]
+) -> list[tuple[str, float, Exemplar | None]]:
+    sums = accumulate(counts[:-1])
+    return [(bound, value, _exemplar(found.get(n))) for n, (bound, value) in enumerate(zip(bounds, sums, strict=True))]
+
+
+def _exemplar(kept: exemplars.Exemplar | None) -> Exemplar | None:
+    if kept is None:
+        return None
+    return Exemplar({"trace_id": kept.trace_id, "span_id": kept.span_id}, kept.value, kept.at)

@@ -1,19 +1,38 @@
-"""Telemetry without code: `OPERO_METRICS_PORT=9464` in the environment."""
+"""Telemetry without code: `OPERO_METRICS_PORT=9464`, or OpenTelemetry's own `OTEL_EXPORTER_OTLP_ENDPOINT`."""
 
 from __future__ import annotations
 
 import os
 from multiprocessing import parent_process
+from typing import Any
 
 import opero_telemetry
 from opero.errors import ConfigurationError
+from opero_telemetry.running import OTLP
+
+TEXTS = {
+    "OPERO_METRICS_TOKEN": "token",
+    "OPERO_LOGS": "logs",
+    "OPERO_SPANS": "spans",
+    "OPERO_METRICS": "metrics",
+    "OPERO_STATSD": "statsd",
+    "OPERO_DOGSTATSD": "dogstatsd",
+    "OPERO_EVENTS_FILE": "events_file",
+    "OPERO_AUDIT_FILE": "audit_file",
+    "OPERO_PROCESSES": "processes",
+}
 
 
 def start() -> None:
     """Start what the environment asks for; not in the workers of a map, whose numbers travel to their parent."""
-    given = os.environ.get("OPERO_METRICS_PORT", "")
-    if not given or parent_process() is not None:
+    if parent_process() is not None:
         return
-    if not given.isdecimal():
+    given = os.environ.get("OPERO_METRICS_PORT", "")
+    if not given and not any(os.environ.get(name) for name in (*TEXTS, *OTLP)):
+        return
+    if given and not given.isdecimal():
         raise ConfigurationError("OPERO_METRICS_PORT", given, "a port number")
-    opero_telemetry.start(metrics_port=int(given), logs=None)
+    settings: dict[str, Any] = {"logs": None}
+    settings.update((name, os.environ[variable]) for variable, name in TEXTS.items() if os.environ.get(variable))
+    settings["critical"] = [name for name in os.environ.get("OPERO_CRITICAL", "").split(",") if name]
+    opero_telemetry.start(int(given) if given else None, **settings)

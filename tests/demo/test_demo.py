@@ -121,7 +121,7 @@ def test_however_it_ends_nothing_is_left_running(demo, how):
     assert len(started) == 2
     grandchildren = [pid for child in started for pid in children(child)]
     process.send_signal(how)
-    process.wait(15)
+    process.wait(60)
     assert gone([*started, *grandchildren])
 
 

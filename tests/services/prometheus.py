@@ -49,6 +49,18 @@ class Prometheus:
     def values(self, metric, label):
         return {found["metric"][label] for found in self.query(f"group by ({label}) ({metric})")}
 
+    def exemplars(self, expression, seconds=30):
+        """Wait for exemplars of the last hour."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            span = {"query": expression, "start": time.time() - 3600, "end": time.time() + 60}
+            address = f"{self.url}/api/v1/query_exemplars?{urllib.parse.urlencode(span)}"
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                if found := json.load(answer)["data"]:
+                    return found
+            time.sleep(0.2)
+        return []
+
     def _found(self, name):
         try:
             return self.query(name)
@@ -67,6 +79,7 @@ def servers(folder):
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
+            "--enable-feature=exemplar-storage",
             "--log.level=error",
             *more,
         ]

@@ -195,3 +195,17 @@ def test_an_environment_that_cannot_be_met_warns_and_the_program_goes_on():
         done = run(taken.getsockname()[1])
     assert "telemetry did not start: metrics_port" in done.stderr
     assert done.stdout == "went on\n"
+
+
+def test_an_operation_may_have_bounds_of_its_own():
+    handle = opero_telemetry.start(metrics_port=0, logs=None, buckets={"own.buckets*": [0.02, 0.2]})
+    try:
+        o.opero(name="own.buckets.here")(lambda: 1)()
+        bounds = {
+            dict(key[1:])["le"]
+            for key in samples(handle)
+            if key[0] == "opero_call_duration_seconds_bucket" and "own.buckets.here" in str(key)
+        }
+        assert {"0.02", "0.2", "0.025"} <= bounds
+    finally:
+        handle.stop()

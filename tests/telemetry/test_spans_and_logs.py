@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import operator
 
 import pytest
 from opentelemetry import trace
@@ -81,13 +82,15 @@ def test_a_call_is_one_span_with_the_conventions_attributes(provider, exported):
     assert span.instrumentation_scope.name == "opero"
 
 
-def test_attempts_after_the_first_are_children_and_a_handled_retry_is_no_error(provider, exported):
+def test_attempts_are_children_once_there_is_a_second_and_a_handled_retry_is_no_error(provider, exported):
     with heard(provider):
         flaky(2, retries=2)()
-    second, third, call = exported()
-    assert [s.name for s in (second, third, call)] == ["shop.pay attempt", "shop.pay attempt", "shop.pay"]
-    assert [s.attributes["opero.attempt.number"] for s in (second, third)] == [2, 3]
-    assert {s.parent.span_id for s in (second, third)} == {call.context.span_id}
+    *attempts, call = exported()
+    assert [s.name for s in attempts] == ["shop.pay attempt"] * 3
+    assert [s.attributes["opero.attempt.number"] for s in attempts] == [1, 2, 3]
+    assert [s.attributes["opero.attempt.outcome"] for s in attempts] == ["retryable", "retryable", "ok"]
+    assert {s.parent.span_id for s in attempts} == {call.context.span_id}
+    assert attempts[0].end_time <= attempts[1].start_time
     assert call.status.status_code.name == "UNSET"
 
 
@@ -158,6 +161,105 @@ def test_a_cancelled_call_closes_its_span_and_is_no_error(provider, exported):
     assert (span.attributes["opero.outcome"], span.status.status_code.name) == ("cancelled", "UNSET")
 
 
+def test_a_call_that_timed_out_shows_its_only_attempt(provider, exported):
+    @o.opero(retries=0, timeout=1, name="f")
+    async def f():
+        await asyncio.sleep(100)
+
+    with o.testing.clock(), heard(provider), pytest.raises(o.CallTimeout):
+        asyncio.run(f())
+    attempt, call = exported()
+    assert (attempt.name, attempt.attributes["opero.attempt.outcome"]) == ("f attempt", "timeout")
+    assert call.status.status_code.name == "ERROR"
+    assert call.end_time - call.start_time == pytest.approx(1e9, rel=0.01)
+
+
+@pytest.mark.parametrize("mode", ["thread", "process", "async"])
+def test_a_map_is_a_span_and_its_items_are_children_wherever_they_run(provider, exported, mode):
+    async def negative(x):
+        return -x
+
+    negatives = o.opmap(mode=mode, workers=2, name="negatives")(negative if mode == "async" else operator.neg)
+    with heard(provider), provider.get_tracer("mine").start_as_current_span("request"):
+        found = asyncio.run(negatives(range(5))) if mode == "async" else negatives(range(5))
+    assert found == [0, -1, -2, -3, -4]
+    spans = exported()
+    (request,) = (span for span in spans if span.name == "request")
+    (run,) = (span for span in spans if span.name == "negatives map")
+    items = [span for span in spans if span.name == "negatives"]
+    assert run.parent.span_id == request.context.span_id
+    assert [item.parent.span_id for item in items] == [run.context.span_id] * 5
+    assert all(run.start_time <= item.start_time <= item.end_time <= run.end_time for item in items)
+    assert (run.attributes["opero.map.items"], run.attributes["opero.map.failures"]) == (5, 0)
+
+
+def test_a_batch_links_to_the_calls_it_carried(provider, exported):
+    from opero.signals import Event, Signals
+
+    flushed = Event("opero.gpu_batch.flushed", "debug", "A batch ran.", ("size", "duration", "calls"))
+    Signals("gpu_batch", (flushed,))
+    numbers = []
+
+    @o.opero(retries=0, name="embed")
+    def f():
+        events.say(flushed, "embed", {"size": 1, "duration": 0.5, "calls": numbers})
+
+    with events.subscribe(lambda event: numbers.append(event.call), "opero.call.started"), heard(provider):
+        f()
+    batch, call = exported()
+    assert (batch.name, batch.attributes["opero.gpu_batch.size"]) == ("embed gpu_batch", 1)
+    assert [link.context.span_id for link in batch.links] == [call.context.span_id]
+    assert batch.end_time - batch.start_time == pytest.approx(5e8, rel=0.01)
+
+
+def test_under_an_unsampled_parent_a_call_stays_on_the_fast_path(exported, provider):
+    from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
+
+    spans = Spans(provider)
+    heard_conditions = events.watch("opero.call.started")
+    with spans.subscribe():
+        assert events.asked(heard_conditions)
+        unsampled = NonRecordingSpan(SpanContext(1, 1, is_remote=True, trace_flags=TraceFlags(0)))
+        with use_span(unsampled):
+            assert not events.asked(heard_conditions)
+            flaky(1, retries=1)()
+        sampled = NonRecordingSpan(SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(1)))
+        with use_span(sampled):
+            assert events.asked(heard_conditions)
+            flaky(0, retries=1)()
+    (span,) = exported()
+    assert span.parent.span_id == 2
+
+
+def test_a_sampler_that_never_samples_costs_nothing():
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+
+    assert not Spans(TracerProvider(sampler=ALWAYS_OFF)).wanted()
+    assert Spans(TracerProvider(sampler=ALWAYS_ON)).wanted()
+
+
+def test_nothing_stays_open_after_many_calls_of_every_fate(provider, exported):
+    async def main():
+        @o.opero(retries=1, min_delay=0, name="f")
+        async def f(n):
+            await asyncio.sleep(0)
+            if n % 3:
+                raise OSError
+
+        tasks = [asyncio.create_task(f(n)) for n in range(60)]
+        await asyncio.sleep(0)
+        for task in tasks[::5]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    spans = Spans(provider)
+    with spans.subscribe():
+        asyncio.run(main())
+    assert spans._calls == {}
+    ids = {span.context.span_id for span in exported()}
+    assert {span.parent.span_id for span in exported() if span.parent} <= ids
+
+
 def test_without_an_sdk_there_is_nothing_to_trace_with():
     assert configured() is None or type(configured()).__module__.startswith("opentelemetry.sdk")
     assert trace_id() == ""
@@ -169,7 +271,7 @@ def lines(stream):
 
 def test_an_event_is_one_json_line(monkeypatch):
     stream = io.StringIO()
-    with Logs(stream).subscribe(), o.correlation_id("req-42"):
+    with Logs(stream=stream), o.correlation_id("req-42"):
         flaky(1, retries=1)()
     scheduled, succeeded = lines(stream)
     assert scheduled["event"] == "opero.retry.scheduled"
@@ -182,7 +284,7 @@ def test_an_event_is_one_json_line(monkeypatch):
 def test_lines_carry_the_active_trace(monkeypatch, provider):
     monkeypatch.setattr(events, "trace_id", trace_id)
     stream = io.StringIO()
-    with Logs(stream).subscribe(), heard(provider):
+    with Logs(stream=stream), heard(provider):
         flaky(1, retries=1)()
     assert {len(line["trace_id"]) for line in lines(stream)} == {32}
 
@@ -194,7 +296,7 @@ def test_arguments_results_and_error_texts_are_in_no_line():
     def f(argument):
         raise OSError("text-secret")
 
-    with Logs(stream).subscribe():
+    with Logs(stream=stream):
         f("argument-secret")
     assert len(lines(stream)) == 3
     assert "secret" not in stream.getvalue()
@@ -202,7 +304,31 @@ def test_arguments_results_and_error_texts_are_in_no_line():
 
 def test_a_line_stays_one_line_whatever_a_name_holds():
     stream = io.StringIO()
-    with Logs(stream).subscribe():
+    with Logs(stream=stream):
         o.opero(retries=0, fallback=1, name="two\nlines\x1b[31m")(lambda: 1 / 0)()
     assert len(stream.getvalue().splitlines()) == 1
     assert "\x1b" not in stream.getvalue()
+
+
+def test_arguments_that_are_named_are_on_the_span(provider, exported):
+    f = o.opero(retries=0, record="order", name="f")(lambda order, card: None)
+    with heard(provider):
+        f("A-1", "4111")
+    (span,) = exported()
+    assert span.attributes["opero.argument.order"] == "A-1"
+    assert "4111" not in str(span.attributes)
+
+
+def test_a_hedge_shows_the_first_attempt_that_still_runs(provider, exported):
+    numbers = iter([1, 2])
+
+    @o.opero(hedge=1, name="shop.pay")
+    async def f():
+        await asyncio.sleep(10 if next(numbers) == 1 else 0.5)
+
+    spans = Spans(provider)
+    with o.testing.clock(), spans.subscribe():
+        asyncio.run(f())
+    found = {span.attributes["opero.attempt.number"] for span in exported() if "attempt" in span.name}
+    assert found == {1, 2}
+    assert spans._attempts == {}

@@ -1,0 +1,117 @@
+"""Who is answered, by whom, and what a page may not do to the server."""
+
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+import opero as o
+import opero_telemetry
+from opero_telemetry.routes import Answer
+from opero_telemetry.server import Server
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture
+def server():
+    server = Server("127.0.0.1", 0, token=TOKEN)
+    yield server
+    server.stop()
+
+
+def get(url, **headers):
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+        return answer.read().decode()
+
+
+def test_a_page_of_ones_own(server):
+    server.routes["/mine"] = lambda request: Answer(f"{request.method} {request.query['a']} {request.trusted}")
+    assert get(f"{server.url}/mine?a=1&a=2") == "GET 2 False"
+    assert get(f"{server.url}/mine?a=1", Authorization=f"Bearer {TOKEN}") == "GET 1 True"
+    assert get(f"{server.url}/mine?a=1", Authorization="Bearer guess") == "GET 1 False"
+
+
+def test_a_page_that_fails_is_one_500(server, capsys):
+    server.routes["/bad"] = lambda request: 1 / 0
+    with pytest.raises(urllib.error.HTTPError, match="500"):
+        get(f"{server.url}/bad")
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    server.routes["/good"] = lambda request: Answer("good")
+    assert get(f"{server.url}/good") == "good"
+
+
+def test_a_stream_ends_with_the_server(server):
+    def endless(request):
+        while not request.closing.wait(0.01):
+            yield b"."
+
+    server.routes["/dots"] = lambda request: Answer(endless(request))
+    answer = urllib.request.urlopen(f"{server.url}/dots", timeout=10)
+    assert answer.read(3) == b"..."
+    reader = threading.Thread(target=answer.read)
+    reader.start()
+    server.stop()
+    reader.join(10)
+    assert not reader.is_alive()
+    answer.close()
+
+
+def test_a_body_too_long_is_refused(server):
+    server.routes["/post"] = lambda request: Answer("read")
+    with pytest.raises(urllib.error.HTTPError, match="413"):
+        urllib.request.urlopen(f"{server.url}/post", data=b"x" * 20_000, timeout=10)
+
+
+@pytest.mark.parametrize("settings", [{}, {"token": TOKEN}, {"tls": ("a", "b")}])
+def test_another_address_wants_a_token_and_tls(settings):
+    with pytest.raises(o.ConfigurationError, match=r"host='0\.0\.0\.0'"):
+        Server("0.0.0.0", 0, **settings)
+
+
+@pytest.mark.parametrize("token", ["short", "ümläute-ümläute-ümläute", 5])
+def test_a_poor_token_is_refused_and_not_repeated(token):
+    with pytest.raises(o.ConfigurationError) as caught:
+        Server("127.0.0.1", 0, token=token)
+    assert str(token) not in str(caught.value).split("token takes")[0]
+
+
+def test_off_loopback_only_health_is_told_without_the_token():
+    server = Server("0.0.0.0", 0, token=TOKEN, insecure=True)
+    try:
+        server.routes.update({"/numbers": lambda _: Answer("1"), "/healthz": lambda _: Answer("ok")})
+        url = f"http://127.0.0.1:{server.port}"
+        assert get(f"{url}/healthz") == "ok"
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            get(f"{url}/numbers")
+        assert get(f"{url}/numbers", Authorization=f"Bearer {TOKEN}") == "1"
+    finally:
+        server.stop()
+
+
+def test_readiness_follows_breakers_and_pools_of_critical_operations():
+    @o.opero(circuit_breaker=True, bulkhead=1, name="critical.one")
+    def f(): ...
+
+    @o.opero(circuit_breaker=True, name="harmless")
+    def g(): ...
+
+    handle = opero_telemetry.start(metrics_port=0, logs=None, critical=["critical.one"])
+    try:
+        url = f"{handle.url}/readyz"
+        g.opero.breaker.force_open()
+        assert '"ready":true' in get(url)
+        f.opero.breaker.force_open()
+        with pytest.raises(urllib.error.HTTPError, match="503") as caught:
+            get(url)
+        assert "open: critical.one" in caught.value.read().decode()
+        f.opero.breaker.force_close()
+        handle.readiness.checks["database"] = lambda: 1 / 0
+        with pytest.raises(urllib.error.HTTPError, match="503") as caught:
+            get(url)
+        assert "ZeroDivisionError in the check" in caught.value.read().decode()
+        del handle.readiness.checks["database"]
+        assert '"ready":true' in get(url)
+    finally:
+        handle.stop()
