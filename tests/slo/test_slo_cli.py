@@ -250,14 +250,22 @@ def test_the_environment_starts_objectives_without_code(tmp_path):
 
 def test_a_page_that_fails_does_not_take_the_server_with_it(monkeypatch):
     import opero_slo
-    from opero_telemetry import server
+    from opero_telemetry.server import Server
 
     def broken(*_, **__):
         raise RuntimeError("secret")
 
     monkeypatch.setattr(opero_slo, "start", broken)
-    status, body, _ = server._page("/slo")
-    assert (int(status), body) == (500, "/slo failed: RuntimeError\n")
+    server = Server("127.0.0.1", 0)
+    try:
+        for _ in range(2):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(f"{server.url}/slo", timeout=10)
+            with caught.value as answer:
+                assert answer.code == 500
+                assert b"secret" not in answer.read()
+    finally:
+        server.stop()
 
 
 def test_the_example_specification_is_read_and_written_back():
