@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from math import ceil
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 inside_worker = False
 
@@ -18,8 +21,11 @@ def cores() -> int:
     return max(1, min(there, ceil(quota())))
 
 
-def quota(root: Path = Path("/sys/fs/cgroup")) -> float:
+def quota(root: Path | None = None) -> float:
     """Cores that the container may use at once by its cgroup (version 2, or 1); infinite without one."""
+    from pathlib import Path  # brings `re` along
+
+    root = root or Path("/sys/fs/cgroup")
     try:
         if (root / "cpu.max").exists():
             most, period = (root / "cpu.max").read_text().split()

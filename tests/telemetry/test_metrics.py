@@ -40,16 +40,20 @@ def value(handle, name, **labels):
 def test_a_call_is_seen(telemetry):
     failures = iter([OSError()])
 
-    @o.opero(retries=1, min_delay=0, name="seen")
+    @o.opero(retries=1, min_delay=0, name="seen.here")
     def f():
         for failure in failures:
             raise failure
 
-    events = {"opero_call_name": "seen", "opero_policy_kind": "retry", "opero_event_name": "opero.retry.scheduled"}
+    events = {
+        "opero_call_name": "seen.here",
+        "opero_policy_kind": "retry",
+        "opero_event_name": "opero.retry.scheduled",
+    }
     assert value(telemetry, "opero_events_total", **events) == 0
     f()
     assert value(telemetry, "opero_events_total", **events) == 1
-    ok = {"opero_call_name": "seen", "opero_outcome": "ok"}
+    ok = {"opero_call_name": "seen.here", "opero_outcome": "ok"}
     assert value(telemetry, "opero_call_attempts_sum", **ok) == 2
     assert value(telemetry, "opero_call_duration_seconds_count", error_type="", **ok) == 1
     assert value(telemetry, "opero_call_duration_seconds_bucket", error_type="", le="+Inf", **ok) == 1
