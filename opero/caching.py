@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+from opero import acts
 from opero.call import Call
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
 from opero.stores.cache.around import Around
 from opero.stores.cache.keys import Unbindable
-from opero.stores.cache.said import EVICTIONS, REQUESTS
+from opero.stores.cache.said import EVICTIONS, INVALIDATED, REQUESTS
 from opero.stores.cache.state import modes
 
 TYPE_CHECKING = False
@@ -59,17 +60,25 @@ class CacheHandle:
 
     def invalidate(self, *args: Any, **kwargs: Any) -> Any:
         """Forget the result for these arguments; whether there was one. A load under way is not kept either."""
+        self._operation.emit(INVALIDATED, acts.about("invalidate", target="cache"))
         return self._do(self._around.place.forget(self._runtime(), self._key(args, kwargs)))
 
     delete = invalidate
 
     def invalidate_tag(self, *tags: str) -> Any:
         """Forget every entry with one of these tags, in constant time; of all functions that share the cache."""
+        self._operation.emit(INVALIDATED, acts.about("invalidate_tag", target="cache"))
         return self._do(self._around.place.forget_tags(self._runtime(), tags))
 
     def clear(self) -> Any:
         """Forget all results of this function."""
+        self._said_clear()
         return self._do(self._around.place.forget_all(self._runtime()))
+
+    def clear_now(self) -> None:
+        """Forget all results, of a coroutine function without its event loop: for a thread beside it. Blocks."""
+        self._said_clear()
+        blocking.run(self._around.place.forget_all(blocking.RUNTIME))
 
     def warmup(self, items: Iterable[Any], *, workers: int | Literal["auto"] = "auto") -> Any:
         """Call the function for every item, many at once, and return how many there were; a tuple is several arguments.
@@ -125,6 +134,9 @@ class CacheHandle:
             "load_p95": p95,
             "load_p99": p99,
         }
+
+    def _said_clear(self) -> None:
+        self._operation.emit(acts.ACTED, acts.about("clear_cache", target="cache"))
 
     async def _contains(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         nothing = object()

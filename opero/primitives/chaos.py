@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from random import Random
 
-from opero import clock
+from opero import acts, clock, events
 from opero.errors import ConfigurationError
 from opero.policy import Policy, number, optional
 from opero.signals import Event, Signals
@@ -95,10 +95,16 @@ class Chaos(Policy):
     def enable(self) -> None:
         """Begin, and begin the window."""
         self.__dict__.update(active=True, since=clock.now())
+        self._said("chaos_on")
 
     def disable(self) -> None:
         """Let every call pass untouched."""
-        self.__dict__["active"] = False
+        if self.active:
+            self.__dict__["active"] = False
+            self._said("chaos_off")
+
+    def _said(self, act: str) -> None:
+        events.say(acts.ACTED, self.name or "", acts.about(act, target="chaos", value=self.rate))
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer

@@ -44,8 +44,9 @@ def chaos(
         >>> double(21)
         42
     """
-    policy = Chaos(error=error, latency=latency, result=result, rate=rate, seed=seed, enabled=True)
     found = _found(operation)
+    name = found[0].name
+    policy = Chaos(error=error, latency=latency, result=result, rate=rate, seed=seed, enabled=True, name=name)
     functions = [each.function for each in found]
     for each in found:
         each.function = (_disturbed_async if each.is_async else _disturbed)(each.function, policy)

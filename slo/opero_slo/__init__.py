@@ -10,7 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from opero.policy import number
-from opero_slo.actions import Alert, ForceBreaker, Log, Record, Rule, TurnKnob, Webhook
+from opero_slo.actions import Alert, ClearCache, ForceBreaker, Log, Record, Rule, TurnKnob, Webhook
 from opero_slo.reader import SpecificationError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Alert",
+    "ClearCache",
     "ForceBreaker",
     "Log",
     "Objectives",

@@ -15,7 +15,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from opero import catalogue, clock
+from opero import acts, catalogue, clock
 from opero.errors import ConfigurationError
 from opero.knobs import Knob
 
@@ -136,6 +136,7 @@ class Actions:
             self._run(*item)
 
     def _run(self, rule: Rule, alert: Alert) -> None:
+        acts.by.set(f"{alert.slo}: {alert.alert}")  # this thread's own, and only ever ours
         try:
             detail = rule.action(alert)
         except Exception as error:  # noqa: BLE001 - an action that fails is a record, not the end of the monitor
@@ -208,6 +209,27 @@ class ForceBreaker:
 
 
 @dataclass(frozen=True)
+class ClearCache:
+    """Empty the cache of the operations that match (by default the one the objective is about): what it holds is wrong.
+
+    Every caller then asks the function, so give it a long cool-down.
+    """
+
+    operation: str = ""
+
+    def __call__(self, alert: Alert) -> str:
+        return _each(self.operation or alert.operation, self._clear)
+
+    def _clear(self, operation: Operation) -> bool:
+        if "cache" not in operation.places:
+            return False
+        from opero.caching import CacheHandle
+
+        CacheHandle(operation).clear_now()
+        return True
+
+
+@dataclass(frozen=True)
 class TurnKnob:
     """Set a knob of the operations that match, `to` a value or by a `factor` of what it is; its bounds hold.
 
@@ -230,7 +252,8 @@ class TurnKnob:
         turned = False
         for knob in _knobs(operation):
             if knob.name == self.knob:
-                knob.set(self.to if self.to is not None else knob.value * (self.factor or 1.0))
+                value = knob.set(self.to if self.to is not None else knob.value * (self.factor or 1.0))
+                operation.emit(acts.ACTED, acts.about("turn_knob", target=knob.name, value=value))
                 turned = True
         return turned
 

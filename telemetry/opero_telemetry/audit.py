@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 START = "0" * 64
 KEY = "OPERO_AUDIT_KEY"
 BLOCK = 65536
+HEARD = (acts.ACTED.name, "opero.cache.invalidated")
 
 
 class Audit:
-    """Appends every `opero.admin.acted` to the file at `path` until closed; readable by this user alone."""
+    """Appends what is done by hand to the file at `path` until closed; readable by this user alone."""
 
     def __init__(self, path: str | os.PathLike[str], key: bytes | None = None) -> None:
         self.path = Path(path)
@@ -39,7 +40,7 @@ class Audit:
         self._lock = Lock()
         self._user = _user()
         os.close(self._open())
-        self._subscription = events.subscribe(self.hear, acts.ACTED.name)
+        self._subscription = events.subscribe(self.hear, *HEARD)
 
     def hear(self, event: Event) -> None:
         """Write one act."""

@@ -1,5 +1,6 @@
 """Objectives judged in the process: counts survive a restart, alerts are said once, actions act within their limits."""
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -13,7 +14,7 @@ import pytest
 import opero_slo
 from opero import SLO, ConfigurationError, catalogue, events, opero, testing
 from opero_slo import history, model, openslo, reader
-from opero_slo.actions import Actions, Alert, ForceBreaker, Log, Rule, TurnKnob, Webhook
+from opero_slo.actions import Actions, Alert, ClearCache, ForceBreaker, Log, Rule, TurnKnob, Webhook
 from opero_slo.history import History
 from opero_slo.model import Ratio, Selection, Specification
 from opero_slo.monitor import Monitor
@@ -298,6 +299,31 @@ def test_load_is_shed_by_turning_a_knob_within_its_bounds():
         actions.hear(alert(operation="act.*"))
     settled(actions)
     assert function.opero.operation.places["bulkhead"].slots.limit.value == 1
+
+
+def test_a_cache_is_emptied_also_of_a_coroutine_function_and_each_act_says_who(tmp_path):
+    calls = []
+    price = opero(cache_ttl=60, name="act.cache")(lambda sku: calls.append(sku) or sku)
+
+    @opero(cache_ttl=60, name="act.cache.async")
+    async def stock(sku):
+        calls.append(sku)
+        return sku
+
+    said = []
+    for _ in range(2):
+        assert (price("a"), asyncio.run(stock("b"))) == ("a", "b")
+    assert calls == ["a", "b"]
+    actions = Actions([Rule(ClearCache("act.cache*")), Rule(ClearCache("act.plain"))])
+    with events.subscribe(said.append, "opero.admin.acted"):
+        actions.hear(alert())
+        assert settled(actions) == [("done", "act.cache, act.cache.async"), ("failed", "ConfigurationError")]
+    assert (price("a"), asyncio.run(stock("b"))) == ("a", "b")
+    assert calls == ["a", "b", "a", "b"]
+    assert {(e.fields["act"], e.fields["by"], e.operation) for e in said} == {
+        ("clear_cache", "pay: page-fast", "act.cache"),
+        ("clear_cache", "pay: page-fast", "act.cache.async"),
+    }
 
 
 @pytest.mark.parametrize(

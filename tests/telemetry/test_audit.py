@@ -8,6 +8,8 @@ import threading
 import pytest
 
 import opero as o
+import opero.testing
+from opero_slo.actions import Actions, Alert, Rule, TurnKnob
 from opero_telemetry.audit import KEY, Audit, command, verify
 
 
@@ -39,6 +41,38 @@ def test_acts_are_written_with_who_what_and_when(log):
     assert all(entry["by"] and entry["at"] and entry["process"] for entry in told)
     assert log.stat().st_mode & 0o077 == 0
     assert command(["verify", str(log)]) == 0
+
+
+def test_caches_chaos_and_knobs_are_written_and_no_key_with_them(tmp_path):
+    chaos = o.Chaos(error=ConnectionError, name="shop.chaos")
+    price = o.opero(o.Cache(60, tags=lambda sku: [f"tag-{sku}"]), bulkhead=4, name="shop.price")(lambda sku: sku)
+    audit = Audit(tmp_path / "audit.log")
+    price("canary")
+    price.opero.cache.invalidate("canary")
+    price.opero.cache.invalidate_tag("tag-canary")
+    price.opero.cache.clear()
+    chaos.enable()
+    chaos.disable()
+    chaos.disable()
+    with o.testing.chaos(price, error=ConnectionError):
+        pass
+    actions = Actions([Rule(TurnKnob("bulkhead.limit", to=2))])
+    actions.hear(Alert("opero.slo.alert_fired", "pay", "page-fast", "page", 0.0, operation="shop.price"))
+    actions.stop()
+    audit.close()
+    told = [(e["operation"], e["act"], e["target"], e.get("value")) for e in entries(tmp_path / "audit.log")]
+    assert told == [
+        ("shop.price", "invalidate", "cache", None),
+        ("shop.price", "invalidate_tag", "cache", None),
+        ("shop.price", "clear_cache", "cache", None),
+        ("shop.chaos", "chaos_on", "chaos", 1.0),
+        ("shop.chaos", "chaos_off", "chaos", 1.0),
+        ("shop.price", "chaos_on", "chaos", 1.0),
+        ("shop.price", "chaos_off", "chaos", 1.0),
+        ("shop.price", "turn_knob", "bulkhead.limit", 2),
+    ]
+    assert "canary" not in (tmp_path / "audit.log").read_text()
+    assert verify(tmp_path / "audit.log")[0] == len(told)
 
 
 HARMS = {

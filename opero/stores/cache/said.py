@@ -14,6 +14,7 @@ ENTRY_REFUSED = Event(
     "opero.cache.entry_refused", "warning", "An entry was not what was stored.", ("backend", "reason")
 )
 REFRESH_FAILED = Event("opero.cache.refresh_failed", "warning", "A load in the background failed.", ("error",))
+INVALIDATED = Event("opero.cache.invalidated", "debug", "Entries were ended by hand.", ("act", "by", "target"))
 REQUESTS = Metric(
     "opero.cache.requests",
     "counter",
@@ -37,6 +38,6 @@ LOADED = Metric(
 )
 SIGNALS = Signals(
     "cache",
-    (STALE_SERVED, BACKEND_FAILED, ENTRY_REFUSED, REFRESH_FAILED),
+    (STALE_SERVED, BACKEND_FAILED, ENTRY_REFUSED, REFRESH_FAILED, INVALIDATED),
     (REQUESTS, EVICTIONS, COUNT, USAGE, LOADED),
 )

@@ -38,7 +38,7 @@ ICON = (
 ACTS: dict[str, Callable[[Any], object]] = {
     "force_open": lambda handle: handle.breaker.force_open(),
     "force_close": lambda handle: handle.breaker.force_close(),
-    "clear_cache": lambda handle: handle.cache.clear(),
+    "clear_cache": lambda handle: handle.cache.clear_now(),
 }
 
 
