@@ -9,7 +9,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 from opero.errors import ConfigurationError
-from opero.signals import CALL, POLICY, SECONDS, Metric, Signals
+from opero.signals import CALL, SECONDS, Metric, Signals
 from opero_telemetry.naming import label, prometheus_name
 
 if TYPE_CHECKING:
@@ -21,25 +21,15 @@ SPEAKERS = (  # where `SIGNALS` are; a package speaks through all of its modules
     "opero.parallel",
     "opero.control",
     "opero_slo.signals",
-    "opero_telemetry.signals",
+    "opero_telemetry.relay",
 )
-SLO, WINDOW, RESULT = "slo.name", "slo.window", "opero.slo.result"
 CONTROLLER, PARAMETER, DIRECTION = "controller.name", "parameter", "direction"
 POWERS = tuple(float(2**n) for n in range(17))
 CONTRACT = (
-    Metric("opero.cache.requests", "counter", "{request}", "What the cache said.", attributes=("opero.cache.result",)),
-    Metric("opero.cache.evictions", "counter", "{entry}", "Entries that left.", attributes=("reason",)),
-    Metric("opero.cache.entry.count", "updown", "{entry}", "Entries held.", attributes=(POLICY,)),
-    Metric("opero.cache.usage", "updown", "By", "Bytes held.", attributes=(POLICY,)),
     Metric("opero.gpu_batch.size", "histogram", "{item}", "Items in a batch.", buckets=POWERS),
     Metric("opero.gpu_batch.wait.duration", "histogram", "s", "Time to a full batch.", buckets=SECONDS),
     Metric("opero.gpu_batch.execution.duration", "histogram", "s", "Time on the device.", buckets=SECONDS),
     Metric("opero.gpu_batch.queue.length", "updown", "{item}", "Items that wait."),
-    Metric("opero.slo.events", "counter", "{event}", "Events an SLO counts.", attributes=(SLO, RESULT)),
-    Metric("opero.slo.objective", "gauge", "1", "The target.", attributes=(SLO,)),
-    Metric("opero.slo.sli", "gauge", "1", "What was reached.", attributes=(SLO,)),
-    Metric("opero.slo.error_budget.remaining", "gauge", "1", "Share of the budget left.", attributes=(SLO,)),
-    Metric("opero.slo.burn_rate", "gauge", "1", "Budgets used per period.", attributes=(SLO, WINDOW)),
     Metric("opero.controller.setpoint", "gauge", "", "The knob's value.", attributes=(CONTROLLER, PARAMETER)),
     Metric(
         "opero.controller.adjustments",
@@ -48,7 +38,6 @@ CONTRACT = (
         "Changes of a knob.",
         attributes=(CONTROLLER, PARAMETER, DIRECTION),
     ),
-    Metric("opero.telemetry.events.dropped", "counter", "{event}", "Events nobody got.", attributes=("reason",)),
 )
 
 

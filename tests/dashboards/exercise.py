@@ -128,7 +128,7 @@ def end_with_parent():
 
 def main():
     threading.Thread(target=end_with_parent, daemon=True).start()
-    telemetry = opero_telemetry.start(metrics_port=0, logs=None)
+    telemetry = opero_telemetry.start(metrics_port=0, logs=None, events_file=os.devnull)
     events.subscribe(refuse, "opero.fallback.used")
     if hasattr(opero_slo, "start"):
         opero_slo.start(interval=1)

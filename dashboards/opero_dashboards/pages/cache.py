@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opero_dashboards.page import Page, Row
-from opero_dashboards.panels import good_above, graph, stat
+from opero_dashboards.panels import good_above, graph, heat, stat
 from opero_dashboards.promql import CALL, POLICY, PromQL, Query, share
 
 if TYPE_CHECKING:
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
     from opero_dashboards.vocabulary import Vocabulary
 
-REQUESTS = "opero.cache.requests"
+REQUESTS, LOAD = "opero.cache.requests", "opero.cache.load.duration"
 NONE = "no cache"
 RUNBOOK = """
 - **Hit ratio falls**: a restart or an `invalidate_tag` empties the cache; a key that holds the time or a request id
   never hits. `FUNCTION.opero.cache.stats()` tells more.
 - **Evictions while entries stand at the limit**: raise `max_entries` or `max_bytes`.
 - **Stale answers**: the function fails, or takes longer than the time between `soft_ttl` and `ttl`.
+- **Loads take longer**: the function behind the cache got slower; what is hit hides it from most callers.
 - **Backend failures**: the store is away. Calls go on without it; nothing is lost but time.
 """
 
@@ -36,6 +37,7 @@ def page(vocabulary: Vocabulary) -> Page:
         rows=[
             Row("At a glance", _numbers(p), 4),
             Row("Requests", _requests(p)),
+            Row("Loads", _loads(p)),
             Row("Size", _size(p)),
         ],
         runbook=RUNBOOK,
@@ -100,6 +102,28 @@ def _requests(p: PromQL) -> Sequence[Panel]:
             Query(p.events("opero.cache.*", by="opero_event_name"), "{{opero_event_name}}"),
             unit="ops",
             none=NONE,
+        ),
+    ]
+
+
+def _loads(p: PromQL) -> Sequence[Panel]:
+    return [
+        graph(
+            "Time to load",
+            "What a miss costs: the function with its retries and waits. A hit saves it.",
+            *p.quantiles(LOAD),
+            unit="s",
+            none="no misses",
+        ),
+        heat(
+            "Time to load, all of it", "How many loads took how long.", p.rate(LOAD, "le", suffix="_bucket"), unit="s"
+        ),
+        graph(
+            "Loads",
+            "Entries made anew, by operation; a burst of one operation is a stampede that coalescing did not meet.",
+            Query(p.count(LOAD, CALL), f"{{{{{CALL}}}}}"),
+            unit="ops",
+            none="no misses",
         ),
     ]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opero_dashboards import common
+from opero_dashboards.common import ATTEMPT, DURATION, NO_CALLS
 from opero_dashboards.page import Page, Row
 from opero_dashboards.pages.circuit_breakers import timeline
-from opero_dashboards.pages.overview import ATTEMPT, DURATION, NO_CALLS, amplification, success
-from opero_dashboards.panels import bad_above, good_above, graph, heat, stat
-from opero_dashboards.promql import BAD, ERROR, OUTCOME, PromQL, Query
+from opero_dashboards.panels import graph, heat, stat
+from opero_dashboards.promql import BAD, ERROR, PromQL, Query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,37 +52,17 @@ def _numbers(p: PromQL) -> Sequence[Panel]:
         for query in reversed(p.quantiles(DURATION))
     ]
     return [
-        stat("Calls", "Calls that ended, in a second.", p.count(DURATION), unit="reqps"),
-        stat(
-            "Success",
-            "Share of calls that got an answer.",
-            success(p),
-            unit="percentunit",
-            steps=good_above(0.99, 0.999),
-            none=NO_CALLS,
-        ),
+        common.calls_now(p),
+        common.success_now(p),
         *quantiles,
-        stat(
-            "Attempts per call",
-            "Above 1: what retries and hedges add. Below: what was refused, or answered by the cache.",
-            amplification(p),
-            unit="short",
-            steps=bad_above(1.5, 2),
-            none=NO_CALLS,
-        ),
-        stat("In flight", "Calls that began and have not ended.", p.level("opero.call.active"), unit="short"),
+        common.amplification_now(p),
+        common.in_flight_now(p),
     ]
 
 
 def _calls(p: PromQL) -> Sequence[Panel]:
     return [
-        graph(
-            "Outcomes",
-            "How calls ended.",
-            Query(p.count(DURATION, OUTCOME), f"{{{{{OUTCOME}}}}}"),
-            unit="reqps",
-            look="stack",
-        ),
+        common.outcomes(p),
         graph("Duration", "Of calls, waits included.", *p.quantiles(DURATION), unit="s", none=NO_CALLS),
         graph(
             "Errors by type",
@@ -95,13 +76,7 @@ def _calls(p: PromQL) -> Sequence[Panel]:
 
 def _attempts(p: PromQL) -> Sequence[Panel]:
     return [
-        graph(
-            "Attempts",
-            "How attempts ended; a retryable one failed and another followed.",
-            Query(p.count(ATTEMPT, "opero_attempt_outcome"), "{{opero_attempt_outcome}}"),
-            unit="ops",
-            look="stack",
-        ),
+        common.attempts(p),
         graph("Attempt duration", "Of the function alone, no waits.", *p.quantiles(ATTEMPT), unit="s", none=NO_CALLS),
         heat(
             "Attempt duration, all of it",
@@ -121,23 +96,6 @@ def _layers(p: PromQL) -> Sequence[Panel]:
             unit="short",
             none=NO_CALLS,
         ),
-        graph(
-            "Rejections",
-            "What was refused, and why.",
-            Query(
-                p.rate("opero.rejections", "opero_policy_kind", "opero_rejection_reason"),
-                "{{opero_policy_kind}}: {{opero_rejection_reason}}",
-            ),
-            unit="reqps",
-            look="bars",
-        ),
-        graph(
-            "Events",
-            "What the layers of this operation said.",
-            Query(
-                p.rate("opero.events", "opero_event_name", where='opero_event_name!~"opero\\\\.(call|attempt)\\\\..*"'),
-                "{{opero_event_name}}",
-            ),
-            unit="ops",
-        ),
+        common.rejections(p),
+        common.events(p),
     ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opero_dashboards import common
+from opero_dashboards.common import DURATION, NO_CALLS, amplification, failures, success
 from opero_dashboards.page import Page, Row
 from opero_dashboards.pages.circuit_breakers import timeline
 from opero_dashboards.panels import bad_above, bars, good_above, graph, heat, stat, table
-from opero_dashboards.promql import BAD, CALL, COUNTED, OPERATION, OUTCOME, PROCESS, PromQL, Query, share
+from opero_dashboards.promql import CALL, OPERATION, PROCESS, PromQL, Query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from opero_dashboards.panels import Step
     from opero_dashboards.vocabulary import Vocabulary
 
-DURATION, ATTEMPT = "opero.call.duration", "opero.attempt.duration"
-NO_CALLS = "no calls"
 RUNBOOK = """
 1. **Success falls** – the table says which operation. Its page tells errors, timeouts and rejections apart.
 2. **Rejections, few errors** – Opero protects a dependency: see *Circuit breakers* and *Rate limits and bulkheads*.
@@ -49,36 +49,14 @@ def page(vocabulary: Vocabulary) -> Page:
     )
 
 
-def success(p: PromQL, *by: str) -> str:
-    """Return the share of calls that got an answer, be it a fallback's; cancelled ones do not count."""
-    return f"1 - {failures(p, *by)}"
-
-
-def failures(p: PromQL, *by: str) -> str:
-    """Return the share of calls that got none."""
-    return share(p.count(DURATION, *by, where=BAD), p.count(DURATION, *by, where=COUNTED))
-
-
-def amplification(p: PromQL, *by: str) -> str:
-    """Return the attempts a call took."""
-    return share(p.count(ATTEMPT, *by), p.count(DURATION, *by))
-
-
 def numbers(p: PromQL) -> Sequence[Panel]:
     """Return the six numbers at the top."""
     broken = 'opero_circuit_state!="closed"'
     return [
-        stat("Calls", "Calls that ended, in a second.", p.count(DURATION), unit="reqps"),
-        stat(
-            "Success",
-            "Share of calls that got an answer; fallbacks and cached ones are answers, cancelled calls do not count.",
-            success(p),
-            unit="percentunit",
-            steps=good_above(0.99, 0.999),
-            none=NO_CALLS,
-        ),
+        common.calls_now(p),
+        common.success_now(p),
         stat("p99", "99 of 100 calls took less, waits included.", p.quantile(0.99, DURATION), unit="s", none=NO_CALLS),
-        stat("In flight", "Calls that began and have not ended.", p.level("opero.call.active"), unit="short"),
+        common.in_flight_now(p),
         stat(
             "Rejected",
             "Calls and retries Opero refused, in a second.",
@@ -143,13 +121,7 @@ def red(p: PromQL) -> Sequence[Panel]:
 def outcomes(p: PromQL) -> Sequence[Panel]:
     """Return what calls ended in, and how long they took."""
     return [
-        graph(
-            "Outcomes",
-            "How calls ended.",
-            Query(p.count(DURATION, OUTCOME), f"{{{{{OUTCOME}}}}}"),
-            unit="reqps",
-            look="stack",
-        ),
+        common.outcomes(p),
         heat(
             "Duration",
             "How many calls took how long. Two bands are two kinds of call: hits and misses, or a slow replica.",
@@ -194,23 +166,6 @@ def deeds(p: PromQL) -> Sequence[Panel]:
             unit="short",
             none=NO_CALLS,
         ),
-        graph(
-            "Rejections",
-            "What was refused, and why.",
-            Query(
-                p.rate("opero.rejections", "opero_policy_kind", "opero_rejection_reason"),
-                "{{opero_policy_kind}}: {{opero_rejection_reason}}",
-            ),
-            unit="reqps",
-            look="bars",
-        ),
-        graph(
-            "Events",
-            "What Opero said, calls and attempts left out.",
-            Query(
-                p.rate("opero.events", "opero_event_name", where='opero_event_name!~"opero\\\\.(call|attempt)\\\\..*"'),
-                "{{opero_event_name}}",
-            ),
-            unit="ops",
-        ),
+        common.rejections(p),
+        common.events(p),
     ]

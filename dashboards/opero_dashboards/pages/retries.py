@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opero_dashboards import common
+from opero_dashboards.common import NO_CALLS, amplification
 from opero_dashboards.page import Page, Row
-from opero_dashboards.pages.overview import ATTEMPT, NO_CALLS, amplification
 from opero_dashboards.panels import bad_above, bars, good_above, graph, heat, stat
 from opero_dashboards.promql import CALL, POLICY, PromQL, Query, share
 
@@ -48,14 +49,7 @@ def page(vocabulary: Vocabulary) -> Page:
 def _numbers(p: PromQL) -> Sequence[Panel]:
     succeeded, exhausted = p.events("opero.retry.succeeded"), p.events("opero.retry.succeeded", "opero.retry.exhausted")
     return [
-        stat(
-            "Attempts per call",
-            "Above 1: what retries and hedges add. Below: what was refused, or answered by the cache.",
-            amplification(p),
-            unit="short",
-            steps=bad_above(1.5, 2),
-            none=NO_CALLS,
-        ),
+        common.amplification_now(p),
         stat("Retries", "Attempts after the first one, in a second.", p.events("opero.retry.scheduled"), unit="ops"),
         stat(
             "Retried with success",
@@ -94,13 +88,7 @@ def _retries(p: PromQL) -> Sequence[Panel]:
             Query(p.events("opero.retry.*", by=EVENT), f"{{{{{EVENT}}}}}"),
             unit="ops",
         ),
-        graph(
-            "Attempts by outcome",
-            "What the function did, attempt by attempt.",
-            Query(p.count(ATTEMPT, "opero_attempt_outcome"), "{{opero_attempt_outcome}}"),
-            unit="ops",
-            look="stack",
-        ),
+        common.attempts(p),
     ]
 
 
