@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from opero_slo.model import SLO
 
 OPERATORS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+DAY = 86400.0
+INTERVAL = 30.0  # seconds between two evaluations
+AGE, SLICE = "slo:freshness:seconds", "slo:slice:good"
 HEADER = "# Written by `opero slo rules`. Change the specification, not this file.\n"
 
 
@@ -45,7 +48,7 @@ def refused(slos: Iterable[SLO]) -> list[tuple[SLO, Refused]]:
 
 def _groups(slo: SLO, laws: list[Law]) -> list[dict[str, Any]]:
     windows = sorted({seconds for law in laws for seconds in (law.long, law.short)})
-    recorded = [_record(slo, seconds) for seconds in windows]
+    recorded = [*_slices(slo), *(_record(slo, seconds) for seconds in windows)]
     counted = [
         {"record": "slo:events:increase", "labels": _labels(slo, law.long), "expr": _events(slo, law.long)}
         for law in _each_long(laws)
@@ -57,13 +60,30 @@ def _groups(slo: SLO, laws: list[Law]) -> list[dict[str, Any]]:
     ]
     judged = [_alert(slo, law) for law in laws]  # in the group they read from, which runs in order
     return [
-        {"name": f"opero-slo-{slo.name}", "interval": "30s", "rules": [*recorded, *counted, *judged]},
+        {"name": f"opero-slo-{slo.name}", "interval": shown(INTERVAL), "rules": [*recorded, *counted, *judged]},
         {"name": f"opero-slo-{slo.name}-period", "interval": "5m", "rules": period},
     ]
 
 
 def _each_long(laws: list[Law]) -> list[Law]:
     return list({law.long: law for law in laws}.values())
+
+
+def _slices(slo: SLO) -> list[dict[str, Any]]:
+    """What time slices are made of, recorded: a window of them, each computed from a window, is too much at once."""
+    if not _sliced(slo):
+        return []
+    made, indicator = [], slo.indicator
+    if isinstance(indicator, Level) and indicator.measure == "freshness" and isinstance(indicator.metric, Selection):
+        made.append({"record": AGE, "labels": _labels(slo), "expr": _age(indicator.metric)})
+    return [*made, {"record": SLICE, "labels": _labels(slo), "expr": _good_slice(slo, _width(slo))}]
+
+
+def _age(metric: Selection) -> str:
+    """Return the seconds since the last answer; a day where there was none for longer."""
+    series, window = promql.selector(metric), shown(LEVEL_SLICE)
+    moved = f"timestamp(sum({series}) unless (sum({series}) == sum({series} offset {window})))"
+    return f"(time() - max_over_time(({moved})[1d:{window}])) or ({DAY!r} + 0 * sum({series}))"
 
 
 def _record(slo: SLO, seconds: float) -> dict[str, Any]:
@@ -77,10 +97,17 @@ def _burn(slo: SLO, seconds: float) -> str:
 def bad_ratio(slo: SLO, seconds: float) -> str:
     """Return the share of bad events, or of bad time, in a window."""
     window, indicator = shown(seconds), slo.indicator
-    if slo.slices is None and isinstance(indicator, Ratio):
+    if isinstance(indicator, Ratio) and not _sliced(slo):
         return _ratio(indicator, window)
-    width = slo.slices.width if slo.slices else LEVEL_SLICE
-    return f"1 - avg_over_time(({_good_slice(slo, width)})[{window}:{shown(width)}])"
+    return f"1 - avg_over_time({SLICE}{{{_match(slo)}}}[{window}])"
+
+
+def _sliced(slo: SLO) -> bool:
+    return slo.slices is not None or not isinstance(slo.indicator, Ratio)
+
+
+def _width(slo: SLO) -> float:
+    return slo.slices.width if slo.slices else LEVEL_SLICE
 
 
 def _ratio(indicator: Ratio, window: str) -> str:
@@ -94,7 +121,7 @@ def _good_slice(slo: SLO, width: float) -> str:
     indicator, window = slo.indicator, shown(width)
     if isinstance(indicator, Level):
         op, value = slo.good_if or ("gte", 0.0)
-        return f"({_level(indicator, window)}) {OPERATORS[op]} bool {value!r}"
+        return f"({_level(slo, indicator, window)}) {OPERATORS[op]} bool {value!r}"
     if isinstance(indicator, Raw):
         text = promql.at_window(promql.query_of(indicator.metric), window)
         return f"1 - ({text})" if indicator.inverted else text
@@ -104,21 +131,18 @@ def _good_slice(slo: SLO, width: float) -> str:
     return f"({share}) >= bool {slo.slices.target!r}"
 
 
-def _level(indicator: Level, window: str) -> str:
+def _level(slo: SLO, indicator: Level, window: str) -> str:
     if not isinstance(indicator.metric, Selection):
         return promql.at_window(promql.query_of(indicator.metric), window)
     if indicator.measure == "throughput":
         return promql.increase(indicator.metric, window, "rate")
-    series = promql.selector(indicator.metric)
-    fresh = f"timestamp(sum({series}) unless (sum({series}) == sum({series} offset {window})))"
-    return f"time() - max_over_time(({fresh})[1d:{window}])"
+    return f"{AGE}{{{_match(slo)}}}"
 
 
 def _events(slo: SLO, seconds: float) -> str:
-    if isinstance(slo.indicator, Ratio):
+    if isinstance(slo.indicator, Ratio) and not _sliced(slo):
         return promql.increase(slo.indicator.total, shown(seconds))
-    width = slo.slices.width if slo.slices else LEVEL_SLICE
-    return f"count_over_time(({_good_slice(slo, width)})[{shown(seconds)}:{shown(width)}])"
+    return f"count_over_time({SLICE}{{{_match(slo)}}}[{shown(seconds)}]) * {INTERVAL / _width(slo)!r}"
 
 
 def _sli(slo: SLO) -> str:

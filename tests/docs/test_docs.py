@@ -29,7 +29,7 @@ def test_an_example_runs_as_it_stands(example, tmp_path):
     script.write_text(example[2])
     environment = {"PYTHONWARNINGS": "error", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=60, env=environment, check=False
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=60, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -134,8 +134,8 @@ def test_alerts_fire_for_the_right_reasons(name, tmp_path):
     play(tmp_path, PAY, *SCENARIOS[name])
 
 
-def play(tmp_path, slo, good, bad, expected):
-    """Let promtool play two counters, looked at every five minutes; `expected` maps a minute to what fires then."""
+def play(tmp_path, slo, good, bad, expected, *, every="5m"):
+    """Let promtool play two counters, looked at `every` so often; `expected` maps a minute to what fires then."""
     parsed = yaml.safe_load(rules.write([slo]))
     for rule in parsed["groups"][0]["rules"]:
         if "alert" in rule:
@@ -153,11 +153,27 @@ def play(tmp_path, slo, good, bad, expected):
         {"series": SERIES % "ok", "values": values(*good)},
         {"series": SERIES % "error", "values": values(*bad)},
     ]
-    document = {"rule_files": ["rules.yml"], "evaluation_interval": "5m"}
+    document = {"rule_files": ["rules.yml"], "evaluation_interval": every}
     document["tests"] = [{"interval": "1m", "input_series": series, "promql_expr_test": tests}]
     (tmp_path / "tests.yml").write_text(yaml.safe_dump(document))
     code, said = promtool("test", "rules", tmp_path / "tests.yml")
     assert code == 0, said
+
+
+@pytest.mark.service("prometheus")
+def test_answers_that_stop_coming_burn_the_budget_of_freshness(tmp_path):
+    slo = SLO("fresh", Level(Selection("shop.pay", values=("ok",)), "freshness"), 0.99, good_if=("lte", 600.0))
+    answers = [(BEFORE, 5), (90, 0), (400, 5)]  # none for an hour and a half: old after ten minutes
+    expected = {
+        BEFORE + 5: [],
+        BEFORE + 10: [],
+        BEFORE + 30: [FAST, TICKET, LATE],
+        BEFORE + 90: [FAST, SLOW, TICKET, LATE],
+        BEFORE + 105: [SLOW, TICKET, LATE],  # answers again: the short windows end the pages one after the other
+        BEFORE + 150: [TICKET, LATE],
+        BEFORE + 460: [],
+    }
+    play(tmp_path, slo, answers, [(BEFORE + 490, 0)], expected, every="30s")
 
 
 @pytest.mark.service("prometheus")
