@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opero import acts, call, catalogue, parallel, stores
+from opero.control import signals as control_signals
 from opero.signals import Signals
 from opero_slo import signals as slo_signals
 from opero_telemetry import relay
@@ -36,6 +37,7 @@ PRIMITIVES = {
 OTHERS = {
     "map": parallel.SIGNALS,
     "store": stores.SIGNALS,
+    "controller": control_signals.SIGNALS,
     "slo": slo_signals.SIGNALS,
     "admin": acts.SIGNALS,
     "telemetry": Signals("telemetry", catalogue.SIGNALS.events, relay.SIGNALS.metrics),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from opero import catalogue
+from opero import catalogue, control
 from opero.call import propagating
 from opero.drivers.blocking import Blocking
 from opero.drivers.inside_out import Handed, Inside, hand_out
@@ -87,7 +87,10 @@ def guard(policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Guar
     if operation is None:
         name = policy.name or f"opero.{type(policy).__name__}"
         operation = policy.__dict__["_alone"] = Operation(_block, [policy], name=name, is_async=False)
+        control.attach(operation)
         catalogue.register(operation)
+        if operation.controllers is not None:
+            operation.controllers.start()
     return Guarded(operation, args, kwargs)
 
 

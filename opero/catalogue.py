@@ -138,6 +138,9 @@ def _observe(families: dict[str, Family], operation: Operation) -> None:
         for metric, values, value in policy.observe(now):
             named = (policy.name or operation.name, *values) if POLICY in metric.attributes else values
             _family(families, metric).samples[(operation.name, *named)] = value
+    for controller in operation.controllers or ():
+        for metric, values, value in controller.observe(now):
+            _family(families, metric).samples[(operation.name, *values)] = value
 
 
 def _family(families: dict[str, Family], metric: Metric) -> Family:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial, update_wrapper
 
-from opero import acts, catalogue, clock, fused, objectives, recording, settings
+from opero import acts, catalogue, clock, control, fused, objectives, recording, settings
 from opero.circuit import Change
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from opero.caching import CacheHandle
     from opero.circuit import Circuit
+    from opero.control.loop import Controllers
     from opero.policy import Policy
     from opero.primitives.circuit_breaker import CircuitBreaker
     from opero.settings import Recipe, Settings
@@ -118,6 +119,11 @@ class Handle(Generic[P, R]):
         from opero.caching import CacheHandle
 
         return CacheHandle(self.operation)
+
+    @property
+    def controllers(self) -> Controllers:
+        """Its controllers, by the names of their knobs: `f.opero.controllers["bulkhead.limit"].freeze()`."""
+        return control.of(self.operation)
 
     def with_(self, *policies: Policy, **overrides: Unpack[Settings]) -> Decorated[P, R]:
         """Return a variant with other settings. Policies it keeps share their state with this one."""
@@ -268,6 +274,7 @@ def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any]
     slos = objectives.of(keywords.get("slo"))
     operation = Operation(function, policies, name=name, is_async=is_async, order=keywords.get("order"), slos=slos)
     operation.recorded = recording.of(function, keywords.get("record"))
+    control.attach(operation)
     wrapper: Any = (
         _streamer(operation) if is_generator_function(function) else fused.wrapper(operation, **_driver(is_async))
     )
@@ -290,6 +297,8 @@ def _driver(is_async: bool) -> dict[str, Any]:
 def _streamer(operation: Operation) -> Callable[..., Any]:
     from opero.drivers import inside_out
 
+    if operation.controllers is not None:
+        operation.controllers.start()
     return inside_out.async_streamer(operation) if operation.is_async else inside_out.streamer(operation)
 
 

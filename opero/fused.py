@@ -48,6 +48,8 @@ def wrapper(operation: Operation, general: Callable[..., Any], **tools: Any) -> 
     def warm() -> Any:
         warmed: Any = reference()
         text, bound, exact = _render(operation, fast)
+        if operation.controllers is not None:
+            operation.controllers.start()
         names.update(bound, **tools, general=general, operation=operation)
         if exact:
             warmed.__defaults__ = operation.function.__defaults__

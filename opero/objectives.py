@@ -16,6 +16,7 @@ OUTCOMES = ("ok", "error", "timeout", "rejected", "fallback", "cached")
 ANSWERED = ("ok", "cached", "fallback")
 UNITS = "mhdwMQY"
 
+_burning: dict[tuple[str, str], tuple[float, float]] = {}  # (operation or pattern, objective) → burn rate, until when
 _expected: list[tuple[str, float]] = []  # (operation or pattern, seconds): thresholds of specifications that were read
 
 
@@ -95,6 +96,21 @@ def expect(operation: str, latency: float) -> None:
     """Let operations decorated from now on, whose names match (`*` is any run of characters), keep this bound."""
     if (operation, latency) not in _expected:
         _expected.append((operation, latency))
+
+
+def judged(operation: str, objective: str, burn: float, until: float) -> None:
+    """Take down how many times too fast an error budget is spent; who judges says until when (monotonic) that holds."""
+    _burning[operation, objective] = (burn, until)
+
+
+def burn(operation: str, now: float) -> float | None:
+    """Return how many times too fast the error budget of an operation is spent, the worst; None where nobody knows."""
+    if not _burning:
+        return None
+    from fnmatch import fnmatchcase
+
+    held = [b for (of, _), (b, until) in _burning.items() if now < until and fnmatchcase(operation, of)]
+    return max(held, default=None)
 
 
 def bounds(operation: str, slos: Iterable[SLO]) -> tuple[float, ...]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.call import Layer, Next, Record
+    from opero.control.loop import Controllers
     from opero.objectives import SLO
     from opero.policy import Policy
     from opero.primitives.retry import Retry
@@ -63,6 +64,7 @@ class Operation:
     __slots__ = (
         "__weakref__",
         "book",
+        "controllers",
         "function",
         "is_async",
         "name",
@@ -95,6 +97,7 @@ class Operation:
             policy.check(function, self.places)
         self.slos = slos
         self.recorded: Recorder | None = None
+        self.controllers: Controllers | None = None
         self.book = book or Book(objectives.bounds(name, slos))
         if book is None:
             self._declare()

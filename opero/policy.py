@@ -65,6 +65,8 @@ class Policy:
     name: str | None = None
     settings: Mapping[str, Any]
     inside = ""  # the place right outside of its own, for a plugin whose place is its own
+    control: str | None = None  # the law that turns its knob: "adaptive", or the name of a plugin's
+    shadow = False
     only_async = False  # cannot wait for blocking functions
     streams = False  # may stand around a generator
     minds_refusals = True  # of policies further in
@@ -138,6 +140,13 @@ def choice(field: str, value: Any, allowed: Sequence[Any]) -> Any:
     """Return `value` if it is one of `allowed`, or raise `ConfigurationError`."""
     if value not in allowed:
         raise ConfigurationError(field, value, " or ".join(repr(a) for a in allowed))
+    return value
+
+
+def controlled(value: object) -> str | None:
+    """Return the name of a law, or raise `ConfigurationError`; which plugins there are is asked when decorating."""
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ConfigurationError("control", value, '"adaptive", the name of a plugin of opero.controllers, or None')
     return value
 
 

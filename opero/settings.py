@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         jitter: Literal["full", "equal", "none"]
         retry_on: ConditionLike
         retry_on_result: Callable[[Any], object]
-        retry_budget: float | RetryBudget
+        retry_budget: float | Literal["adaptive"] | RetryBudget
         timeout: float
         attempt_timeout: float
         circuit_breaker: bool | CircuitBreaker
@@ -243,7 +243,19 @@ def _bulkhead(field: str, value: Any) -> Bulkhead | None:
 def _retry_budget(field: str, value: Any) -> RetryBudget | None:
     if value is None or isinstance(value, RetryBudget):
         return value
+    if isinstance(value, str):
+        return RetryBudget(control=_law(field, value))
     return RetryBudget(number(field, value, low=0, high=1))
+
+
+def _law(field: str, value: str) -> str:
+    """Return the name of a law that there is."""
+    if value != "adaptive":
+        from opero import plugins
+
+        if value not in (known := plugins.names("opero.controllers")):
+            raise ConfigurationError(field, value, f'"adaptive"{"".join(f", {name!r}" for name in known)}, or a number')
+    return value
 
 
 def _hedge(field: str, value: Any) -> Hedge | None:

@@ -23,21 +23,12 @@ SPEAKERS = (  # where `SIGNALS` are; a package speaks through all of its modules
     "opero_slo.signals",
     "opero_telemetry.relay",
 )
-CONTROLLER, PARAMETER, DIRECTION = "controller.name", "parameter", "direction"
 POWERS = tuple(float(2**n) for n in range(17))
 CONTRACT = (
     Metric("opero.gpu_batch.size", "histogram", "{item}", "Items in a batch.", buckets=POWERS),
     Metric("opero.gpu_batch.wait.duration", "histogram", "s", "Time to a full batch.", buckets=SECONDS),
     Metric("opero.gpu_batch.execution.duration", "histogram", "s", "Time on the device.", buckets=SECONDS),
     Metric("opero.gpu_batch.queue.length", "updown", "{item}", "Items that wait."),
-    Metric("opero.controller.setpoint", "gauge", "", "The knob's value.", attributes=(CONTROLLER, PARAMETER)),
-    Metric(
-        "opero.controller.adjustments",
-        "counter",
-        "{adjustment}",
-        "Changes of a knob.",
-        attributes=(CONTROLLER, PARAMETER, DIRECTION),
-    ),
 )
 
 

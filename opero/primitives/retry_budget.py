@@ -23,7 +23,7 @@ from opero import clock, forks, responses
 from opero.errors import RetryBudgetExhausted
 from opero.exclusive import exclusive
 from opero.knobs import Knob
-from opero.policy import Fragment, Policy, number
+from opero.policy import Fragment, Policy, choice, controlled, number
 from opero.signals import POLICY, REJECTIONS, Event, Metric, Signals
 
 TYPE_CHECKING = False
@@ -56,7 +56,8 @@ class RetryBudget(Policy):
 
     Give it to `Retry(budget=...)`, `retry_budget=` or by position; hedges draw on it too. One instance on several
     functions is one budget. Where it is spent the caller gets the function's own error; `spend()` is for code that
-    retries by itself.
+    retries by itself. With `control="adaptive"` the ratio follows how much retries help, between 0.02 and 0.2; in
+    `shadow` that is only told.
 
     Example:
         >>> RetryBudget().ratio
@@ -71,15 +72,26 @@ class RetryBudget(Policy):
     ratio: float
     min_per_second: float
     cap: float
+    control: str | None
+    shadow: bool
     tokens: Tokens
 
     def __init__(
-        self, ratio: float = 0.07, *, min_per_second: float = 0.1, cap: float = 200.0, name: str | None = None
+        self,
+        ratio: float = 0.07,
+        *,
+        min_per_second: float = 0.1,
+        cap: float = 200.0,
+        control: str | None = None,
+        shadow: bool = False,
+        name: str | None = None,
     ) -> None:
         self._freeze(
             ratio=number("ratio", ratio, low=0, high=1),
             min_per_second=number("min_per_second", min_per_second, low=0),
             cap=number("cap", cap, low=1),
+            control=controlled(control),
+            shadow=choice("shadow", shadow, (True, False)),
             name=name,
         )
         self.start()

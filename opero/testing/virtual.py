@@ -144,6 +144,7 @@ def clock(start: float = 1000.0) -> Iterator[Clock]:
 
     for name in names:
         setattr(real, name, getattr(virtual, name))
+    _renew_control()
     loop.time = lambda _: virtual.now()  # type: ignore[method-assign,assignment]
     loop._run_once = wait_then_run_once  # type: ignore[attr-defined]  # noqa: SLF001
     try:
@@ -153,6 +154,14 @@ def clock(start: float = 1000.0) -> Iterator[Clock]:
         for name, value in saved.items():
             setattr(real, name, value)
         virtual.close()
+        _renew_control()
+
+
+def _renew_control() -> None:
+    """Let the thread that steps controllers, if there is one, begin anew on the clock that is."""
+    control = sys.modules.get("opero.control.loop")
+    if control is not None:
+        control.LOOP.renew()
 
 
 def _wait(loop: Any, virtual: Clock) -> None:

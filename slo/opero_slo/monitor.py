@@ -15,7 +15,7 @@ from opero.catalogue import Family
 from opero.signals import EVENTS
 from opero_slo import history, signals
 from opero_slo.actions import Actions, Alert
-from opero_slo.alerts import Watch
+from opero_slo.alerts import Watch, burn_rate
 from opero_slo.durations import Duration, parse, shown
 from opero_slo.evaluator import derive, evaluate
 from opero_slo.model import COUNTED_CALLS, SLO, Ratio, Selection, Specification, Window
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 REREAD = 3  # intervals in which another process may still add to the history
 FOLD_EVERY = 3600.0
+BURNING = 60.0  # seconds over which controllers are told how fast the budget is spent
 
 
 class Monitor:
@@ -199,6 +200,9 @@ class Monitor:
         track.watch.laws = status.laws
         for fired, firing, reading in track.watch.look(track.judged, now):
             self._changed(track.slo, firing, reading, fired=fired)
+        burn = burn_rate(track.judged.between(now - BURNING, now), track.slo.budget)
+        if burn is not None:
+            objectives.judged(track.slo.operation, track.slo.name, burn, clock.now() + REREAD * self.interval)
         spent = status.remaining is not None and status.remaining < 0
         was_spent = before is not None and before.remaining is not None and before.remaining < 0
         if spent and not was_spent:

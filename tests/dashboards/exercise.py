@@ -67,7 +67,7 @@ def failing():
         if host == "a":
             raise ConnectionError
 
-    budget = o.opero(o.Retry(1, wait=o.waits.constant(0), budget=o.RetryBudget(0.1)), name="shop.budget")(down)
+    budget = o.opero(retries=1, backoff=o.waits.constant(0), retry_budget="adaptive", name="shop.budget")(down)
     flaky = Flaky()
     return [lambda: price(flaky), stock, lambda: replica(["a", "b"]), budget]
 
