@@ -36,7 +36,7 @@ WRONG = [
     ("bulkhead", 2.5), ("bulkhead", True), ("arg_fallback", 5), ("arg_fallback", "no such name"),
     ("name", ""), ("name", 5), ("order", ["retry", "nothing"]), ("order", "retry"), ("retrys", 3),
     ("hedge", "soon"), ("hedge", "p100"),
-    ("hedge", True), ("hedge", -1), ("retry_budget", 2), ("retry_budget", "adaptive"), ("retry_budget", -0.1),
+    ("hedge", True), ("hedge", -1), ("retry_budget", 2), ("retry_budget", "adaptiv"), ("retry_budget", -0.1),
 ]  # fmt: skip
 
 
