@@ -24,7 +24,7 @@ __all__ = [  # fixtures
     "redis_server",
 ]
 PROGRAMS = {
-    "alertmanager": ("prometheus-alertmanager", "amtool"),
+    "alertmanager": ("prometheus-alertmanager", "amtool", "prometheus"),
     "chromium": ("chromium",),
     "otlp": (RECEIVER,),
     "prometheus": ("prometheus", "promtool"),

@@ -1,4 +1,4 @@
-"""`opero slo`: report, rules, validate, init, runbooks."""
+"""`opero slo`: report, rules, routes, validate, init, runbooks."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ examples:
   opero slo report slo.yaml --prometheus http://127.0.0.1:9090 --format html --out report.html
   opero slo report --live http://127.0.0.1:9464
   opero slo rules slo.yaml --out slo.rules.yml
+  opero slo routes slo.yaml --receiver page=https://pager.example/hook --out alertmanager.yml
 
 exit status: 0 done, 1 the answer is no (a budget is overspent, a specification is invalid), 2 usage
 """
@@ -61,6 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     rules.add_argument("spec", nargs="+", metavar="SPEC")
     _out(rules)
     rules.set_defaults(run=_rules)
+    routes = commands.add_parser("routes", help="write an Alertmanager configuration for these rules")
+    routes.add_argument("spec", nargs="+", metavar="SPEC")
+    routes.add_argument(
+        "--receiver",
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="post to a webhook: page, ticket, rest, or the name of an AlertNotificationTarget",
+    )
+    _out(routes)
+    routes.set_defaults(run=_routes)
     validate = commands.add_parser("validate", help="check OpenSLO v1 files")
     validate.add_argument("spec", nargs="+", metavar="SPEC")
     validate.add_argument("--strict", action="store_true", help="warnings (what is referred to elsewhere) count, too")
@@ -171,7 +183,15 @@ def _rules(given: argparse.Namespace) -> int:
         print(f"{slo.name}: alert {each.name} refused: {each.reason}", file=sys.stderr)
     if refused:
         return NO
-    _write(rules.write(specification.slos), given.out)
+    _write(rules.write(specification.slos, specification.slas), given.out)
+    return DONE
+
+
+def _routes(given: argparse.Namespace) -> int:
+    from opero_slo import routing
+
+    addresses = dict(each.partition("=")[::2] for each in given.receiver)
+    _write(routing.write(openslo.load(given.spec).slos, addresses), given.out)
     return DONE
 
 

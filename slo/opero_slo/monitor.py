@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opero import catalogue, clock, events, forks, objectives
 from opero.catalogue import Family
 from opero.signals import EVENTS
-from opero_slo import history, signals
+from opero_slo import history, signals, sla
 from opero_slo.actions import Actions, Alert
 from opero_slo.alerts import Watch, burn_rate
 from opero_slo.durations import Duration, parse, shown
@@ -61,6 +61,7 @@ class Monitor:
         self.problems: list[str] = []
         self.tracks: dict[str, Track] = {}
         self.said: dict[tuple[str, str], int] = {}
+        self._broken: dict[str, tuple[str, float]] = {}  # contract → month and tier that were told
         self._lock = Lock()
         self._folded = clock.wall()
         self._stop = Flag()
@@ -131,10 +132,20 @@ class Monitor:
         said = Family(EVENTS)
         for track in list(self.tracks.values()):
             track.measure(made)
+            self._measure_contracts(track, made)
             for event in signals.SIGNALS.events:
                 key = (track.slo.operation, event.name)
                 said.samples[track.slo.operation, event.name, "slo"] = self.said.get(key, 0)
         return [*made.values(), said]
+
+    def _measure_contracts(self, track: Track, made: dict[str, Family]) -> None:
+        for contract in self.slas:
+            if contract.slo.name == track.slo.name and track.judged.end is not None:
+                labels = (track.slo.operation, track.slo.name, contract.name)
+                made[signals.PROMISED.name].samples[labels] = contract.tiers[0].below
+                month = sla.running(contract, track.judged, track.judged.end)
+                if month is not None and month.sli is not None:
+                    made[signals.KEPT.name].samples[labels] = month.sli
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -208,6 +219,23 @@ class Monitor:
         if spent and not was_spent:
             fields = {"sli": status.sli, "objective": track.slo.target}
             self._say(signals.EXHAUSTED, track.slo, "budget", fields, now)
+        for contract in self.slas:
+            if contract.slo.name == track.slo.name:
+                self._hold(contract, track, now)
+
+    def _hold(self, contract: SLA, track: Track, now: float) -> None:
+        """Say that a month fell below a tier, once for each."""
+        month = sla.running(contract, track.judged, now)
+        if month is None or month.tier is None:
+            return
+        told = (month.name, month.tier.below)
+        known = self._broken.get(contract.name)
+        if known is not None and known[0] == told[0] and known[1] <= told[1]:
+            return
+        self._broken[contract.name] = told
+        fields = {"contract": contract.name, "month": month.name, "sli": month.sli}
+        fields |= {"below": month.tier.below, "credit": month.tier.credit}
+        self._say(signals.BROKEN, track.slo, contract.name, fields, now)
 
     def _changed(self, slo: SLO, firing: Firing, reading: Reading, *, fired: bool) -> None:
         law, now = firing.law, firing.end or firing.start

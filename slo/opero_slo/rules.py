@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from opero_slo.alerts import Law, Refused
-    from opero_slo.model import SLO
+    from opero_slo.model import SLA, SLO
 
 OPERATORS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 DAY = 86400.0
@@ -28,7 +28,7 @@ AGE, SLICE = "slo:freshness:seconds", "slo:slice:good"
 HEADER = "# Written by `opero slo rules`. Change the specification, not this file.\n"
 
 
-def write(slos: Iterable[SLO]) -> str:
+def write(slos: Iterable[SLO], slas: Iterable[SLA] = ()) -> str:
     """Return a rules file."""
     groups, lines = [], [HEADER]
     for slo in slos:
@@ -38,6 +38,7 @@ def write(slos: Iterable[SLO]) -> str:
         laws, refused = alerts.laws(slo)
         lines += [f"# {slo.name}: no alert {each.name}, {each.reason}.\n" for each in refused]
         groups += _groups(slo, laws)
+    groups += [_contract(sla) for sla in slas]
     return "".join(lines) + yaml.safe_dump({"groups": groups}, sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -63,6 +64,31 @@ def _groups(slo: SLO, laws: list[Law]) -> list[dict[str, Any]]:
         {"name": f"opero-slo-{slo.name}", "interval": shown(INTERVAL), "rules": [*recorded, *counted, *judged]},
         {"name": f"opero-slo-{slo.name}-period", "interval": "5m", "rules": period},
     ]
+
+
+def _contract(sla: SLA) -> dict[str, Any]:
+    """Alert on the running month, which the processes judge: PromQL has no window that begins with a month."""
+    kept = f"min(opero_slo_contract_sli{{sla_name={promql.quote(sla.name)}}})"
+    rules = [
+        {
+            "alert": "SLAContractBroken",
+            "expr": f"{kept} < {tier.below!r}",
+            "labels": {
+                "severity": "ticket",
+                **_labels(sla.slo),
+                "sla_name": sla.name,
+                "tier": f"{tier.below!r}",
+                "alert": "contract",
+            },
+            "annotations": {
+                "summary": f"{sla.title or sla.name}: the running month is below {tier.below:.6g}",
+                "description": f"A credit of {tier.credit:.0%} is due{f' to {sla.customer}' if sla.customer else ''}.",
+                **({"runbook_url": sla.slo.runbook} if sla.slo.runbook else {}),
+            },
+        }
+        for tier in sla.tiers
+    ]
+    return {"name": f"opero-sla-{sla.name}", "interval": "1m", "rules": rules}
 
 
 def _each_long(laws: list[Law]) -> list[Law]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opero.signals import Event, Metric, Signals
 
-NAME, RESULT, WINDOW = "slo.name", "opero.slo.result", "slo.window"
+NAME, RESULT, WINDOW, CONTRACT = "slo.name", "opero.slo.result", "slo.window", "sla.name"
 
 FIRED = Event(
     "opero.slo.alert_fired",
@@ -23,6 +23,12 @@ EXHAUSTED = Event(
     "error",
     "More events were bad than the objective allows in its period.",
     ("slo", "sli", "objective", "runbook"),
+)
+BROKEN = Event(
+    "opero.slo.contract_broken",
+    "error",
+    "The running month of a contract fell below a tier.",
+    ("slo", "contract", "month", "sli", "below", "credit", "runbook"),
 )
 ACTED = Event("opero.slo.acted", "warning", "An action ran on an alert, or would have.", ("slo", "action", "outcome"))
 
@@ -45,4 +51,18 @@ BURN_RATE = Metric(
     "How many times faster than allowed the budget is spent.",
     attributes=(NAME, WINDOW),
 )
-SIGNALS = Signals("slo", (FIRED, RESOLVED, EXHAUSTED, ACTED), (EVENTS, OBJECTIVE, SLI, REMAINING, BURN_RATE))
+PROMISED = Metric(
+    "opero.slo.contract.objective", "gauge", "1", "The first tier of a contract.", attributes=(NAME, CONTRACT)
+)
+KEPT = Metric(
+    "opero.slo.contract.sli",
+    "gauge",
+    "1",
+    "The share that was good in the running month of a contract.",
+    attributes=(NAME, CONTRACT),
+)
+SIGNALS = Signals(
+    "slo",
+    (FIRED, RESOLVED, EXHAUSTED, BROKEN, ACTED),
+    (EVENTS, OBJECTIVE, SLI, REMAINING, BURN_RATE, PROMISED, KEPT),
+)

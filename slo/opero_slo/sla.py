@@ -39,6 +39,13 @@ class Month:
         return self.counts.total * (1 - sla.tiers[0].below) - self.counts.bad
 
 
+def running(sla: SLA, series: Series, now: float) -> Month | None:
+    """Judge the running month; None while it holds so few events that a single bad one would break it."""
+    found = months(sla, series, now, 1)
+    enough = found and found[-1].counts.total * (1 - sla.tiers[0].below) >= 1
+    return found[-1] if enough else None
+
+
 def months(sla: SLA, series: Series, now: float, count: int = 12) -> list[Month]:
     """Judge the last months, the running one too; one whose beginning was not measured is not `covered`."""
     if series.start is None:

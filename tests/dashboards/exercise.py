@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import opero as o
 import opero_slo
@@ -130,8 +131,7 @@ def main():
     threading.Thread(target=end_with_parent, daemon=True).start()
     telemetry = opero_telemetry.start(metrics_port=0, logs=None, events_file=os.devnull)
     events.subscribe(refuse, "opero.fallback.used")
-    if hasattr(opero_slo, "start"):
-        opero_slo.start(interval=1)
+    opero_slo.start(str(Path(__file__).with_name("contract.yaml")), interval=1)
     calls = failing() + answered() + waiting()
     sys.stdout.write(telemetry.url.removeprefix("http://") + "\n")
     sys.stdout.flush()

@@ -72,9 +72,9 @@ class Prometheus:
 def servers(folder):
     started = []
 
-    def start(target, *more, interval=1):
+    def start(target, *more, interval=1, config=""):
         port = process.free_port()
-        (folder / "prometheus.yml").write_text(CONFIG.format(target=target, interval=interval))
+        (folder / "prometheus.yml").write_text(CONFIG.format(target=target, interval=interval) + config)
         arguments = [
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
@@ -95,7 +95,7 @@ def servers(folder):
 
 @pytest.fixture
 def prometheus(tmp_path):
-    """Start a server that scrapes a target, `host:port`, once a second; `more` are arguments of its own."""
+    """Start a server that scrapes a target, `host:port`, once a second; `more` are arguments, `config` more YAML."""
     with servers(tmp_path) as start:
         yield start
 

@@ -208,6 +208,25 @@ def test_every_series_is_in_the_snapshot(clock):
     }
 
 
+def test_a_month_that_falls_below_a_tier_is_said_once_for_each_tier(clock):
+    function = opero(retries=0, name="mon.contract")(fails)
+    slo = availability("mon.contract")
+    promise = model.SLA("gold", slo, (model.Tier(0.9, 0.1), model.Tier(0.5, 0.5)))
+    watching = Monitor(Specification((slo,), (promise,)), base=History(":memory:"), interval=10, rules=[])
+    said = []
+    with events.subscribe(said.append, "opero.slo.contract_broken"):
+        for flags in ([False] * 4 + [True], [True], [False] * 94, [True] * 20, [True], [True] * 200, [True]):
+            call(function, *flags)
+            clock.advance(10)
+            watching.look()
+    told = [(e.fields["contract"], e.fields["below"], e.fields["credit"], e.operation) for e in said]
+    assert told == [("gold", 0.9, 0.1, "mon.contract"), ("gold", 0.5, 0.5, "mon.contract")]
+    families = {family.metric.name: family.samples for family in catalogue.snapshot()}
+    assert families["opero.slo.contract.objective"]["mon.contract", "mon.contract", "gold"] == 0.9
+    assert families["opero.slo.contract.sli"]["mon.contract", "mon.contract", "gold"] == pytest.approx(98 / 322)
+    watching.stop()
+
+
 def test_what_cannot_be_judged_here_is_said(clock):
     text = """
 apiVersion: openslo/v1

@@ -229,4 +229,4 @@ def test_selectors_are_found_in_any_expression(text, expected):
 
 def test_the_example_rules_are_fresh():
     specification = openslo.interpret(reader.read([ROOT / "slo/specs/shop.yaml"]))
-    assert (ROOT / "slo/rules/shop.rules.yml").read_text() == rules.write(specification.slos)
+    assert (ROOT / "slo/rules/shop.rules.yml").read_text() == rules.write(specification.slos, specification.slas)

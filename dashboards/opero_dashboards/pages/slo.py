@@ -22,12 +22,14 @@ OBJECTIVE, SLI, LEFT, BURN = (
     "opero.slo.burn_rate",
 )
 EVENTS = "opero.slo.events"
-NONE = "no SLO"
+PROMISED, MONTH = "opero.slo.contract.objective", "opero.slo.contract.sli"
+NONE, NO_CONTRACT = "no SLO", "no contract"
 RUNBOOK = """
 - **Burn rate above 14.4 over 1 h and 5 min**: a 30-day budget is gone in two days. Page somebody, stop the rollout.
 - **Above 6 over 6 h and 30 min**: gone in five days. Page somebody.
 - **Above 1 over days**: the objective will be missed slowly. A ticket.
 - **Budget used up**: reliability first, features later; `opero slo report SPEC` says which operations used it.
+- **Above the first tier, and below 0**: a contract's month is broken. Tell whoever talks to the customer first.
 - **Few events**: a ratio over a handful of calls says little; look at the counts.
 """
 
@@ -46,6 +48,7 @@ def page(vocabulary: Vocabulary) -> Page:
             Row("Objectives", [_table(p, name)], 7),
             Row("Budget", _budget(p, name)),
             Row("Events", _events(p, name)),
+            Row("Contracts", _contracts(p, name), shares=(1, 2)),
         ],
         runbook=RUNBOOK,
         variables=[variable("slo", "SLO", f"label_values({process.series(OBJECTIVE)}, {name})")],
@@ -136,6 +139,28 @@ def _budget(p: PromQL, name: str) -> Sequence[Panel]:
             Query(_kept(p, name), f"{{{{{name}}}}}"),
             unit="percentunit",
             none=NONE,
+        ),
+    ]
+
+
+def _contracts(p: PromQL, name: str) -> Sequence[Panel]:
+    contract = next(label for label in p.vocabulary.labels(MONTH) if label != name)
+    spare = f"{p.level(MONTH, contract, how='min')} - {p.level(PROMISED, contract, how='max')}"
+    return [
+        bars(
+            "Running month",
+            "What was good in it, of each contract; nothing while a single bad event would break it.",
+            Query(p.level(MONTH, contract, how="min"), f"{{{{{contract}}}}}"),
+            unit="percentunit",
+            steps=[],
+            none=NO_CONTRACT,
+        ),
+        graph(
+            "Above the first tier",
+            "Below 0 a credit is due for this month.",
+            Query(spare, f"{{{{{contract}}}}}"),
+            unit="percentunit",
+            none=NO_CONTRACT,
         ),
     ]
 
