@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from opero.catalogue import Family
 
 
+silent: ContextVar[bool] = ContextVar("opero.telemetry.silent", default=False)
+
+
 class OperoCollector(Collector):
     """Yields one family an instrument, with `opero_call_name` as the first label."""
 
@@ -29,7 +33,9 @@ class OperoCollector(Collector):
         self._reader = reader or Reader()
 
     def collect(self) -> Iterator[Metric]:
-        """Read every book once."""
+        """Read every book once; nothing while `/metrics` is written, which has read them."""
+        if silent.get():
+            return
         for family in self._reader.read():
             yield _histogram(family) if family.metric.type == "histogram" else _plain(family)
 

@@ -14,14 +14,15 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
-from opero_telemetry.collector import OperoCollector
+from opero_telemetry.collector import OperoCollector, silent
+from opero_telemetry.exposition import text
 from opero_telemetry.routes import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opero_telemetry.reading import Reader
-    from opero_telemetry.routes import Request
+    from opero_telemetry.routes import Request, Route
 
 _provider: MeterProvider | None = None  # OpenTelemetry takes one for the life of the process
 
@@ -41,7 +42,22 @@ def adopt() -> None:
         metrics.set_meter_provider(_provider)
 
 
-def page(request: Request) -> Answer:
-    """Answer a scrape, in the format it asks for."""
-    encode, kind = choose_encoder(request.headers.get("Accept", ""))
-    return Answer(encode(REGISTRY), kind)
+def page(reader: Reader | None) -> Route:
+    """Return what answers a scrape, in the format it asks for: whatever else is in the registry, and our own numbers.
+
+    Ours are written directly: through the registry a thousand operations take five times as long.
+    """
+
+    def answer(request: Request) -> Answer:
+        encode, kind = choose_encoder(request.headers.get("Accept", ""))
+        openmetrics = "openmetrics" in kind
+        mark = silent.set(True)
+        try:
+            others = encode(REGISTRY).decode()
+        finally:
+            silent.reset(mark)
+        ours = "" if reader is None else text(reader.read(), openmetrics=openmetrics)
+        end = "# EOF\n" if openmetrics else ""
+        return Answer(f"{others.removesuffix(end)}{ours}{end}", kind)
+
+    return answer

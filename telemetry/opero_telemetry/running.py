@@ -127,7 +127,8 @@ class Telemetry:
         from opero_telemetry.server import Server
 
         console = Console(self._reader, token=protection["token"])
-        routes = {**console.routes, "/metrics": page, "/healthz": alive, "/readyz": self.readiness.page}
+        scraped = page(self._reader if metrics == "own" else None)
+        routes = {**console.routes, "/metrics": scraped, "/healthz": alive, "/readyz": self.readiness.page}
 
         def serve() -> None:
             if self._server is None or self._server.lost:
