@@ -74,6 +74,11 @@ def plain() -> dict[str, Any]:
 
         cache: Any = cachetools.TTLCache(2 * KEYS, 60)
         found["cachetools, TTL and lock"] = cachetools.cached(cache, lock=threading.Lock())(work)
+    if there("pyresilience"):
+        import pyresilience
+
+        kept = pyresilience.CacheConfig(max_size=2 * KEYS, ttl=60)
+        found["pyresilience, cache"] = pyresilience.resilient(cache=kept)(work)
     found["@opero(cache_ttl=60)"] = opero(cache_ttl=60, retries=0)(work)
     return {name: warm(function) for name, function in found.items()}
 

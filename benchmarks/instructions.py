@@ -31,6 +31,8 @@ SUBJECTS: dict[str, Callable[[], Any]] = {
     "retry, breaker, limit": lambda: opero(**USUAL)(work),
     "retry, breaker, limit, bulkhead": lambda: opero(**EVERYTHING)(work),
     "retry, breaker, limit, async": lambda: opero(**USUAL)(work_async),
+    "cache hit": lambda: opero(cache_ttl=60)(work),
+    "cache hit, async": lambda: opero(cache_ttl=60)(work_async),
     "planted: a lock": lambda: _locked(opero(**USUAL)(work)),
 }
 
@@ -40,12 +42,12 @@ def call(name: str, calls: int) -> None:
     function = {**YARDSTICKS, **SUBJECTS}[name]()
     if not name.endswith("async"):
         for x in range(calls):
-            function(x)
+            function(x % 50)
         return
 
     async def run() -> None:
         for x in range(calls):
-            await function(x)
+            await function(x % 50)
 
     asyncio.run(run())
 

@@ -42,23 +42,26 @@ class Tally:
 
     Two additions a call say everything: `started[0]` and one bucket of `latency`; `total[0]` is the seconds they took.
     `passed` are the distributions, and their lengths, in which each of them counts as a 0: it did not wait at any gate.
-    `refused[0]` are those that a gate refused at once, in no time, for the reason `refusal`.
+    `refused[0]` are those that a gate refused at once, in no time, for the reason `refusal`; `answers[0]` those that a
+    cache answered as fast, which count as `answered`.
     """
 
-    __slots__ = ("latency", "marks", "passed", "refusal", "refused", "started", "total")
+    __slots__ = ("answered", "answers", "latency", "marks", "passed", "refusal", "refused", "started", "total")
 
     def __init__(self, marks: tuple[float, ...]) -> None:
         self.started = [0]
         self.total = [0.0]
         self.refused = [0]
         self.refusal: tuple[str, str, str] | None = None
+        self.answers = [0]
+        self.answered: Key | None = None
         self.marks = marks
         self.latency = LatencyHistogram(marks)
         self.passed: dict[Key, int] = {}
 
     def clear(self) -> None:
         """Start at zero, in place: generated code holds the lists."""
-        self.started[0], self.total[0], self.refused[0] = 0, 0.0, 0
+        self.started[0], self.total[0], self.refused[0], self.answers[0] = 0, 0.0, 0, 0
         self.latency.counts[:] = [0] * len(self.latency.counts)
 
     def active(self) -> int:
@@ -81,9 +84,16 @@ class Tally:
             kind, reason, error = self.refusal
             for key in ((REJECTIONS.name, (kind, reason)), REJECTED.key):
                 sums[key] = sums.get(key, 0) + refused
-            _add(distributions, (DURATION.name, ("rejected", error)), [refused, *[0] * (len(self.marks) + 1)])
-            _add(distributions, (CALL_ATTEMPTS.name, ("rejected",)), [refused, *[0] * (len(ATTEMPTS) + 1)])
+            self._at_once(distributions, "rejected", error, refused)
+        if self.answered is not None and (answers := self.answers[0]):
+            sums[self.answered] = sums.get(self.answered, 0) + answers
+            self._at_once(distributions, "cached", "", answers)
         return begun - ended
+
+    def _at_once(self, distributions: dict[Key, list[float]], outcome: str, error: str, calls: int) -> None:
+        """Add calls that ended in no time and without an attempt."""
+        _add(distributions, (DURATION.name, (outcome, error)), [calls, *[0] * (len(self.marks) + 1)])
+        _add(distributions, (CALL_ATTEMPTS.name, (outcome,)), [calls, *[0] * (len(ATTEMPTS) + 1)])
 
 
 class Book:
@@ -193,7 +203,7 @@ class Book:
     def cut(self) -> Cut:
         """Take out what there is, to be pasted into the book of the same function elsewhere; cheaper than `drain`."""
         tally = self.tally
-        fixed = [_take(held, 0) for held in (tally.started, tally.total, tally.refused)]
+        fixed = [_take(held, 0) for held in (tally.started, tally.total, tally.refused, tally.answers)]
         buckets = [(index, _take(tally.latency.counts, index)) for index, n in enumerate(tally.latency.counts) if n]
         sums = {key: _take(self.sums, key) for key, amount in list(self.sums.items()) if amount}
         distributions = {
@@ -202,21 +212,23 @@ class Book:
             if any(counts)
         }
         latencies = {index: _take(self.latencies, index) for index, n in list(self.latencies.items()) if n}
-        return fixed, buckets, tally.passed, tally.refusal, sums, distributions, latencies
+        return fixed, buckets, tally.passed, tally.refusal, tally.answered, sums, distributions, latencies
 
     def paste(self, cut: Cut) -> None:
         """Add what was cut out of the book of the same function."""
-        fixed, buckets, passed, refusal, sums, distributions, latencies = cut
+        fixed, buckets, passed, refusal, answered, sums, distributions, latencies = cut
         tally = self.tally
-        begun, seconds, refused = fixed
+        begun, seconds, refused, answers = fixed
         tally.started[0] += begun
         tally.total[0] += seconds
         tally.refused[0] += refused
+        tally.answers[0] += answers
         for index, number in buckets:
             tally.latency.counts[index] += number
         if not tally.passed:
             tally.passed = passed
         tally.refusal = tally.refusal or refusal
+        tally.answered = tally.answered or answered
         for key, amount in sums.items():
             self.count(key, amount)
         for key, counts in distributions.items():
@@ -296,7 +308,7 @@ class Book:
         active = self.calls[0] + self.tally.into(sums, distributions)
         sums[IN_FLIGHT] = sums.get(IN_FLIGHT, 0) + active
         latencies = self.tally.latency.counts.copy()
-        latencies[0] += self.tally.refused[0]
+        latencies[0] += self.tally.refused[0] + self.tally.answers[0]
         for index, calls in self.latencies.copy().items():
             latencies[index] += calls
         return sums, distributions, latencies

@@ -11,7 +11,7 @@ from opero.errors import ConfigurationError
 from opero.stores.cache.around import Around
 from opero.stores.cache.keys import Unbindable
 from opero.stores.cache.said import EVICTIONS, INVALIDATED, REQUESTS
-from opero.stores.cache.state import modes
+from opero.stores.cache.state import forced, modes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,6 +166,7 @@ class CacheHandle:
 
     @contextmanager
     def _mode(self, mode: str) -> Iterator[None]:
+        forced[:] = [True]
         token = modes.set((*modes.get(), (self._policy.state, mode)))
         try:
             yield

@@ -1,6 +1,7 @@
 """The fast path: a call where nothing happens, as one flat function with the user's own signature.
 
-Its source is made of the policies' fragments: admit before, settle after. No coroutine, no layer, no event, no lock.
+Its source is made of the policies' fragments: admit before, settle after; or it is a shortcut, the hit of a cache that
+nothing stands before. No coroutine, no layer, no event, no lock.
 The first unusual thing (a gate says no, an error, somebody who wants every event) hands over to the general path,
 together with what already happened: the permits held, and the attempt made. Both are indistinguishable but for speed.
 It is compiled at the first call, once for each text; `f.opero.source()` shows it.
@@ -69,7 +70,7 @@ def source(operation: Operation) -> str:
 def only_counts(operation: Operation) -> bool:
     """Whether a call that succeeds at once is counted, and nothing else: no policy has a part in it."""
     fragments = [policy.fragment() for policy in operation.policies]
-    return enabled and not any(f is None or (f.admit + f.check + f.settle + f.fail).strip() for f in fragments)
+    return enabled and not any(f is None or f.acts() for f in fragments)
 
 
 def held(started: float, permits: dict[str, Any]) -> Record:
@@ -104,6 +105,9 @@ def _compile(text: str) -> CodeType:
 
 
 def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool]:
+    shortcut = _shortcut(operation) if fast else None
+    if shortcut is not None:
+        return shortcut
     plain = not operation.is_async
     fragments = [(policy, policy.fragment() if plain else policy.fragment_async()) for policy in operation.policies]
     bound: dict[str, Any] = {}
@@ -127,6 +131,26 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
     return text, bound, shape is not ANY
 
 
+def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], bool] | None:
+    """Return what answers a call before anything else, if a policy has such and none further out has a part in it."""
+    function, fragment = operation.function, None
+    shape = ANY if any(policy.reads_arguments for policy in operation.policies) else _own_shape(function)
+    if not shape.only or "__wrapped__" in function.__dict__ or "__signature__" in function.__dict__:
+        return None
+    for policy in operation.policies:
+        fragment = policy.shortcut(function, shape.parameters)
+        around = policy.fragment() if fragment is None else None
+        if fragment is not None or around is None or around.acts():
+            break
+    if fragment is None or not shape.names.isdisjoint({*_TOOLS, *_TALLIED, *fragment.names, "entry"}):
+        return None
+    how = {"define": "async def", "wait": "await "} if operation.is_async else {"define": "def", "wait": ""}
+    answer = "".join(f"        {line}\n" for line in fragment.admit.splitlines())
+    tally = operation.book.tally
+    tally.answered = fragment.counted
+    return _SHORTCUT.format(**shape.texts, **how, answer=answer), {**fragment.names, "answers": tally.answers}, True
+
+
 class _Shape:
     """A function's parameters by kind: the first `closed` go by position only, `many` and `others` take the rest."""
 
@@ -134,6 +158,8 @@ class _Shape:
         self, positional: Sequence[str], named: Sequence[str], many: str, others: str, *, closed: int = 0
     ) -> None:
         self.names = {*positional, *named, many, others}
+        self.parameters = (*positional, *named)
+        self.only = not many and not others  # nothing but these
         stars, spread = [f"*{many}"] if many else [], [f"**{others}"] if others else []
         slash, bare = ["/"] if closed else [], ["*"] if named and not many else []
         given = [*positional, *stars]
@@ -186,9 +212,15 @@ _FAST = """\
 {settle}        return result
     return {wait}general(operation, {args}, {kwargs}, record)
 """
+_SHORTCUT = """\
+{define} call({parameters}):
+    if not (heard and asked(heard)):
+{answer}    return {wait}general(operation, {args}, {kwargs}, None)
+"""
 _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, "within": within, "late": late}
 _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "failed": failed, "BaseException": BaseException}
-_TOOLS["asked"] = events.asked
+_TOOLS |= {"asked": events.asked, "kind_of": type, "KeyError": KeyError}
+_TALLIED = ("general", "operation", "answers")
 _OURS = ("general", "operation", "function", "started", "refused", "total", "counts", "bounds")
 _LOCALS = ("now", "end", "took", "index", "result", "error", "record", "warm")
 RESERVED = {*_TOOLS, *_OURS, *_LOCALS}

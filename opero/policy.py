@@ -26,10 +26,23 @@ class Fragment:
     seconds. `fail` runs instead, and may put another `error` in the place of what was raised; `undo`, where a later
     gate hands over. `names` are what they refer to. `permit` is what the layer finds in `call.record.permits` when the
     path is left halfway. In the distributions `passed` each call counts as a 0. A line `REFUSE` ends in `refuse`, which
-    raises, and counts as `refused`: kind, reason and error type. Between a read and its write nothing may be called.
+    raises, and counts as `refused`: kind, reason and error type. A shortcut's calls count as `counted`. Between a read
+    and its write nothing may be called.
     """
 
-    __slots__ = ("admit", "check", "fail", "names", "passed", "permit", "refuse", "refused", "settle", "undo")
+    __slots__ = (
+        "admit",
+        "check",
+        "counted",
+        "fail",
+        "names",
+        "passed",
+        "permit",
+        "refuse",
+        "refused",
+        "settle",
+        "undo",
+    )
 
     def __init__(
         self,
@@ -44,6 +57,7 @@ class Fragment:
         passed: Sequence[tuple[Metric, Attributes]] = (),
         refuse: str = "",
         refused: tuple[str, str, str] = ("", "", ""),
+        counted: tuple[str, Attributes] | None = None,
     ) -> None:
         self.admit = admit
         self.settle = settle
@@ -55,6 +69,11 @@ class Fragment:
         self.passed = passed
         self.refuse = refuse
         self.refused = refused
+        self.counted = counted
+
+    def acts(self) -> bool:
+        """Whether there is anything to do."""
+        return bool((self.admit + self.check + self.settle + self.fail).strip())
 
 
 class Policy:
@@ -102,6 +121,10 @@ class Policy:
     def fragment_async(self) -> Fragment | None:
         """Return the same for a coroutine function."""
         return self.fragment()
+
+    def shortcut(self, function: Callable[..., Any], parameters: Sequence[str]) -> Fragment | None:
+        """Return what may answer a call before anything else is done, in `admit`; `parameters` are all there are."""
+        return None
 
     def observe(self, now: float) -> Iterable[Observation]:
         """Yield gauges as (metric, attribute values without the policy's name, value)."""

@@ -17,15 +17,15 @@ from __future__ import annotations
 from math import inf
 
 from opero.errors import ConfigurationError
-from opero.policy import Policy, choice, number, optional, whole
+from opero.policy import Fragment, Policy, choice, number, optional, whole
 from opero.stores.cache.address import Address
 from opero.stores.cache.entry import drawn
-from opero.stores.cache.said import COUNT, SIGNALS, USAGE
+from opero.stores.cache.said import COUNT, REQUESTS, SIGNALS, USAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from opero.call import Layer
@@ -34,6 +34,20 @@ if TYPE_CHECKING:
     from opero.stores.cache.state import State
 
 BACKENDS = ("memory", "disk", "redis")
+PLAIN = "(({kind} := kind_of({name})) is int_kind or {kind} is str_kind or {kind} in plain_kinds)"
+HIT = """\
+if {plain}:
+    try:
+        entry = cached_in.entries[cached_own, {parts}]
+    except KeyError:
+        pass
+    else:
+        if clock.now() < entry.fresh:
+            answers[0] += 1
+            if entry.uses < 3:
+                entry.uses += 1
+            return entry.value
+"""
 
 
 class Cache(Policy):
@@ -159,6 +173,28 @@ class Cache(Policy):
         from opero.stores.cache.around import Around
 
         return Around(self, function).layer
+
+    @property
+    def reads_arguments(self) -> bool:  # type: ignore[override]
+        """Whether a function of the user's is given them."""
+        return callable(self.key) or callable(self.tags)
+
+    def shortcut(self, function: Callable[..., Any], parameters: Sequence[str]) -> Fragment | None:
+        """Return a hit in memory: a fresh entry for plain arguments."""
+        if self.backend != "memory" or self.eviction == "lru" or self.key is not None or self.early:
+            return None
+        from opero.stores.cache.keys import SIMPLE, own_of
+        from opero.stores.cache.state import forced, modes
+
+        names = {"plain_kinds": SIMPLE, "cached_own": own_of(function, self.version), "cached_in": self.state.memory}
+        kinds = [f"kind_{number}" for number in range(len(parameters))]
+        found = [PLAIN.format(kind=kind, name=name) for kind, name in zip(kinds, parameters, strict=True)]
+        plain = " and ".join(["not (forced and forced_mode())", *found])
+        return Fragment(
+            HIT.format(plain=plain, parts=", ".join([*kinds, *parameters])),
+            names={**names, "int_kind": int, "str_kind": str, "forced": forced, "forced_mode": modes.get},
+            counted=(REQUESTS.name, ("hit",)),
+        )
 
     def observe(self, now: float) -> Iterable[Observation]:
         yield COUNT, (), self.state.count()

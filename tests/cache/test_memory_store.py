@@ -82,7 +82,7 @@ class Model(RuleBasedStateMachine):
             return
         assert len(self.store) <= self.size
         for key in range(13):
-            entry = self.store._entries.get(key)
+            entry = self.store.entries.get(key)
             uses = entry.uses if entry else 0
             found = self.store.get(key, self.now) if isinstance(self.store, MemoryStore) else None
             if entry:
@@ -115,7 +115,7 @@ def test_bytes_are_bounded_and_what_had_to_go_is_told(kind):
             told[reason] = told.get(reason, 0) + count
         assert store.bytes <= 10_000
     assert told == {"bytes": 50 - len(store)}
-    assert store.bytes == sum(entry.size for entry in store._entries.values())
+    assert store.bytes == sum(entry.size for entry in store.entries.values())
     assert store.put("large", Entry(b"x" * 20_000), 0) == {"bytes": 1}
     assert store.get("large", 0) is None
 

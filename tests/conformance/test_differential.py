@@ -4,6 +4,8 @@ import scenarios
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import opero as o
+
 STEPS = st.lists(
     st.one_of(
         st.sampled_from([7, ConnectionError, KeyError]),
@@ -23,6 +25,31 @@ POLICIES = st.fixed_dictionaries(
         "bulkhead": st.just(2),
         "timeout": st.sampled_from([2.0, 20.0]),
         "fallback": st.sampled_from([None, lambda *_: 5]),
+    },
+)
+
+
+CACHED = st.lists(
+    st.one_of(
+        st.sampled_from([1, True, 1.0, "a", None, b"a", (1,)]).map(lambda value: ("call", (value,), {})),
+        st.just(("call", (), {})),
+        st.just(("call", (), {"value": 1})),
+        st.floats(0, 8).map(lambda seconds: ("advance", seconds)),
+        st.sampled_from(["invalidate", "clear", "bypass", "refresh"]).map(lambda act: (act,)),
+    ),
+    min_size=1,
+    max_size=40,
+)
+CACHES = st.fixed_dictionaries(
+    {"ttl": st.sampled_from([3.0, None])},
+    optional={
+        "soft_ttl": st.just(2.0),
+        "tags": st.just("all"),
+        "key": st.just("of {value}"),
+        "max_entries": st.just(2),
+        "max_bytes": st.just(100),
+        "eviction": st.just("lru"),
+        "errors": st.just(KeyError),
     },
 )
 
@@ -48,10 +75,45 @@ def played(speed, driver, program, policies):
             elif not isinstance(step, scenarios.Pause):
                 answer, seconds = world.call(function)
                 answers.append((repr(answer), seconds))
-        told = [
-            (event.name, {k: round(v, 6) if isinstance(v, float) else v for k, v in event.fields.items()})
-            for event in world.heard
-        ]
-        sums, distributions, latencies = function.opero.operation.book.read()
-        counted = {key: [round(n, 6) for n in counts] for key, counts in distributions.items()}
-        return answers, told, sums, counted, sum(latencies)
+        return answers, *accounts(world, function)
+
+
+def accounts(world, function):
+    told = [
+        (event.name, {k: round(v, 6) if isinstance(v, float) else v for k, v in event.fields.items()})
+        for event in world.heard
+    ]
+    sums, distributions, latencies = function.opero.operation.book.read()
+    counted = {key: [round(n, 6) for n in counts] for key, counts in distributions.items()}
+    return told, sums, counted, sum(latencies)
+
+
+@given(CACHED, CACHES, st.booleans(), st.sampled_from(["blocking", "aio"]))
+@settings(max_examples=80, deadline=None)
+def test_both_speeds_agree_about_a_cache(program, cache, everything, driver):
+    fast, general = (remembered(speed, driver, program, cache, everything) for speed in ("fast", "general"))
+    assert fast == general
+
+
+def remembered(speed, driver, program, cache, everything):
+    world = scenarios.world(driver, speed)
+    with world.stack:
+        settings = {"retries": 1, "circuit_breaker": True, "fallback": 5} if everything else {}
+        script = [KeyError if n % 5 == 4 else n for n in range(200)]
+        if cache.get("soft_ttl") and (driver == "blocking" or not cache["ttl"]):
+            cache = {**cache, "soft_ttl": None}  # a refresh is a thread, which may or may not be done
+        function = world.decorate(script, policies=[o.Cache(**cache)], **{"retries": 0, "min_delay": 0, **settings})
+        answers = [repr(done(world, function, *step)) for step in program]
+        return answers, *accounts(world, function)
+
+
+def done(world, function, act, *given):
+    cache = function.opero.cache
+    if act == "call":
+        return world.call(function, *given[0], **given[1])
+    if act == "advance":
+        return world.time.advance(*given)
+    if act in {"bypass", "refresh"}:
+        with getattr(cache, act)():
+            return world.call(function, 1)
+    return world.call(getattr(cache, act), *([1] if act == "invalidate" else []))

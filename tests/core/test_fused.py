@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from opero import CircuitOpenError, Timeout, clock, events, opero
+from opero import Cache, CircuitOpenError, Timeout, clock, events, opero
 
 STACK = {"retries": 3, "circuit_breaker": True, "rate_limit": 1e9, "bulkhead": 1000}
 
@@ -211,3 +211,29 @@ def test_a_refusal_goes_to_whoever_minds_it(settings):
     f()
     assert "REFUSE" not in f.opero.source()
     assert ("raise" in f.opero.source()) == ("fallback" not in settings)
+
+
+def test_hits_are_counted_exactly_under_threads():
+    decorated = opero(cache_ttl=60, retries=2)(lambda x, y=1: x + y)
+    assert "entries" in decorated.opero.source()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    threads = [threading.Thread(target=lambda: [decorated(n % 7) for n in range(5000)]) for _ in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+    finally:
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    stats = decorated.opero.cache.stats()
+    assert stats["hits"] + stats["misses"] + stats["coalesced"] == decorated.opero.stats()["calls"] == 20_000
+    assert decorated.opero.stats()["cached"] == 20_000 - stats["misses"]
+    assert decorated(3) == decorated(3, 1) == decorated(x=3) == decorated(y=1, x=3) == 4
+    assert decorated.opero.cache.stats()["hits"] == stats["hits"] + 4
+
+
+@pytest.mark.parametrize("settings", [{"key": "{x}"}, {"backend": "disk"}, {"eviction": "lru"}, {"early": 1.0}])
+def test_what_must_look_further_takes_no_shortcut(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert "entries" not in opero(Cache(60, **settings))(lambda x: x).opero.source()

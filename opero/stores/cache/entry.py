@@ -16,10 +16,11 @@ class Entry:
     """A result, or an error that was cached on demand. Times in seconds on the clock of its store.
 
     It is fresh before `soft`, stale before `hard`, and kept for a failing function before `gone`. `load` is how long
-    the function took; `born` the store's count of invalidations when that began; `key`, `size`, `uses` are the store's.
+    the function took; `born` the store's count of invalidations when that began; `key`, `size`, `uses` are the store's,
+    and so is `fresh`: before it, the value answers without a further question.
     """
 
-    __slots__ = ("born", "failed", "gone", "hard", "key", "load", "size", "soft", "tags", "uses", "value")
+    __slots__ = ("born", "failed", "fresh", "gone", "hard", "key", "load", "size", "soft", "tags", "uses", "value")
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Entry:
         self.tags = tags
         self.born = born
         self.key: Hashable = None
+        self.fresh = -inf
         self.size = 0
         self.uses = 0
 

@@ -2,8 +2,8 @@
 
 1. Arguments are put in the order of the parameters with defaults filled in, so `f(1)`, `f(x=1)` and `f(1, y=default)`
    are one key.
-2. A key of plain texts, integers and the like is a tuple with its types; any other is its canonical bytes. Which of
-   both depends on the arguments alone.
+2. A key of plain texts, integers and the like holds their types and them; any other holds its canonical bytes. Which
+   of both depends on the arguments alone. The fast path writes the first kind out.
 3. A template, "user:{user_id}", keeps the values apart from the text between them.
 """
 
@@ -54,7 +54,7 @@ class Keys:
         version: object,
         tags: tuple[str, ...] | Callable[..., Iterable[str]] = (),
     ) -> None:
-        self.own = (serial(function) if type(function).__name__ == "function" else Same(function), encode(version))
+        self.own = own_of(function, version)
         self.shared = (name_of(function).encode(), encode(version))
         self.parameters = Parameters(function)
         self._simple: dict[tuple[type, ...], bool] = {}
@@ -73,11 +73,11 @@ class Keys:
         simple = self._simple.get(types)
         if simple is None:
             simple = self._remember(types)
-        return (self.own, types, args) if simple else (self.own, encode(args))
+        return (self.own, *types, *args) if simple else (self.own, encode(args))
 
     def full(self, key: Key) -> bytes:
         """Return the bytes of a key that `of` made: the same in every process, with the name of the function."""
-        arguments = key[1] if len(key) == 2 else encode(key[2])
+        arguments = key[1] if len(key) == 2 else encode(key[len(key) // 2 + 1 :])
         return b"".join((encode(self.shared), arguments))  # type: ignore[arg-type]
 
     def tags(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
@@ -189,6 +189,13 @@ def _tag(text: str, parameters: Parameters) -> Any:
     if not template(text, parameters, "tags"):
         return text.replace("{{", "{").replace("}}", "}")
     return lambda args, kwargs: Formatter().vformat(text, (), parameters.named(args, kwargs))
+
+
+def own_of(function: Any, version: object) -> Hashable:
+    """Return what stands for a function in this process; bytes keep their hash."""
+    if type(function).__name__ == "function":
+        return encode((serial(function), encode(version)))
+    return Same(function), encode(version)
 
 
 def name_of(function: Any) -> str:

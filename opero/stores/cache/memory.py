@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from collections import deque
+from math import inf
 
 from opero import forks
 
@@ -30,7 +31,7 @@ GHOSTS = 0.9
 class MemoryStore:
     """Entries in this process; `now` in seconds on the monotonic clock.
 
-    `max_bytes` bounds an estimate of what the values weigh.
+    `max_bytes` bounds an estimate of what the values weigh. The fast path looks into `entries` itself.
     """
 
     def __init__(self, max_entries: int, max_bytes: int | None = None) -> None:
@@ -46,7 +47,7 @@ class MemoryStore:
 
     def get(self, key: Hashable, now: float) -> Entry | None:
         """Return the entry if it has not expired; stale ones count."""
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         if entry is None or now >= entry.hard or (entry.tags and self._killed(entry)):
             return None
         if entry.uses < 3:
@@ -55,13 +56,14 @@ class MemoryStore:
 
     def keep(self, key: Hashable, now: float) -> Entry | None:
         """Return an expired entry that a failing function may still be answered with."""
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         return None if entry is None or now >= entry.gone or self._killed(entry) else entry
 
     def put(self, key: Hashable, entry: Entry, now: float) -> dict[str, int]:
         """Keep an entry, unless it was invalidated while it was made. Return how many had to go for it, by reason."""
         entry.key = key
         entry.uses = 0
+        entry.fresh = -inf if entry.failed or entry.tags else entry.soft
         entry.size = weigh(entry.value) if self.max_bytes is not None else 0
         with self._lock:
             if entry.born < self._cleared or self._killed(entry):
@@ -69,17 +71,17 @@ class MemoryStore:
             if self.max_bytes is not None and entry.size > self.max_bytes:
                 self._remove_locked(key)
                 return {"bytes": 1}
-            before = self._entries.get(key)
+            before = self.entries.get(key)
             self._remove_locked(key)
             gone = self._make_room_locked(entry.size, now)
-            self._entries[key] = entry
+            self.entries[key] = entry
             self.bytes += entry.size
             self._queue_locked(entry, before)
         return gone
 
     def holds(self, key: Hashable) -> bool:
         """Whether there is an entry, be it stale or expired."""
-        return key in self._entries
+        return key in self.entries
 
     def remove(self, key: Hashable) -> bool:
         """Forget one key; whether it was there."""
@@ -89,7 +91,7 @@ class MemoryStore:
     def remove_all(self, chosen: Callable[[Any], bool]) -> None:
         """Forget the keys that are chosen."""
         with self._lock:
-            for key in [key for key in self._entries if chosen(key)]:
+            for key in [key for key in self.entries if chosen(key)]:
                 self._remove_locked(key)
 
     def born(self) -> int:
@@ -110,14 +112,14 @@ class MemoryStore:
     def clear(self) -> None:
         """Forget everything; also what is being made."""
         self._count = self._cleared = getattr(self, "_count", -1) + 1
-        self._entries: dict[Hashable, Entry] = {}
+        self.entries: dict[Hashable, Entry] = {}
         self._dead: dict[Hashable, int] = {}
         self._floor = 0
         self.bytes = 0
         self._reset_order()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def _killed(self, entry: Entry) -> bool:
         if not entry.tags:
@@ -126,7 +128,7 @@ class MemoryStore:
         return born < self._floor or any(dead.get(tag, 0) > born for tag in entry.tags)
 
     def _remove_locked(self, key: Hashable) -> bool:
-        entry = self._entries.pop(key, None)
+        entry = self.entries.pop(key, None)
         if entry is None:
             return False
         self.bytes -= entry.size
@@ -135,8 +137,8 @@ class MemoryStore:
     def _make_room_locked(self, size: int, now: float) -> dict[str, int]:
         gone: dict[str, int] = {}
         most = None if self.max_bytes is None else self.max_bytes - size
-        while len(self._entries) >= self.max_entries or (most is not None and self.bytes > most):
-            reason = "entries" if len(self._entries) >= self.max_entries else "bytes"
+        while len(self.entries) >= self.max_entries or (most is not None and self.bytes > most):
+            reason = "entries" if len(self.entries) >= self.max_entries else "bytes"
             victim = self._victim_locked(now)
             if now >= victim.gone:
                 reason = "expired"
@@ -159,7 +161,7 @@ class MemoryStore:
             if before is not None:
                 entry.uses = max(before.uses, 1)
             self._small.append(entry)
-        if len(self._small) + len(self._main) > 2 * len(self._entries) + 100:
+        if len(self._small) + len(self._main) > 2 * len(self.entries) + 100:
             self._sweep_locked()
 
     def _victim_locked(self, now: float) -> Entry:
@@ -167,7 +169,7 @@ class MemoryStore:
         while True:
             if self._small and (len(self._small) >= SMALL * self.max_entries or not self._main):
                 entry = self._small.popleft()
-                if self._entries.get(entry.key) is not entry:
+                if self.entries.get(entry.key) is not entry:
                     continue
                 if entry.uses and now < entry.gone:
                     entry.uses = 0
@@ -176,7 +178,7 @@ class MemoryStore:
                 self._remember_locked(entry.key)
                 return entry
             entry = self._main.popleft()
-            if self._entries.get(entry.key) is not entry:
+            if self.entries.get(entry.key) is not entry:
                 continue
             if entry.uses and now < entry.gone:
                 entry.uses -= 1
@@ -192,7 +194,7 @@ class MemoryStore:
 
     def _sweep_locked(self) -> None:
         for queue in (self._small, self._main):
-            kept = [entry for entry in queue if self._entries.get(entry.key) is entry]
+            kept = [entry for entry in queue if self.entries.get(entry.key) is entry]
             queue.clear()
             queue.extend(kept)
 
@@ -204,9 +206,9 @@ class LruStore(MemoryStore):
         entry = super().get(key, now)
         if entry is not None:
             with self._lock:
-                if self._entries.get(key) is entry:
-                    del self._entries[key]
-                    self._entries[key] = entry
+                if self.entries.get(key) is entry:
+                    del self.entries[key]
+                    self.entries[key] = entry
         return entry
 
     def _reset_order(self) -> None:
@@ -216,7 +218,7 @@ class LruStore(MemoryStore):
         """Stand last in the dict."""
 
     def _victim_locked(self, now: float) -> Entry:
-        return next(iter(self._entries.values()))
+        return next(iter(self.entries.values()))
 
 
 def weigh(value: Any, limit: int = 10_000) -> int:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 REFRESHES = 32  # loads behind the callers' backs at once; what is stale meanwhile stays stale
 modes: ContextVar[tuple[tuple[object, str], ...]] = ContextVar("opero.cache.modes", default=())
+forced: list[bool] = []  # whether there ever was one: while it is empty, nobody has to look further
 
 
 class State:
