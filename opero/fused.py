@@ -127,7 +127,7 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
     tally.passed = {(m.name, attributes): len(m.buckets) + 2 for _, f in found for m, attributes in f.passed}
     bound.update(function=operation.function, started=tally.started, total=tally.total)
     tally.refusal = next((fragment.refused for _, fragment in found if fragment.refuse), None)
-    bound.update(refused=tally.refused, counts=tally.latency.counts, bounds=tally.latency.bounds)
+    bound.update(refused=tally.refused, counts=tally.latency.counts, bounds=tally.latency.bounds, least=tally.latency.bounds[0])
     return text, bound, shape is not ANY
 
 
@@ -202,7 +202,7 @@ _FAST = """\
         result = {wait}function({passed})
         end = clock.now()
 {check}        took = end - now
-        index = bisect(bounds, took)
+        index = bisect(bounds, took) if took > least else 0
     except BaseException as error:
         started[0] -= 1
 {fail}        record = failed(now, {permits}, error, clock.now())
@@ -221,7 +221,7 @@ _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, 
 _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "failed": failed, "BaseException": BaseException}
 _TOOLS |= {"asked": events.asked, "kind_of": type, "KeyError": KeyError}
 _TALLIED = ("general", "operation", "answers")
-_OURS = ("general", "operation", "function", "started", "refused", "total", "counts", "bounds")
+_OURS = ("general", "operation", "function", "started", "refused", "total", "counts", "bounds", "least")
 _LOCALS = ("now", "end", "took", "index", "result", "error", "record", "warm")
 RESERVED = {*_TOOLS, *_OURS, *_LOCALS}
 
