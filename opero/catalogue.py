@@ -47,12 +47,13 @@ ANNOUNCING = (  # what asks for observers without code
 class Family:
     """All series of one instrument: (operation, *attributes) → a number, or the bucket counts and the sum."""
 
-    __slots__ = ("attributes", "marks", "metric", "samples")
+    __slots__ = ("attributes", "marks", "metric", "names", "samples")
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
         self.attributes = (CALL, *metric.attributes)
         self.samples: Samples = {}
+        self.names: set[str] = set()  # operations of what was added
         self.marks: dict[str, tuple[float, ...]] = {}  # operations whose objectives brought bounds of their own
 
     def bounds(self, operation: str) -> tuple[float, ...]:
@@ -62,11 +63,13 @@ class Family:
     def add(self, key: tuple[str, ...], value: float | list[float]) -> None:
         """Add to a series, bucket by bucket."""
         before = self.samples.get(key)
-        if isinstance(value, list):
-            known = before if isinstance(before, list) else [0.0] * len(value)
-            self.samples[key] = [a + b for a, b in zip(known, value, strict=True)]
+        if before is None:
+            self.samples[key] = value
+            self.names.add(key[0])
+        elif isinstance(value, list) and isinstance(before, list):
+            self.samples[key] = [a + b for a, b in zip(before, value, strict=True)]
         else:
-            self.samples[key] = value + (before if isinstance(before, int | float) else 0)
+            self.samples[key] = before + value  # type: ignore[operator]
 
 
 def register(operation: Operation) -> None:
@@ -163,11 +166,12 @@ def _add(
 
 def align(family: Family, name: str, value: float | list[float], marks: tuple[float, ...]) -> float | list[float]:
     """Bring two operations of one name to the bounds they share, which lose nothing but detail."""
-    had = family.bounds(name) if any(key[0] == name for key in family.samples) else marks
-    shared = tuple(mark for mark in had if mark in marks)
-    for key, counts in family.samples.items():
-        if key[0] == name and isinstance(counts, list) and had != shared:
-            family.samples[key] = coarsen(counts, had, shared)
+    had = family.bounds(name) if name in family.names else marks
+    shared = had if had == marks else tuple(mark for mark in had if mark in marks)
+    if had != shared:
+        for key, counts in family.samples.items():
+            if key[0] == name and isinstance(counts, list):
+                family.samples[key] = coarsen(counts, had, shared)
     family.marks[name] = shared
     return coarsen(value, marks, shared) if isinstance(value, list) else value
 
