@@ -127,7 +127,9 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
     tally.passed = {(m.name, attributes): len(m.buckets) + 2 for _, f in found for m, attributes in f.passed}
     bound.update(function=operation.function, started=tally.started, total=tally.total)
     tally.refusal = next((fragment.refused for _, fragment in found if fragment.refuse), None)
-    bound.update(refused=tally.refused, counts=tally.latency.counts, bounds=tally.latency.bounds, least=tally.latency.bounds[0])
+    bound.update(
+        refused=tally.refused, counts=tally.latency.counts, bounds=tally.latency.bounds, least=tally.latency.bounds[0]
+    )
     return text, bound, shape is not ANY
 
 
