@@ -6,6 +6,7 @@ handle = opero_slo.start("slo.yaml", history="/var/lib/shop/slo.db")
 
 from __future__ import annotations
 
+import warnings
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,8 @@ _running: Objectives | None = None
 class Objectives:
     """What `start` started."""
 
-    def __init__(self, monitor: Monitor) -> None:
+    def __init__(self, monitor: Monitor, given: object = None) -> None:
+        self.given = given
         self._monitor = monitor
 
     def statuses(self) -> list[Status]:
@@ -94,10 +96,12 @@ def start(
 
     `history` is an SQLite file in which counts survive a restart; without it they live as long as the process. `rules`
     say what is done on alerts. Start before decorating, so that histograms have the thresholds as bounds. A second call
-    returns what already runs. Raises `SpecificationError` with everything that is wrong in the files.
+    returns what already runs, and warns if it asked for something else. Raises `SpecificationError` with everything
+    that is wrong in the files.
     """
     global _running
     seconds = number("interval", interval, low=0.1, high=300)
+    given = (specifications, history, seconds, tuple(rules))
     with _lock:
         if _running is None:
             from opero_slo import openslo
@@ -107,7 +111,10 @@ def start(
 
             specification = openslo.load(specifications) if specifications else Specification()
             base = open_at(history if history is not None else ":memory:")
-            _running = Objectives(Monitor(specification, base=base, interval=seconds, rules=rules).start())
+            _running = Objectives(Monitor(specification, base=base, interval=seconds, rules=given[-1]).start(), given)
+        elif given not in (_running.given, ((), None, 10.0, ())):
+            text = "opero_slo.start: it runs already, with what it was started with; stop() that handle first"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
         return _running
 
 

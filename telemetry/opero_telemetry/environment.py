@@ -23,6 +23,9 @@ TEXTS = {
 }
 
 
+LISTS = {"OPERO_CRITICAL": "critical", "OPERO_ALLOWED_HOSTS": "hosts"}
+
+
 def start() -> None:
     """Start what the environment asks for; not in the workers of a map, whose numbers travel to their parent."""
     if parent_process() is not None:
@@ -34,5 +37,9 @@ def start() -> None:
         raise ConfigurationError("OPERO_METRICS_PORT", given, "a port number")
     settings: dict[str, Any] = {"logs": None}
     settings.update((name, os.environ[variable]) for variable, name in TEXTS.items() if os.environ.get(variable))
-    settings["critical"] = [name for name in os.environ.get("OPERO_CRITICAL", "").split(",") if name]
+    settings.update((name, _listed(variable)) for variable, name in LISTS.items())
     opero_telemetry.start(int(given) if given else None, **settings)
+
+
+def _listed(variable: str) -> list[str]:
+    return [each for part in os.environ.get(variable, "").split(",") if (each := part.strip())]

@@ -56,7 +56,9 @@ class Telemetry:
         processes: str | None,
         buckets: Mapping[str, Iterable[float]] | None,
         critical: Iterable[str],
+        hosts: Iterable[str],
     ) -> None:
+        self.given = {name: value for name, value in locals().items() if name != "self"}
         _check(metrics_port, metrics=metrics, logs=logs, spans=spans, otlp_protocol=otlp_protocol)
         for pattern, bounds in (buckets or {}).items():
             for bound in bounds:
@@ -69,7 +71,8 @@ class Telemetry:
             siblings = self._share(processes)
             self._reader = Reader(siblings.read if siblings else None)
             if metrics_port is not None:
-                self._serve(siblings, metrics, host=host, port=metrics_port, token=token, tls=tls, insecure=insecure)
+                protection = {"token": token, "tls": tls, "insecure": insecure, "hosts": hosts}
+                self._serve(siblings, metrics, host=host, port=metrics_port, **protection)
             reader = self._reader if metrics == "own" else None
             otlp = self._send(otlp_endpoint, otlp_protocol, otlp_interval, reader, spans=spans != "off")
             self._measure(metrics, statsd, dogstatsd)

@@ -6,6 +6,7 @@ import hmac
 import ssl
 import sys
 import traceback
+from fnmatch import fnmatchcase
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -17,6 +18,7 @@ from opero.errors import ConfigurationError
 from opero_telemetry.routes import Answer, Request, pages
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from opero_telemetry.routes import Route
@@ -42,6 +44,7 @@ class Server:
         token: str | None = None,
         tls: tuple[str, str] | None = None,
         insecure: bool = False,
+        hosts: Iterable[str] = (),
     ) -> None:
         _check(host, token, tls, insecure=insecure)
         self.routes: dict[str, Route] = pages()
@@ -49,7 +52,7 @@ class Server:
         self.private = host not in LOOPBACK and token is not None
         self.closing = Event()
         try:
-            self._http = _Http((host, port), self)
+            self._http = _Http((host, port), self, hosts)
         except OSError as error:
             way_out = f"a free port on {host} ({error.strerror}); 0 picks one"
             raise ConfigurationError("metrics_port", port, way_out) from error
@@ -100,9 +103,9 @@ class _Http(ThreadingHTTPServer):
     block_on_close = False  # a stream ends by itself, within a second
     request_queue_size = 32
 
-    def __init__(self, address: tuple[str, int], owner: Server) -> None:
+    def __init__(self, address: tuple[str, int], owner: Server, hosts: Iterable[str]) -> None:
         self.owner = owner
-        self.hosts = LOOPBACK | {address[0]}
+        self.hosts = (*LOOPBACK, address[0].lower(), *(each.lower() for each in hosts))
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -118,7 +121,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if not self._for_us():
-            answer = Answer("this server answers for its own host name only\n", status=HTTPStatus.FORBIDDEN)
+            name = "".join(c for c in self._host()[:100] if c.isascii() and c.isprintable())
+            text = (
+                f"not answered under the name {name!r}, which a page in a browser may have made up; if it is yours:\n"
+                f"opero_telemetry.start(hosts=[{name!r}]), or OPERO_ALLOWED_HOSTS={name} in the environment\n"
+            )
+            answer = Answer(text, status=HTTPStatus.FORBIDDEN)
         else:
             answer = self._answered()
         self._send(answer)
@@ -147,8 +155,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _for_us(self) -> bool:
         """A page that rebinds its own name to 127.0.0.1 sends that name; it may not read us."""
-        host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
-        return not host or host.strip("[]") in self.server.hosts or _is_address(host.strip("[]"))
+        host = self._host()
+        return not host or _is_address(host) or any(fnmatchcase(host, known) for known in self.server.hosts)
+
+    def _host(self) -> str:
+        given = self.headers.get("Host", "")
+        bare = given[: given.find("]") + 1] if given.startswith("[") else given.partition(":")[0]
+        return bare.strip("[]").lower().removesuffix(".")
 
     def _trusted(self, token: str | None) -> bool:
         given = self.headers.get("Authorization", "")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import opero_slo
 from opero_slo import cli, openslo, reader
 from slo.counters import DAY
 
@@ -273,3 +274,13 @@ def test_the_example_specification_is_read_and_written_back():
     assert [d.value for d in reader.parse(openslo.write(documents))] == [d.value for d in documents]
     assert cli.command(["validate", str(SPEC)]) == 0
     assert time.time() > NOW - 1e9
+
+
+def test_a_second_start_that_asks_for_more_says_that_it_did_nothing():
+    handle = opero_slo.start()
+    try:
+        assert opero_slo.start() is handle
+        with pytest.warns(RuntimeWarning, match="it runs already"):
+            assert opero_slo.start(rules=[opero_slo.Rule(opero_slo.Log())]) is handle
+    finally:
+        handle.stop()

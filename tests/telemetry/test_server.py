@@ -1,5 +1,7 @@
 """Who is answered, by whom, and what a page may not do to the server."""
 
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -115,3 +117,70 @@ def test_readiness_follows_breakers_and_pools_of_critical_operations():
         assert '"ready":true' in get(url)
     finally:
         handle.stop()
+
+
+def refused(url, host):
+    with pytest.raises(urllib.error.HTTPError, match="403") as caught:
+        get(url, Host=host)
+    return caught.value.read().decode()
+
+
+def test_a_name_is_answered_where_it_is_named_and_the_refusal_says_how():
+    server = Server("127.0.0.1", 0, hosts=["shop", "*.Shop.svc"])
+    try:
+        server.routes["/here"] = lambda _: Answer("here")
+        url = f"{server.url}/here"
+        for host in ("shop", "SHOP:9464", "a.b.shop.svc", "a.shop.svc.", "[::1]:80", "10.0.0.7:1", "localhost", ""):
+            assert get(url, Host=host) == "here"
+        assert "hosts=['evil.example']), or OPERO_ALLOWED_HOSTS=evil.example" in refused(url, "evil.example:80")
+        refused(url, "shop.evil.example")
+        assert "\x1b" not in refused(url, "a\x1b[31mb")
+    finally:
+        server.stop()
+
+
+def test_the_environment_names_hosts(monkeypatch):
+    from opero_telemetry import environment
+
+    monkeypatch.setenv("OPERO_METRICS_PORT", "0")
+    monkeypatch.setenv("OPERO_ALLOWED_HOSTS", "shop, stock")
+    environment.start()
+    handle = opero_telemetry.start()
+    try:
+        assert get(f"{handle.url}/healthz", Host="stock")
+        refused(f"{handle.url}/healthz", "else")
+    finally:
+        handle.stop()
+
+
+def test_a_second_start_says_what_it_did_not_do():
+    handle = opero_telemetry.start(0, logs=None, token=TOKEN)
+    try:
+        assert opero_telemetry.start() is handle
+        assert opero_telemetry.start(0, logs=None, token=TOKEN) is handle
+        with pytest.warns(RuntimeWarning, match="with another token=, statsd= which stays") as warned:
+            assert opero_telemetry.start(0, token="another-secret-token", statsd="127.0.0.1:8125") is handle
+        assert "another-secret" not in str(warned[0].message)
+    finally:
+        handle.stop()
+
+
+WITHOUT = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"opentelemetry", "prometheus_client", "structlog", "rich", "httpx"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+import opero_telemetry
+try:
+    opero_telemetry.start(0)
+except ModuleNotFoundError as error:
+    print(error)
+"""
+
+
+def test_without_the_extra_it_is_one_sentence_with_the_way_out():
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.endswith(": pip install 'opero[telemetry]'\n")
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
