@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         def after_fork(self) -> None: ...
 
 
+worker = False  # whether this process is a worker of a map: what it counts and says travels to its parent
 _objects: WeakSet[Forkable] = WeakSet()
 _locks: WeakSet[LockType] = WeakSet()
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from functools import partial
 from threading import Thread
 
-from opero import clock, events
+from opero import clock, events, forks
 from opero.workers import direct, wire
 from opero.workers import place as here
 from opero.workers.arena import Borrower, Lender, receive_descriptors
@@ -64,7 +64,7 @@ class Job:
 
 def main(pipe: Connection, lifeline: Connection, inherited: list[Connection], job: Job | bytes, shares: bool) -> None:
     """Be a worker."""
-    here.inside_worker = True
+    here.inside_worker = forks.worker = True
     events.leave()
     for connection in inherited:
         connection.close()  # else our copy of the parent's end would keep the pipe open when the parent dies

@@ -6,10 +6,11 @@ import os
 from multiprocessing import parent_process
 
 import opero_slo
+from opero import forks
 
 
 def start() -> None:
-    """Start what the environment asks for; not in the workers of a map, whose numbers travel to their parent."""
-    given = os.environ.get("OPERO_SLO", "")
-    if given and parent_process() is None:
-        opero_slo.start(*given.split(","), history=os.environ.get("OPERO_SLO_HISTORY") or None)
+    """Start what the environment asks for; in a child of multiprocessing, as uvicorn's workers are, with a history."""
+    given, history = os.environ.get("OPERO_SLO", ""), os.environ.get("OPERO_SLO_HISTORY") or None
+    if given and (parent_process() is None or (history and not forks.worker)):
+        opero_slo.start(*given.split(","), history=history)

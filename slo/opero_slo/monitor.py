@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sqlite3
 from math import floor
-from multiprocessing import parent_process
 from threading import Event as Flag
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -75,7 +74,7 @@ class Monitor:
 
     def after_fork(self) -> None:
         """Begin anew: the parent goes on with its counts. The workers of a map do not judge; their numbers travel."""
-        judging = self._thread is not None and parent_process() is None
+        judging = self._thread is not None and not forks.worker
         self._lock, self._stop, self._thread = Lock(), Flag(), None
         self.actions = Actions(self.actions.rules, self._acted)
         self.history = self.history.reopened()

@@ -7,6 +7,7 @@ from multiprocessing import parent_process
 from typing import Any
 
 import opero_telemetry
+from opero import forks
 from opero.errors import ConfigurationError
 from opero_telemetry.running import OTLP
 
@@ -27,8 +28,8 @@ LISTS = {"OPERO_CRITICAL": "critical", "OPERO_ALLOWED_HOSTS": "hosts"}
 
 
 def start() -> None:
-    """Start what the environment asks for; not in the workers of a map, whose numbers travel to their parent."""
-    if parent_process() is not None:
+    """Start what the environment asks for; in a child of multiprocessing (uvicorn's) if it is to share."""
+    if forks.worker or (parent_process() is not None and not os.environ.get("OPERO_PROCESSES")):
         return
     given = os.environ.get("OPERO_METRICS_PORT", "")
     if not given and not any(os.environ.get(name) for name in (*TEXTS, *OTLP)):

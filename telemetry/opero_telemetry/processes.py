@@ -15,7 +15,6 @@ import fcntl
 import json
 import os
 import uuid
-from multiprocessing import parent_process
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -120,7 +119,7 @@ class Processes:
 
     def _run(self) -> None:
         while not self._closing.wait(EVERY):
-            if parent_process() is not None:
+            if forks.worker:
                 return
             if self._lock is None:
                 self._join()

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import opero as o
 from opero_telemetry.processes import DEAD, Processes
-from services.process import free_port, stop
+from services.process import free_port, start, stop
 
 WORKER = """
 import sys, time
@@ -134,44 +134,49 @@ def work(fails):
     if fails:
         raise OSError
 
-def app(environ, start_response):
+def answer(path):
+    if path == "/slow":
+        time.sleep(0.2)
+        return str(os.getpid()).encode()
     try:
-        work(environ["PATH_INFO"] == "/fail")
+        work(path == "/fail")
     except OSError:
         pass
+    return str(os.getpid()).encode()
+
+def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [str(os.getpid()).encode()]
+    return [answer(environ["PATH_INFO"])]
+
+async def asgi(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": answer(scope["path"])})
 """
+SERVERS = {
+    "gunicorn": ["gunicorn", "-w", "4", "--threads", "4", "application:app", "-b", "127.0.0.1:{port}"],
+    "uvicorn": ["uvicorn", "--workers", "4", "--lifespan", "off", "application:asgi", "--port", "{port}"],
+}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs POSIX")
-def test_four_gunicorn_workers_under_load_one_killed(tmp_path):
+@pytest.mark.parametrize("server", SERVERS)
+def test_four_workers_under_load_one_killed(tmp_path, server):
     (tmp_path / "application.py").write_text(APPLICATION)
     web, port = free_port(), free_port()
     environment = {**os.environ, "PORT": str(port), "FOLDER": str(tmp_path / "folder")}
-    command = [
-        sys.executable,
-        "-m",
-        "gunicorn",
-        "-b",
-        f"127.0.0.1:{web}",
-        "-w",
-        "4",
-        "--threads",
-        "4",
-        "application:app",
-    ]
-    master = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", *(part.format(port=web) for part in SERVERS[server])]
+    master = start(
+        command, port=web, seconds=60, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
-        _answers(web)
-        with ThreadPoolExecutor(8) as pool:
-            first = [*pool.map(lambda n: _get(web, "/fail" if n % 4 == 0 else "/"), range(400))]
-            pids = {int(pid) for pid in first}
-            assert len(pids) > 1
+        with ThreadPoolExecutor(16) as pool:
+            assert _eventually(lambda: len({*pool.map(lambda _: _get(web, "/slow"), range(32))}), 4, 60) == 4
+            paths = ["/fail" if n % 4 == 0 else "/" for n in range(400)]
+            pids = {int(pid) for pid in pool.map(lambda path: _get(web, path), paths)}
             time.sleep(1.5)  # what was counted by now is written
             victim = min(pids)
             os.kill(victim, signal.SIGKILL)
-            second = [*pool.map(lambda n: _get(web, "/"), range(400))]
+            second = [*pool.map(lambda _: _get(web, "/"), range(400))]
         assert str(victim) not in second
         assert _eventually(lambda: _finished(port), 800) == 800
         assert _finished(port, outcome="error") == 100
@@ -186,17 +191,6 @@ def _get(port, path):
             return answer.read().decode()
         time.sleep(0.05)
     raise AssertionError(f"{path} was never answered")
-
-
-def _answers(port):
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        with contextlib.suppress(OSError):
-            import socket
-
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        time.sleep(0.1)
 
 
 def _finished(port, outcome=None):

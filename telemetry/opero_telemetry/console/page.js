@@ -189,7 +189,7 @@
     const left = slo.left, kind = left === null ? "" : left <= 0 ? "bad" : left < 0.25 ? "warn" : "";
     const burning = Object.entries(slo.burn).filter(([, rate]) => rate > 1).map(([window, rate]) => `${window} ${number(rate)}×`);
     return make("li", { class: "item" }, make("div", { class: "line" }, make("b", {}, slo.name), make("span", { class: "dim" }, `${exact(slo.sli)} of ${exact(slo.objective)}`)),
-      meter(left === null ? 1 : left, kind),
+      meter(left === null ? 0 : left, kind),
       make("div", { class: "line dim" }, make("span", {}, left === null ? "" : `${percent(Math.max(0, left))} of the error budget left`), make("span", {}, burning.length ? `burning ${burning.join(", ")}` : "")));
   }
 
