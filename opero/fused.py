@@ -144,7 +144,7 @@ def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], bool] | None:
         around = policy.fragment() if fragment is None else None
         if fragment is not None or around is None or around.acts():
             break
-    if fragment is None or not shape.names.isdisjoint({*_TOOLS, *_TALLIED, *fragment.names, "entry"}):
+    if fragment is None or not shape.names.isdisjoint({*_TOOLS, *_TALLIED, *fragment.names, "entry", "now"}):
         return None
     how = {"define": "async def", "wait": "await "} if operation.is_async else {"define": "def", "wait": ""}
     answer = "".join(f"        {line}\n" for line in fragment.admit.splitlines())

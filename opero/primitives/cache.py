@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 BACKENDS = ("memory", "disk", "redis")
 PLAIN = "(({kind} := kind_of({name})) is int_kind or {kind} is str_kind or {kind} in plain_kinds)"
+FRESH = "clock.now() < entry.fresh"
+COPY = "(now := clock.now()) < entry.fresh and now <= copies.until"
 HIT = """\
 if {plain}:
     try:
@@ -42,7 +44,7 @@ if {plain}:
     except KeyError:
         pass
     else:
-        if clock.now() < entry.fresh:
+        if {until}:
             answers[0] += 1
             if entry.uses < 3:
                 entry.uses += 1
@@ -180,19 +182,21 @@ class Cache(Policy):
         return callable(self.key) or callable(self.tags)
 
     def shortcut(self, function: Callable[..., Any], parameters: Sequence[str]) -> Fragment | None:
-        """Return a hit in memory: a fresh entry for plain arguments."""
-        if self.backend != "memory" or self.eviction == "lru" or self.key is not None or self.early:
+        """Return a hit in memory: a fresh entry, or a fresh copy of one in Redis, for plain arguments."""
+        if self.state.memory is None or self.eviction == "lru" or self.key is not None or self.early:
             return None
-        from opero.stores.cache.keys import SIMPLE, own_of
+        from opero.stores.cache.keys import SIMPLE, name_of, own_of
         from opero.stores.cache.state import forced, modes
 
+        near = self.state.near(self.namespace or name_of(function))
         names = {"plain_kinds": SIMPLE, "cached_own": own_of(function, self.version), "cached_in": self.state.memory}
+        names |= {"int_kind": int, "str_kind": str, "forced": forced, "forced_mode": modes.get, "copies": near}
         kinds = [f"kind_{number}" for number in range(len(parameters))]
         found = [PLAIN.format(kind=kind, name=name) for kind, name in zip(kinds, parameters, strict=True)]
         plain = " and ".join(["not (forced and forced_mode())", *found])
         return Fragment(
-            HIT.format(plain=plain, parts=", ".join([*kinds, *parameters])),
-            names={**names, "int_kind": int, "str_kind": str, "forced": forced, "forced_mode": modes.get},
+            HIT.format(plain=plain, parts=", ".join([*kinds, *parameters]), until=COPY if near else FRESH),
+            names=names,
             counted=(REQUESTS.name, ("hit",)),
         )
 

@@ -50,6 +50,7 @@ class Near:
         """Begin with nothing: the thread that listened is the parent's."""
         self._lock = allocate_lock()
         self._heard: dict[str, float] = {}
+        self.until = -inf  # on the monotonic clock: copies are good so long
         self._awaited: dict[bytes, set[object]] = {}
         self._held: dict[bytes, Key] = {}
         self._listening = False
@@ -65,7 +66,7 @@ class Near:
         """Whether copies may be used; begins to listen when first asked."""
         if not self._listening:
             self._begin()
-        return bool(self._heard) and now - min(self._heard.values()) <= self.bound
+        return now <= self.until
 
     def expect(self, name: str, now: float) -> object | None:
         """Return a ticket for a read that is about to begin; None while copies may not be kept."""
@@ -98,6 +99,7 @@ class Near:
         with self._lock:
             if epoch == self.epoch:
                 self._heard[node] = asked
+                self.until = min(self._heard.values()) + self.bound
 
     def written(self, names: list[bytes] | None) -> None:
         """Drop the copies of what was written; of everything for None."""
@@ -115,6 +117,7 @@ class Near:
     def lost(self, *, again: bool = False) -> None:
         """Drop everything; `again` looks anew for the nodes to listen to."""
         with self._lock:
+            self.until = -inf
             for node in self._heard:
                 self._heard[node] = -inf
             self._awaited.clear()
