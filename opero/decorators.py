@@ -291,7 +291,7 @@ def _driver(is_async: bool) -> dict[str, Any]:
         return {"general": blocking.call}
     from opero.drivers import aio, timers
 
-    return {"general": aio.call, "begin": timers.begin, "finish": timers.end, "judge": timers.judge}
+    return {"general": aio.call, "begin": timers.begin, "judge": timers.judge}
 
 
 def _streamer(operation: Operation) -> Callable[..., Any]:

@@ -189,7 +189,11 @@ class Cache(Policy):
         from opero.stores.cache.state import forced, modes
 
         near = self.state.near(self.namespace or name_of(function))
-        names = {"plain_kinds": SIMPLE, "cached_own": own_of(function, self.version), "cached_in": self.state.memory}
+        names: dict[str, Any] = {
+            "plain_kinds": SIMPLE,
+            "cached_own": own_of(function, self.version),
+            "cached_in": self.state.memory,
+        }
         names |= {"int_kind": int, "str_kind": str, "forced": forced, "forced_mode": modes.get, "copies": near}
         kinds = [f"kind_{number}" for number in range(len(parameters))]
         found = [PLAIN.format(kind=kind, name=name) for kind, name in zip(kinds, parameters, strict=True)]

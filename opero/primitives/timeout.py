@@ -32,6 +32,14 @@ ABANDONED = Metric(
 )
 SIGNALS = Signals("timeout", (EXPIRED,), (ABANDONED,), ("queue_full",))
 
+ENDED = """\
+deadline.reset(limit.token)
+within.pop()
+if limit.hit:
+    limit.task.uncancel()
+else:
+    del limit.timer.pending[limit]"""
+
 abandoned: Callable[[], int] = int  # the blocking driver puts its count here
 
 
@@ -116,9 +124,9 @@ if within and deadline.get() is not None:
 limit = begin(now + seconds, seconds, timers)
 if limit is None:
     HAND_OVER""",
-            "finish(limit)",
+            ENDED,
             fail="error = judge(limit, error, operation.name)",
-            undo="finish(limit)",
+            undo=ENDED,
             names={"seconds": self.seconds, "deadline": around, "timers": {}},
         )
 
