@@ -219,9 +219,14 @@ class Controller:
 
 
 class Controllers:
-    """The controllers of one function, by the names of their knobs: `f.opero.controllers["bulkhead.limit"]`."""
+    """The controllers of one function, by the names of their knobs: `f.opero.controllers["bulkhead.limit"]`.
 
-    def __init__(self, controllers: Iterable[Controller]) -> None:
+    The loop steps those in `looped`, all of them unless given; who has the others steps them.
+    """
+
+    def __init__(self, controllers: Iterable[Controller], looped: Iterable[Controller] | None = None) -> None:
+        controllers = tuple(controllers)
+        self._looped = controllers if looped is None else tuple(looped)
         self._by_name = {controller.parameter: controller for controller in controllers}
 
     def __getitem__(self, parameter: str) -> Controller:
@@ -260,7 +265,7 @@ class Controllers:
 
     def start(self) -> None:
         """Let the loop step them from now on."""
-        LOOP.add(self)
+        LOOP.add(self._looped)
 
 
 class Loop:

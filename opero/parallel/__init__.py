@@ -73,6 +73,10 @@ def _mapped(function: Any, given: Any, keywords: dict[str, Any], of_map: dict[st
     one: Decorated[..., Any] = decorate(function, given, keywords, retries=0)
     plan = Plan(function, **of_map)
     one.opero.operation.book.declare(SIGNALS)
+    if plan.tunes_workers or plan.tunes_chunks:
+        from opero.parallel.tuning import Tuning
+
+        plan.tuning = Tuning(plan, one.opero.operation)
     mapped: Any = _async_map(plan) if plan.is_async else _map(plan)
     update_wrapper(mapped, function)
     mapped.one, mapped.opero, mapped.__wrapped__, mapped.last_run = one, one.opero, function, None

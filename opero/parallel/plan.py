@@ -6,6 +6,7 @@ from opero.decorators import decorate
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
 from opero.kinds import is_coroutine_function, is_generator_function
+from opero.knobs import Knob
 from opero.parallel.progress import shown
 from opero.policy import choice, number, optional, whole
 from opero.workers.place import cores
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.parallel.progress import Quiet
+    from opero.parallel.tuning import Tuning
     from opero.pipeline import Operation
     from opero.workers.dask import Cluster
     from opero.workers.pool import Pool
@@ -30,6 +32,7 @@ ASYNC = {"async", "async_process"}
 AT_ONCE = 50  # coroutines in one process worker
 ERRORS = ("raise", "return", "skip")
 WORKERS = {"auto": 4, "thread": 4, "process": 1, "async": 50, "async_process": 1, "dask": 1}  # for each core
+MOST = {"auto": 4, "thread": 32, "process": 4, "async": 1000, "async_process": 4}  # for each core
 METHODS = ("fork", "forkserver", "spawn")
 
 
@@ -68,10 +71,14 @@ class Plan:
             raise ConfigurationError("mode", self.mode, fit)
         if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise ConfigurationError("workers", workers, "'auto' or a whole number, 1 or more")
-        self.workers: int = WORKERS[self.mode] * cores() if workers == "auto" else int(workers)
+        self.tunes_workers = workers == "auto" and self.mode != "dask"
+        first = WORKERS[self.mode] * cores() if workers == "auto" else int(workers)
+        most = MOST.get(self.mode, 0) * cores() if self.tunes_workers else first
+        self.limit = Knob("map.workers", first, low=1, high=max(first, most))
         self.ordered = bool(choice("ordered", ordered, (True, False)))
         self.errors = choice("errors", errors, ERRORS)
         self.max_pending = optional(whole, "max_pending", max_pending, low=1)
+        self.tunes_chunks = chunk_size == "auto" and self.mode not in {"async", "dask"}
         self.chunk_size = None if chunk_size == "auto" else whole("chunk_size", chunk_size, low=1)
         self.schedule = choice("schedule", schedule, ("shared", "stealing"))
         self.priority = _callable("priority", priority)
@@ -86,9 +93,15 @@ class Plan:
         self.start_method = choice("start_method", start_method, (None, *METHODS))
         self.general = blocking.call
         self.cluster = cluster
+        self.tuning: Tuning | None = None
         self._pool: Pool | None = None
         self._cluster: Cluster | None = None
         self._takes_one(function)
+
+    @property
+    def workers(self) -> int:
+        """How many may run at once."""
+        return round(self.limit.value)
 
     def session(self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None) -> Session:
         """Have workers; they start when there are items."""

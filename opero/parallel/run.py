@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.parallel.plan import Plan
+    from opero.parallel.tuning import Tuning
     from opero.workers.session import Session
 
 EVERYTHING = 1 << 60
 PROGRESS_SECONDS = 1.0
+INTERVAL = 0.25  # seconds between two looks of the controllers
 _ids = count(1)
 
 
@@ -43,7 +45,8 @@ class Run:
         self._ready: list[Block] = []
         self._following = 0
         self._pulled = self._given = self._back = 0
-        self._said_at = 0.0
+        self._said_at = self._tune_at = 0.0
+        self._limit = plan.workers
         self.failures: dict[int, BaseException] = {}
         self.insight = LastRun(plan.mode, clock.now())
 
@@ -53,7 +56,9 @@ class Run:
         self._said_at = started
         total = len(items) if hasattr(items, "__len__") else None
         self._say(STARTED, {"mode": plan.mode, "workers": plan.workers})
-        self._book.add(LIMIT, (), plan.workers)
+        self._book.add(LIMIT, (), self._limit)
+        if plan.tuning is not None:
+            plan.tuning.begin()
         session = plan.session(self._function, self._context, self._reduce)
         source = plan.feed(items, session) if hasattr(items, "__aiter__") else Source(items)
         progress = plan.shown(self._operation.name, total)
@@ -69,11 +74,13 @@ class Run:
                 more = pulled and not source.exhausted
                 self._take_back(session.poll() if more else await session.next())
                 self._tell(progress, total)
+                if plan.tuning is not None:
+                    self._tune(session, plan.tuning)
             if source.error is not None:
                 raise source.error
         finally:
             self._book.add(ACTIVE, (), self._back - self._pulled)
-            self._book.add(LIMIT, (), -plan.workers)
+            self._book.add(LIMIT, (), -self._limit)
             try:
                 await session.close()
                 await source.close()
@@ -162,6 +169,15 @@ class Run:
         if now - self._said_at >= PROGRESS_SECONDS:
             self._said_at = now
             self._say(PROGRESS, {"items": self._back, "failures": len(self.failures), "total": total})
+
+    def _tune(self, session: Session, tuning: Tuning) -> None:
+        """Let the controllers look, once in a while."""
+        now = clock.now()
+        if now >= self._tune_at:
+            self._tune_at = now + INTERVAL
+            limit = tuning.step(session, now)
+            self._book.add(LIMIT, (), limit - self._limit)
+            self._limit = limit
 
     def _say(self, event: Any, fields: dict[str, Any]) -> None:
         """Speak in the context the items run in, so that who listens can make it theirs."""

@@ -73,6 +73,12 @@ class Auto:
         self._decide(took / sum(len(block.indices) for block in blocks), took, worked)
         return blocks
 
+    def chunk(self) -> int:
+        return self._session.chunk()
+
+    def resize(self, workers: int, chunk: int | None) -> None:
+        self._session.resize(workers, chunk)
+
     async def close(self) -> None:
         await self._session.close()
 

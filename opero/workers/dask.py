@@ -122,6 +122,12 @@ class Dask:
         """Six chunks a thread."""
         return 6 * self._limit * (self._chunk_size or self._size)
 
+    def chunk(self) -> int:
+        return 0
+
+    def resize(self, workers: int, chunk: int | None) -> None:
+        """The cluster has those it has."""
+
     def submit(self, indices: Sequence[int], items: list[Any]) -> None:
         self._queue.put(indices, items)
         self._feed()

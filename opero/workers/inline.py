@@ -51,6 +51,12 @@ class Inline:
         self.insights[0].chunks += 1
         return [block]
 
+    def chunk(self) -> int:
+        return 0
+
+    def resize(self, workers: int, chunk: int | None) -> None:
+        """There are none."""
+
     async def close(self) -> None:
         self._waiting.clear()
 

@@ -64,7 +64,7 @@ class Processes:
         self._queue = queue
         self._context = context
         self._limit = workers
-        self._chunk_size = chunk_size
+        self._given_size = self._chunk_size = chunk_size
         self._item_timeout = item_timeout
         self._tries = tries
         self._folds = _fold(reduce)
@@ -86,6 +86,14 @@ class Processes:
     def ahead(self) -> int:
         """Six chunks a worker: two in its hands, two waiting, two to be consumed."""
         return 6 * self._limit * (self._chunk_size or self._size)
+
+    def chunk(self) -> int:
+        return self._size
+
+    def resize(self, workers: int, chunk: int | None) -> None:
+        self._limit = workers
+        self._chunk_size = chunk or self._given_size
+        self._feed()
 
     def submit(self, indices: Sequence[int], items: list[Any]) -> None:
         self._queue.put(indices, items)
@@ -123,7 +131,7 @@ class Processes:
     def _feed(self) -> None:
         """Give every worker that waits a chunk, start more while more could be busy, and send a next one ahead."""
         for worker in self._workers:
-            if len(self._queue) and worker.ready and not worker.hands:
+            if len(self._queue) and worker.ready and not worker.hands and self._busy() < self._limit:
                 self._send(worker)
         while len(self._queue) and len(self._workers) < min(self._limit, len(self._queue) + self._busy()):
             self._add(self._pool.take() or self._pool.start())

@@ -38,6 +38,13 @@ if TYPE_CHECKING:
             """Wait for something that is done, whichever."""
             raise NotImplementedError
 
+        def chunk(self) -> int:
+            """How many items travel at once by its own choice; 0 if that is no question here."""
+            raise NotImplementedError
+
+        def resize(self, workers: int, chunk: int | None) -> None:
+            """Have so many workers from now on; `chunk` items travel at once, as it chooses if None."""
+
         async def close(self) -> None:
             """End it, also in the middle."""
 

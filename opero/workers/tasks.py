@@ -40,7 +40,7 @@ class Tasks:
         self._done: list[Outcome] = []
         self._idle: deque[asyncio.Future[None]] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self.insights: list[Insight] = [Insight("tasks", clock.now())]
 
     def room(self) -> int:
@@ -53,12 +53,27 @@ class Tasks:
 
     def submit(self, indices: Sequence[int], items: list[Any]) -> None:
         self._queue.put(indices, items)
+        self._feed()
+
+    def chunk(self) -> int:
+        return 0
+
+    def resize(self, workers: int, chunk: int | None) -> None:
+        if workers < self._limit:  # who is idle looks whether it is one too many
+            while self._idle:
+                self._idle.popleft().set_result(None)
+        self._limit = workers
+        self._feed()
+
+    def _feed(self) -> None:
+        """Wake who is idle, and start more, for what waits."""
         woken = min(len(queue := self._queue), len(self._idle))
         for _ in range(woken):
             self._idle.popleft().set_result(None)
-        for _ in range(min(self._limit - len(self._tasks), len(queue) - woken)):
-            task = self._loop.create_task(self._work(len(self._tasks)), context=self._context.copy())
-            self._tasks.append(task)
+        wanted = min(self._limit - len(self._tasks), len(queue) - woken)
+        if wanted > 0:
+            for number in [n for n in range(self._limit) if n not in self._tasks][:wanted]:
+                self._tasks[number] = self._loop.create_task(self._work(number), context=self._context.copy())
 
     def poll(self) -> list[Block]:
         done, self._done = self._done, []
@@ -87,14 +102,14 @@ class Tasks:
     async def close(self) -> None:
         """Cancel what still runs, and wait until it has ended."""
         self._queue.clear()
-        for task in self._tasks:
+        for task in list(self._tasks.values()):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _work(self, number: int) -> None:
         queue, function, now = self._queue, self._function, clock.now
-        while True:
-            while len(queue):
+        while number < self._limit:
+            while len(queue) and number < self._limit:
                 (index,), (item,) = queue.take(number, 1)
                 began = now()
                 try:
@@ -107,9 +122,11 @@ class Tasks:
                     done = (index, None, error, now() - began)
                 self._done.append(done)
                 self.wake()
-            idle = self._loop.create_future()
-            self._idle.append(idle)
-            await idle
+            if number < self._limit:
+                idle = self._loop.create_future()
+                self._idle.append(idle)
+                await idle
+        del self._tasks[number]
 
 
 class Feed:

@@ -39,7 +39,7 @@ class Threads:
         self._queue = queue
         self._context = context
         self._limit = workers
-        self._chunk_size = chunk_size
+        self._given_size = self._chunk_size = chunk_size
         self._size = 1
         self._threads: list[_Thread] = []
         self._idle: list[_Thread] = []
@@ -54,6 +54,14 @@ class Threads:
     def ahead(self) -> int:
         """Four times what is in the threads' hands."""
         return 4 * self._limit * (self._chunk_size or self._size)
+
+    def chunk(self) -> int:
+        return self._size
+
+    def resize(self, workers: int, chunk: int | None) -> None:
+        self._limit = workers
+        self._chunk_size = chunk or self._given_size
+        self._feed()
 
     def submit(self, indices: Sequence[int], items: list[Any]) -> None:
         self._queue.put(indices, items)
@@ -78,7 +86,7 @@ class Threads:
             thread.inbox.put(None)
 
     def _feed(self) -> None:
-        while len(self._queue) and (self._idle or len(self._threads) < self._limit):
+        while len(self._queue) and len(self._threads) - len(self._idle) < self._limit:
             thread = self._idle.pop() if self._idle else self._start()
             share = -(-len(self._queue) // self._limit)
             thread.insight.chunks += 1
