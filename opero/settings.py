@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         attempt_timeout: float
         circuit_breaker: bool | CircuitBreaker
         rate_limit: str | float | RateLimit | RateLimiter | AsyncLimiter
-        bulkhead: int | Bulkhead
+        bulkhead: int | Literal["adaptive"] | Bulkhead
         hedge: float | str | Hedge
         fallback: Any
         arg_fallback: str
@@ -235,8 +235,11 @@ def _rate_limit(field: str, value: Any) -> RateLimit | None:
 def _bulkhead(field: str, value: Any) -> Bulkhead | None:
     if value is None or isinstance(value, Bulkhead):
         return value
+    if isinstance(value, str):
+        return Bulkhead(10, max_queue=100, max_wait=0.1, control=_law(field, value))
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(field, value, "how many calls may run at once, 1 or more, or a Bulkhead")
+        allowed = 'how many calls may run at once, 1 or more, "adaptive", or a Bulkhead'
+        raise ConfigurationError(field, value, allowed)
     return Bulkhead(value)
 
 

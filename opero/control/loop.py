@@ -137,6 +137,11 @@ class Controller:
             self._seen = self._fell = -inf
             self.setpoint = self.knob.set(value)
 
+    def forget(self) -> None:
+        """Let the law begin anew, on another clock, from where the knob is."""
+        with self._lock:
+            self.law, self._seen, self._fell = deepcopy(self._pristine[0]), -inf, -inf
+
     def shadow(self, on: bool = True) -> None:
         """Only say what it would do; with False, do it, from where the knob is."""
         self._act("shadow" if on else "act")
@@ -284,8 +289,10 @@ class Loop:
         self.add(())
 
     def renew(self) -> None:
-        """Go on in another thread: a virtual clock moves only those that began after it."""
+        """Go on in another thread, on another clock: a virtual one moves only threads that began after it."""
         self._stop.set()
+        for controller in list(self._controllers):
+            controller.forget()
         self.after_fork()
 
     def add(self, controllers: Iterable[Controller]) -> None:

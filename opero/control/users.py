@@ -56,6 +56,11 @@ class Users:
         rates = [objectives.burn(operation.name, now) for operation in self]
         return max((rate for rate in rates if rate is not None), default=None)
 
+    def latency(self) -> float | None:
+        """Return the shortest latency of their objectives; None without one."""
+        found = [slo.latency for operation in self for slo in operation.slos if slo.latency is not None]
+        return min(found, default=None)
+
     def open(self) -> float:
         """1 while a breaker of one of them is not closed."""
         breakers = [operation.places.get("circuit_breaker") for operation in self]

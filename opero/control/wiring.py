@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from opero import plugins
-from opero.control import retry_budget
+from opero.control import concurrency, retry_budget
+from opero.control import throttle as throttling
+from opero.control.flow import Flow
 from opero.control.loop import Controller, Controllers
 from opero.control.users import Users, retries
 
@@ -18,17 +20,17 @@ if TYPE_CHECKING:
 
 def controllers(operation: Operation) -> Controllers:
     """Return the controllers of an operation's policies."""
-    found = [_of(policy) for policy in operation.policies if policy.control]
+    found = [controller for policy in operation.policies if policy.control for controller in _of(policy)]
     for controller in found:
         controller.join(operation)
     return Controllers(found)
 
 
-def _of(policy: Any) -> Controller:
-    controller: Controller | None = policy.__dict__.get("controller")
-    if controller is None:
-        controller = policy.__dict__["controller"] = MAKERS[policy.place](policy, Users())
-    return controller
+def _of(policy: Any) -> tuple[Controller, ...]:
+    found: tuple[Controller, ...] | None = policy.__dict__.get("controllers")
+    if found is None:
+        found = policy.__dict__["controllers"] = MAKERS[policy.place](policy)
+    return found
 
 
 def _law(policy: Any, ours: Callable[[], Law]) -> Law:
@@ -37,15 +39,39 @@ def _law(policy: Any, ours: Callable[[], Law]) -> Law:
     return law
 
 
-def _retry_budget(policy: Any, users: Users) -> Controller:
-    knob = policy.tokens.ratio
+def _retry_budget(policy: Any) -> tuple[Controller, ...]:
+    knob, users = policy.tokens.ratio, Users()
 
     def read(now: float) -> retry_budget.Snapshot:
         since = users.since(retries)
         return retry_budget.Snapshot(now, knob.value, burn=users.burn(now), open=users.open(), **since)
 
     law = _law(policy, lambda: retry_budget.RetryBudgetLaw(knob.value))
-    return Controller(law, read, knob, users=users, fall=0.1, shadow=policy.shadow)
+    return (Controller(law, read, knob, users=users, fall=0.1, shadow=policy.shadow),)
 
 
-MAKERS = {"retry_budget": _retry_budget}
+def _bulkhead(policy: Any) -> tuple[Controller, ...]:
+    limit, throttle = policy.slots.limit, policy.seen.throttle
+    flow, asked = Flow(policy.seen), Flow(policy.seen)
+
+    def read(now: float) -> concurrency.Snapshot:
+        since = flow.since()
+        target = policy.target or flow.users.latency()
+        p10, p95 = since.times.quantiles((0.1, 0.95))
+        dropped = since.late + since.refused
+        return concurrency.Snapshot(now, limit.value, since.ok, dropped, since.pressed, p10, p95, target)
+
+    def read_asked(now: float) -> throttling.Snapshot:
+        since = asked.since()
+        accepts = since.ok + since.other
+        return throttling.Snapshot(now, accepts + since.refused + since.throttled, accepts)
+
+    law = _law(policy, concurrency.ConcurrencyLaw)
+    chance = throttling.ThrottleLaw()
+    return (
+        Controller(law, read, limit, users=flow.users, rise=1.5, fall=0.7, shadow=policy.shadow),
+        Controller(chance, read_asked, throttle, users=asked.users, grain=0.5, rest=0, shadow=policy.shadow),
+    )
+
+
+MAKERS = {"retry_budget": _retry_budget, "bulkhead": _bulkhead}

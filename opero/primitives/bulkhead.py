@@ -5,7 +5,8 @@
 3. The limit may be changed at any time: what runs goes on, who waits comes in when there is room.
 4. With a store the slots are those of all processes. While the store is away each process has slots of its own; those
    it held before count.
-5. Who waits longer than `max_wait`, or past its deadline, is refused. Who is cancelled while waiting leaves the queue.
+5. With a law in control it turns calls away by chance, too, while the service refuses or fails most of them.
+6. Who waits longer than `max_wait`, or past its deadline, is refused. Who is cancelled while waiting leaves the queue.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock
 from collections import deque
-from math import inf
+from math import ceil, inf
 
-from opero import forks, stores
+from opero import forks, responses, stores, waits
 from opero.blocks import Block
 from opero.errors import BulkheadFullError
 from opero.knobs import Knob
-from opero.policy import Fragment, Policy, number, whole
+from opero.policy import Fragment, Policy, choice, controlled, number, optional, whole
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
+from opero.windows import LatencyHistogram
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +48,9 @@ WAITED = Metric(
     buckets=SECONDS,
     zeros=[("",)],
 )
-SIGNALS = Signals("bulkhead", (QUEUED,), (USAGE, LIMIT, QUEUE, WAITED), ("queue_full", "queue_timeout", "deadline"))
+REASONS = ("queue_full", "queue_timeout", "deadline", "throttled")
+SIGNALS = Signals("bulkhead", (QUEUED,), (USAGE, LIMIT, QUEUE, WAITED), REASONS)
+OVERLOADED = {429, 502, 503, 504}
 
 
 class Bulkhead(Block, Policy):
@@ -55,6 +59,9 @@ class Bulkhead(Block, Policy):
     Refuses with `BulkheadFullError`. One instance on several functions is one pool, shared by threads and tasks; with
     `store`, a Redis URL, and a `name` it is one for all processes. There a slot is a lease of 30 s, renewed while it is
     held: that of a process that died comes back.
+
+    With `control="adaptive"` the limit, from where it begins, follows what the service can bear: `target` is how many
+    seconds a call should take at most, by default the latency of the function's `slo=`; in `shadow` that is only told.
 
     Example:
         >>> Bulkhead(20, max_queue=10).limit
@@ -70,7 +77,11 @@ class Bulkhead(Block, Policy):
     max_queue: int
     max_wait: float | None
     store: str | StateStore | None
+    control: str | None
+    target: float | None
+    shadow: bool
     slots: Slots
+    seen: Seen | None
     shared: SharedSlots | None
 
     def __init__(
@@ -80,6 +91,9 @@ class Bulkhead(Block, Policy):
         max_queue: int = 0,
         max_wait: float | None = None,
         store: str | StateStore | None = None,
+        control: str | None = None,
+        target: float | None = None,
+        shadow: bool = False,
         name: str | None = None,
     ) -> None:
         self._freeze(
@@ -87,12 +101,16 @@ class Bulkhead(Block, Policy):
             max_queue=whole("max_queue", max_queue, low=0),
             max_wait=None if max_wait is None else number("max_wait", max_wait, low=0),
             store=stores.checked("store", store, name),
+            control=controlled(control),
+            target=optional(number, "target", target, above=0),
+            shadow=choice("shadow", shadow, (True, False)),
             name=name,
         )
         self.start()
 
     def start(self) -> None:
-        self.__dict__.update(slots=Slots(self.limit, self.max_queue), shared=None)
+        seen = Seen() if self.control else None
+        self.__dict__.update(slots=Slots(self.limit, self.max_queue), shared=None, seen=seen)
         if self.store is not None:
             from opero.stores.shared import SharedSlots
 
@@ -108,21 +126,26 @@ class Bulkhead(Block, Policy):
     def fragment(self) -> Fragment | None:
         if self.shared is not None:
             return None
+        throttled = " or throttle.value" if self.seen is not None else ""
         return Fragment(
-            "if slots.used >= slots.limit.value or slots.queue:\n    HAND_OVER\nslots.used += 1",
+            f"if slots.used >= slots.limit.value or slots.queue{throttled}:\n    HAND_OVER\nslots.used += 1",
             "if slots.queue:\n    slots.release()\nelse:\n    slots.used -= 1",
-            names={"slots": self.slots},
+            names={"slots": self.slots, **({"throttle": self.seen.throttle} if self.seen is not None else {})},
             permit="True",
             passed=[(WAITED, (self.name or "",))],
         )
 
     def observe(self, now: float) -> Iterable[Observation]:
         yield USAGE, (), self.slots.used
-        yield LIMIT, (), self.slots.limit.value
+        yield LIMIT, (), ceil(self.slots.limit.value)
         yield QUEUE, (), len(self.slots.queue)
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Hold a slot while the call runs."""
+        if self.seen is not None:
+            next = self.seen.watching(next)  # noqa: A001
+            if self.place not in call.record.permits:
+                self._ask(call, self.seen)
         if self.shared is not None:
             return await self._share(call, next, self.shared)
         if call.record.permits.pop(self.place, None):
@@ -133,6 +156,13 @@ class Bulkhead(Block, Policy):
             return await next(call)
         finally:
             self.slots.release()
+
+    def _ask(self, call: Call, seen: Seen) -> None:
+        """Raise where the throttle, by chance, turns the call away."""
+        chance = seen.throttle.value
+        if chance and waits.uniform(0.0, 1.0) < chance:
+            seen.throttled += 1
+            raise call.reject(self._full(call, "throttled"))
 
     async def _share(self, call: Call, next: Next, shared: SharedSlots) -> Any:  # noqa: A002
         """Hold a slot of all processes while the call runs; one of this process while the store is away."""
@@ -181,6 +211,8 @@ class Bulkhead(Block, Policy):
     async def _enter(self, call: Call) -> None:
         waited = 0.0
         if not self.slots.take():
+            if self.seen is not None:
+                self.seen.pressed += 1
             waiter = call.runtime.waiter()
             length = self.slots.join(waiter)
             if length is None:
@@ -215,6 +247,41 @@ class Bulkhead(Block, Policy):
         used = slots.used if used is None else used
         text = f"{call.operation.name} has {used} calls in flight and {len(slots.queue)} waiting ({reason})"
         return BulkheadFullError(text, primitive="bulkhead", reason=reason)
+
+
+class Seen:
+    """What a law reads besides the books: how calls of the general path went, inside of the limit.
+
+    Counts are no ledger: two threads at once may lose one of a thousand. `throttle` is the chance of being turned away.
+    """
+
+    def __init__(self) -> None:
+        self.throttle = Knob("bulkhead.throttle", 0.0, low=0.0, high=0.95)
+        self.latencies = LatencyHistogram()
+        self.other = self.late = self.refused = self.throttled = self.pressed = 0
+
+    def watching(self, next: Next) -> Next:  # noqa: A002
+        """Return what calls `next`, and counts how that ended."""
+
+        async def watched(call: Call) -> Any:
+            started = call.runtime.now()
+            try:
+                result = await next(call)
+            except Exception as error:
+                if isinstance(error, TimeoutError):
+                    self.late += 1
+                elif isinstance(error, ConnectionError) or responses.status(error) in OVERLOADED:
+                    self.refused += 1
+                else:
+                    self.other += 1
+                raise
+            if responses.status(result) in OVERLOADED:
+                self.refused += 1
+            else:
+                self.latencies.add(call.runtime.now() - started)
+            return result
+
+        return watched
 
 
 class Slots:

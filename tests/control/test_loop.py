@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opero import objectives, opero
+from opero import build, objectives, opero
 from opero.control.law import Wish
 from opero.control.loop import LOOP, Controller
 from opero.errors import ConfigurationError
@@ -194,7 +194,7 @@ def test_a_retry_budget_adapts_and_tells():
         virtual.sleep(5)
         knob = fail.opero.controllers["retry_budget.ratio"]
         assert knob.setpoint < 0.1
-        (event, *_) = captured.events
+        event = next(event for event in captured.events if event["operation"] == "control.failing")
         fields = event["fields"]
         assert (event["name"], fields["controller"], fields["parameter"]) == (
             "opero.controller.adjusted",
@@ -239,6 +239,19 @@ def test_functions_that_share_a_budget_share_its_controller():
     shared = RetryBudget(control="adaptive")
     first, second = opero(retries=1, retry_budget=shared)(len), opero(retries=1, retry_budget=shared)(len)
     assert first.opero.controllers["retry_budget.ratio"] is second.opero.controllers["retry_budget.ratio"]
+
+
+def test_a_configuration_may_ask_for_it():
+    from opero.config import OperoConfig
+
+    config = OperoConfig.from_dict({"retries": 1, "retry_budget": "adaptive", "bulkhead": "adaptive"})
+    assert {c.parameter for c in opero(config)(len).opero.controllers} == {
+        "retry_budget.ratio",
+        "bulkhead.limit",
+        "bulkhead.throttle",
+    }
+    built = build().bulkhead(5, control="adaptive").retry(1)(len)
+    assert built.opero.controllers["bulkhead.limit"].setpoint == 5
 
 
 def test_without_adaptive_policies_there_is_neither_controller_nor_thread():

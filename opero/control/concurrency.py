@@ -1,0 +1,121 @@
+"""How many calls may be in flight: as many as a service can work on, and a queue no longer than the objective allows.
+
+1. A window is half a second and 30 calls at least. Throughput X is the 80th percentile of the windows of 10 s, the time
+   R of a call nobody waits for the least 10th percentile of the windows of 30 s. By Little's law N = X·R are at work;
+   the knee is N + √N, room for chance.
+2. The limit binds and p95 is below .8 of the objective: 5 % more; half as many more while it is below the knee.
+3. More than 2 % dropped (timed out, refused, connection lost): .9 of it, down to .7 of the knee.
+4. p95 above the objective: .9 of it, never below the knee: there the queue is not what is slow (`slo_unreachable`).
+5. More in flight brought less: .9 of it (`contention`).
+
+Source: Little's law; Vegas (Brakmo, Peterson, 1995) for the knee; Netflix concurrency-limits for limits in clients.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import log, sqrt
+from typing import NamedTuple
+
+from opero.control.law import Wish
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PARAMETER = "bulkhead.limit"
+SECONDS, ENOUGH = 0.5, 30.0
+RATES, TIMES = 10.0, 30.0  # seconds that throughput and the unhindered time are remembered
+CALM, DROPPED = 0.8, 0.02
+FASTER, UP, DOWN, FLOOR = 1.5, 1.05, 0.9, 0.7
+CONTENTION = -0.1
+UNKNOWN = 3.0  # without an objective: so many times what a call takes that nobody waits for
+
+
+class Snapshot(NamedTuple):
+    """What came back since the last one; `p10` and `p95` of the seconds it took, 0 without any.
+
+    `dropped` are calls that timed out or were refused by the service, `pressed` those that found the limit reached.
+    `target` is the objective in seconds, None if there is none.
+    """
+
+    now: float
+    limit: float
+    completed: float
+    dropped: float = 0.0
+    pressed: float = 0.0
+    p10: float = 0.0
+    p95: float = 0.0
+    target: float | None = None
+
+
+class ConcurrencyLaw:
+    """Keeps a limit between the knee and what the objective allows."""
+
+    name = "concurrency"
+
+    def __init__(self) -> None:
+        self._start: float | None = None
+        self._parts: list[Snapshot] = []
+        self._rates: deque[tuple[float, float]] = deque()
+        self._times: deque[tuple[float, float]] = deque()
+        self._before: tuple[float, float] | None = None  # limit and throughput of the last window it bound in
+
+    def decide(self, snapshot: Snapshot) -> Sequence[Wish]:
+        """Return the limit, when a window is full."""
+        if self._start is None:
+            self._start = snapshot.now
+            return []
+        self._parts.append(snapshot)
+        passed = snapshot.now - self._start
+        calls = sum(part.completed + part.dropped for part in self._parts)
+        if passed < SECONDS or (calls < ENOUGH and passed < RATES):
+            return []
+        parts, self._parts, self._start = self._parts, [], snapshot.now
+        return [self._judged(parts, snapshot, calls, passed)] if calls else []
+
+    def _judged(self, parts: Sequence[Snapshot], last: Snapshot, calls: float, passed: float) -> Wish:
+        completed = sum(part.completed for part in parts)
+        dropped = 1 - completed / calls
+        pressed = sum(part.pressed for part in parts)
+        timed = [part for part in parts if part.completed]
+        p95 = max((part.p95 for part in timed), default=0.0)
+        rate, knee = completed / passed, self._knee(last.now, completed / passed, timed)
+        target = last.target if last.target is not None else UNKNOWN * min((t for _, t in self._times), default=0.0)
+        inputs = {"p95": p95, "target": target, "dropped": dropped, "throughput": rate, "knee": knee}
+        limit, slope = last.limit, self._slope(last.limit, rate, pressed)
+        if dropped > DROPPED:
+            return self._less(limit, FLOOR * knee, "drops", inputs)
+        if p95 > target:
+            return self._less(limit, knee, "slo_exceeded", inputs)
+        if slope is not None and slope < CONTENTION:
+            return self._less(limit, knee, "contention", {**inputs, "elasticity": slope})
+        if pressed and p95 < CALM * target:
+            return Wish(PARAMETER, limit * (FASTER if limit < knee else UP), "binding", inputs)
+        return Wish(PARAMETER, limit, "steady", inputs)
+
+    def _less(self, limit: float, floor: float, reason: str, inputs: Mapping[str, float]) -> Wish:
+        """Wish for less, but nothing below the floor; and for no more, where it is below already."""
+        value = max(limit * DOWN, min(limit, floor))
+        unreachable = value == limit and reason == "slo_exceeded"
+        return Wish(PARAMETER, value, "slo_unreachable" if unreachable else reason, inputs)
+
+    def _knee(self, now: float, rate: float, timed: Sequence[Snapshot]) -> float:
+        if timed:  # an outage teaches nothing about what the service can do, and makes nothing forgotten
+            self._rates.append((now, rate))
+            self._times.append((now, min(part.p10 for part in timed)))
+        for known, seconds in ((self._rates, RATES), (self._times, TIMES)) if timed else ():
+            while known and known[0][0] < now - seconds:
+                known.popleft()
+        if not self._times:
+            return 1.0
+        rates = sorted(each for _, each in self._rates)
+        at_work = rates[min(len(rates) - 1, int(0.8 * len(rates)))] * min(each for _, each in self._times)
+        return max(1.0, at_work + sqrt(at_work))
+
+    def _slope(self, limit: float, rate: float, pressed: float) -> float | None:
+        """Return the elasticity of throughput by the limit, between two windows in which it bound."""
+        before, self._before = self._before, (limit, rate) if pressed else None
+        if before is None or not pressed or not rate or not before[1] or limit <= 1.02 * before[0]:
+            return None
+        return log(rate / before[1]) / log(limit / before[0])
