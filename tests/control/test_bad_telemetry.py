@@ -79,13 +79,11 @@ def test_a_law_never_leaves_its_bounds_nor_swings(name, data):
     assert turns <= 2 * now / settings.get("rest", 1.0) + 1
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", [name for name in LAWS if name != "pool_size"])  # its trials are its measurements
 @given(data=st.data())
 def test_steady_telemetry_leaves_the_knob_at_rest(name, data):
-    """The same load for ever: whatever it is, the knob moves by less than a quarter of its turns at the beginning."""
+    """The same load for ever, whatever it is: the knob turns back twice at most, and then stands."""
     law, knob, snapshots, settings = LAWS[name]
-    if name == "pool_size":
-        pytest.skip("its trials are its measurements: test_pool_size says how few they are")
     knob = Knob(knob.name, knob.value, low=knob.low, high=knob.high)
     snapshot = data.draw(snapshots)
     now = [0.0]
