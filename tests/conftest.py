@@ -6,6 +6,7 @@ import shutil
 import pytest
 from hypothesis import settings
 
+from opero import catalogue, events
 from services.otlp import RECEIVER, otlp_receiver, otlp_receiver_process
 from services.prometheus import module_prometheus, prometheus
 from services.redis_servers import redis_cluster, redis_sentinels, redis_server
@@ -31,6 +32,29 @@ PROGRAMS = {
     "redis": ("redis-server", "redis-cli", "redis-sentinel"),
     "valgrind": ("valgrind",),
 }
+
+
+def pytest_configure(config):
+    """Remember every name that is said or measured, for test_vocabulary."""
+    said, measured = config.opero_said, config.opero_measured = set(), set()
+    say, publish, snapshot = events.say, events.publish, catalogue.snapshot
+
+    def hear(signal, *more):
+        said.add(signal.name)
+        say(signal, *more)
+
+    def pass_on(event, handlers):
+        said.add(event.name)
+        publish(event, handlers)
+
+    def look():
+        families = snapshot()
+        for family in families:
+            if any(any(value) if isinstance(value, list) else value for value in family.samples.values()):
+                measured.add(family.metric.name)
+        return families
+
+    events.say, events.publish, catalogue.snapshot = hear, pass_on, look
 
 
 def pytest_collection_modifyitems(config, items):
