@@ -6,8 +6,12 @@ Fed with cumulative numbers about once a second; keeps one minute of differences
 from __future__ import annotations
 
 from collections import deque
+from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+from opero_telemetry.scrape import BAD, CALL, POLICY
+from opero_telemetry.tables import Distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,9 +19,6 @@ if TYPE_CHECKING:
     from opero_telemetry.tables import Row, Tables
 
 MINUTE = 60  # seconds that rates and percentiles look back
-FAILED = {"error", "timeout", "rejected"}
-CALL = "opero_call_name"
-POLICY = "opero_policy_name"
 KEPT = 40  # changes of state remembered of each breaker
 
 
@@ -90,35 +91,28 @@ class Board:
 
 
 class _Operation:
-    """A minute of one operation: cumulative (time, calls, failures, counts) once a second."""
+    """A minute of one operation: cumulative (time, calls, failures, distribution) once a second."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, float, float, tuple[float, ...]]] = deque(maxlen=MINUTE + 1)
-        self._bounds: tuple[float, ...] = ()
+        self._seen: deque[tuple[float, float, float, Distribution]] = deque(maxlen=MINUTE + 1)
         self._outcomes: dict[str, float] = {}
 
     def feed(self, rows: Sequence[Row], at: float) -> None:
-        counts: list[float] = []
-        failed = 0.0
-        self._outcomes = {}
+        told = [row.distribution for row in rows if row.distribution is not None]
+        if not told:
+            return
+        outcomes: dict[str, float] = {}
         for row in rows:
-            if row.distribution is None:
-                continue
-            self._bounds = row.distribution.bounds
-            more = row.distribution.counts
-            counts = [a + b for a, b in zip(more, counts, strict=True)] if counts else [*more]
-            outcome = row["opero_outcome"]
-            self._outcomes[outcome] = self._outcomes.get(outcome, 0) + row.value
-            failed += row.value if outcome in FAILED else 0
-        self._seen.append((at, sum(counts), failed, tuple(counts)))
+            outcomes[row["opero_outcome"]] = outcomes.get(row["opero_outcome"], 0) + row.value
+        failed = sum(count for outcome, count in outcomes.items() if outcome in BAD)
+        self._outcomes = outcomes
+        self._seen.append((at, sum(outcomes.values()), failed, reduce(Distribution.plus, told)))
 
     def state(self) -> dict[str, Any]:
-        (began, calls, failed, counts), (at, calls_now, failed_now, counts_now) = self._seen[0], self._seen[-1]
+        (began, calls, failed, earlier), (at, calls_now, failed_now, later) = self._seen[0], self._seen[-1]
         made, took = calls_now - calls, max(at - began, 1e-9)
-        if len(counts) != len(counts_now):
-            counts = (0.0,) * len(counts_now)
-        passed = [now - then for now, then in zip(counts_now, counts, strict=True)]
-        p50, p95, p99 = (quantile(self._bounds, passed, q) for q in (0.5, 0.95, 0.99))
+        passed = later.since(earlier)
+        p50, p95, p99 = (passed.quantile(q) for q in (0.5, 0.95, 0.99))
         return {
             "calls": calls_now,
             "rate": made / took if len(self._seen) > 1 else 0.0,
@@ -127,8 +121,8 @@ class _Operation:
             "p50": p50,
             "p95": p95,
             "p99": p99,
-            "bounds": self._bounds,
-            "buckets": passed,
+            "bounds": later.bounds,
+            "buckets": passed.counts,
             "rates": [*self._rates(1)],
             "failures": [*self._rates(2)],
         }
@@ -157,29 +151,12 @@ class _Mine:
         found = self.rows(metric, **labels)
         return found[0].value if found else None
 
-    def by(self, metric: str, label: str) -> dict[str, float]:
+    def by(self, metric: str, label: str, **labels: str) -> dict[str, float]:
         found: dict[str, float] = {}
-        for row in self.rows(metric):
+        for row in self.rows(metric, **labels):
             if row.value:
                 found[row[label]] = found.get(row[label], 0) + row.value
         return found
-
-
-def quantile(bounds: Sequence[float], counts: Sequence[float], q: float) -> float | None:
-    """Return where the share `q` of the values lies below, even within a bucket; None without values.
-
-    What lies above all bounds counts as the last bound, as Prometheus has it.
-    """
-    total = sum(counts)
-    if not total:
-        return None
-    rank, below = q * total, 0.0
-    for n, count in enumerate(counts[: len(bounds)]):
-        if count and below + count >= rank:
-            low = bounds[n - 1] if n else 0.0
-            return low + (bounds[n] - low) * (rank - below) / count
-        below += count
-    return bounds[-1] if bounds else None
 
 
 def _cache(mine: _Mine) -> dict[str, Any] | None:
@@ -209,12 +186,16 @@ def _maps(tables: Tables) -> Iterable[dict[str, Any]]:
         mine = _Mine(tables, name)
         items = mine.by("opero_map_items_total", "opero_outcome")
         active, limit = mine.sum("opero_map_active"), mine.sum("opero_map_concurrency_limit")
+        durations = [row.distribution for row in mine.rows("opero_map_item_duration_seconds") if row.distribution]
+        took = reduce(Distribution.plus, durations) if durations else None
         yield {
             "name": name,
             "done": sum(items.values()),
             "failed": items.get("error", 0),
             "active": active,
             "limit": limit,
+            "p50": took.quantile(0.5) if took else None,
+            "p99": took.quantile(0.99) if took else None,
         }
 
 
@@ -222,9 +203,7 @@ def _controllers(tables: Tables) -> Iterable[dict[str, Any]]:
     for row in tables["opero_controller_setpoint"]:
         mine = _Mine(tables, row[CALL])
         about = {name: value for name, value in row.labels.items() if name != CALL}
-        moves = mine.by("opero_controller_adjustments_total", "opero_controller_direction") or mine.by(
-            "opero_controller_adjustments_total", "direction"
-        )
+        moves = mine.by("opero_controller_adjustments_total", "direction", **about)
         yield {"operation": row[CALL], "about": about, "value": row.value, "moves": moves}
 
 

@@ -143,21 +143,22 @@ def _processes(_: argparse.Namespace) -> Iterator[Finding]:
 def _metrics(given: argparse.Namespace) -> Iterator[Finding]:
     if not given.metrics:
         return
-    from opero_telemetry.scrape import CALL, Scrape
+    from opero_telemetry import tables
+    from opero_telemetry.scrape import CALL
     from opero_telemetry.top import Unreachable, fetch
 
     started = time.monotonic()
     try:
-        scrape = Scrape(fetch(given.metrics.rstrip("/").removesuffix("/metrics") + "/metrics"), started)
+        read = tables.of_text(fetch(given.metrics.rstrip("/").removesuffix("/metrics") + "/metrics"))
     except (Unreachable, ValueError) as error:
         yield Finding(WRONG, str(error))
         return
     took = time.monotonic() - started
-    series = [labels for samples in scrape.samples.values() for labels, _ in samples]
-    operations = {labels[CALL] for labels in series if CALL in labels}
+    series = [row for name in read for row in read[name]]
+    operations = {row[CALL] for row in series if CALL in row.labels}
     text = f"{given.metrics}: {len(operations)} operations, {len(series)} series, {1000 * took:.0f} ms"
     yield Finding(FINE, text) if operations else Finding(WRONG, text, "nothing is decorated in that program yet")
-    dropped = sum(value for _, value in scrape.samples.get("opero_telemetry_events_dropped_total", ()))
+    dropped = sum(row.value for row in read["opero_telemetry_events_dropped_total"])
     if dropped:
         yield Finding(WRONG, f"{dropped:.0f} events were dropped", "a subscriber is slower than what it listens to")
 

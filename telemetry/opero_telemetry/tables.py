@@ -20,6 +20,34 @@ class Distribution(NamedTuple):
     counts: tuple[float, ...]
     total: float
 
+    def plus(self, other: Distribution) -> Distribution:
+        """Return both together; their bounds are the same."""
+        counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
+        return Distribution(self.bounds, counts, self.total + other.total)
+
+    def since(self, before: Distribution | None) -> Distribution:
+        """Return what came after an earlier reading; one that fell, or changed its bounds, began again at 0."""
+        if before is None or before.bounds != self.bounds or sum(before.counts) > sum(self.counts):
+            return self
+        counts = tuple(now - then for now, then in zip(self.counts, before.counts, strict=True))
+        return Distribution(self.bounds, counts, self.total - before.total)
+
+    def quantile(self, q: float) -> float | None:
+        """Return where the share `q` of the values lies below, even within a bucket; None without values.
+
+        What lies above all bounds counts as the last bound, as Prometheus has it.
+        """
+        total = sum(self.counts)
+        if not total:
+            return None
+        rank, below = q * total, 0.0
+        for n, count in enumerate(self.counts[: len(self.bounds)]):
+            if count and below + count >= rank:
+                low = self.bounds[n - 1] if n else 0.0
+                return low + (self.bounds[n] - low) * (rank - below) / count
+            below += count
+        return self.bounds[-1] if self.bounds else None
+
 
 class Row:
     """One series; `row["opero_outcome"]` is a label's value, empty where it has none."""
@@ -40,6 +68,9 @@ class Tables:
 
     def __init__(self, rows: dict[str, list[Row]]) -> None:
         self._rows = rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
 
     def __getitem__(self, name: str) -> list[Row]:
         return self._rows.get(name, [])

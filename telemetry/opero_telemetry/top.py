@@ -12,16 +12,18 @@ from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from opero_telemetry.scrape import Scrape, rows
+from opero_telemetry import tables
+from opero_telemetry.scrape import Scrape, lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import RenderableType
 
-    from opero_telemetry.scrape import Row
+    from opero_telemetry.scrape import Line
+    from opero_telemetry.tables import Tables
 
-    Read = Callable[[], str]
+    Read = Callable[[], Tables]
 
 DEFAULT = "http://127.0.0.1:9464/metrics"
 MOST = 64 * 2**20  # bytes of a page that are read
@@ -42,7 +44,7 @@ def command(arguments: Sequence[str]) -> int:
     given = _parse(arguments)
     address = given.url if urlsplit(given.url).path not in {"", "/"} else given.url.rstrip("/") + "/metrics"
     try:
-        show(lambda: fetch(address), title=address, every=given.every, count=given.count)
+        show(lambda: tables.of_text(fetch(address)), title=address, every=given.every, count=given.count)
     except Unreachable as error:
         print(f"opero top: {error}", file=sys.stderr)
         return 2
@@ -56,7 +58,7 @@ def show(
 ) -> None:
     """Show what happens, `every` so many seconds, `count` times or until interrupted.
 
-    `read` returns the text of a `/metrics` page; without one, this process is looked at.
+    `read` returns what is measured; without one, this process is looked at.
     """
     from rich.console import Console
     from rich.live import Live
@@ -87,15 +89,11 @@ def fetch(address: str) -> str:
         raise Unreachable(f"{address} does not answer: {why}; is opero_telemetry.start() called?") from error
 
 
-def own() -> str:
-    """Return the metrics of this process."""
-    from prometheus_client import CollectorRegistry, generate_latest
+def own() -> Tables:
+    """Return the numbers of this process."""
+    from opero_telemetry.reading import Reader
 
-    from opero_telemetry.collector import OperoCollector
-
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(OperoCollector())
-    return generate_latest(registry).decode()
+    return tables.of_families(Reader().read())
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -117,23 +115,22 @@ def _views(read: Read, title: str, every: float, columns: Sequence[str]) -> Iter
     while True:
         time.sleep(every)
         after = _scrape(read)
-        found = rows(before, after)
-        for row in found:
-            history.setdefault(row.operation, deque(maxlen=WIDTH)).append(row.rate)
+        found = lines(before, after)
+        for line in found:
+            history.setdefault(line.operation, deque(maxlen=WIDTH)).append(line.rate)
         yield _table(found, history, title, columns)
         before = after
 
 
 def _scrape(read: Read) -> Scrape:
-    text = read()
     try:
-        return Scrape(text, time.monotonic())
+        return Scrape(read(), time.monotonic())
     except (ValueError, KeyError, IndexError) as error:
         raise Unreachable("the answer is no page of metrics") from error
 
 
 def _table(
-    found: Sequence[Row], history: dict[str, deque[float]], title: str, columns: Sequence[str]
+    found: Sequence[Line], history: dict[str, deque[float]], title: str, columns: Sequence[str]
 ) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
@@ -142,27 +139,27 @@ def _table(
     out.add_column("operation", no_wrap=True, max_width=40)
     for column in columns:
         out.add_column(column, no_wrap=True, justify="left" if column in {"", "circuit"} else "right")
-    for row in found:
-        cells = _cells(row, history[row.operation])
-        out.add_row(Text(plain(row.operation)), *(Text(*cells[column]) for column in columns))
+    for line in found:
+        cells = _cells(line, history[line.operation])
+        out.add_row(Text(plain(line.operation)), *(Text(*cells[column]) for column in columns))
     if not found:
         out.add_row(Text("nothing is decorated yet", style="dim"))
     return out
 
 
-def _cells(row: Row, rates: deque[float]) -> dict[str, tuple[str, str]]:
+def _cells(line: Line, rates: deque[float]) -> dict[str, tuple[str, str]]:
     """Return text and style of each column."""
     return {
-        "calls/s": (f"{row.rate:.1f}", ""),
+        "calls/s": (f"{line.rate:.1f}", ""),
         "": (sparkline(rates), "cyan"),
-        "ok": (_share(row.success), _health(row.success)),
-        "p50": (_seconds(row.p50), ""),
-        "p95": (_seconds(row.p95), ""),
-        "p99": (_seconds(row.p99), ""),
-        "attempts": (_number(row.attempts), ""),
-        "rejected/s": (f"{row.rejected:.1f}", ""),
-        "in flight": (f"{row.active:.0f}", ""),
-        "circuit": (row.circuit.replace("_", " ") or "–", STYLES.get(row.circuit, "dim")),
+        "ok": (_share(line.success), _health(line.success)),
+        "p50": (_seconds(line.p50), ""),
+        "p95": (_seconds(line.p95), ""),
+        "p99": (_seconds(line.p99), ""),
+        "attempts": (_number(line.attempts), ""),
+        "rejected/s": (f"{line.rejected:.1f}", ""),
+        "in flight": (f"{line.active:.0f}", ""),
+        "circuit": (line.circuit.replace("_", " ") or "–", STYLES.get(line.circuit, "dim")),
     }
 
 
@@ -191,7 +188,7 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}"
 
 
-def _seconds(value: float) -> str:
-    if math.isnan(value):
+def _seconds(value: float | None) -> str:
+    if value is None:
         return "–"
     return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.1f} ms"

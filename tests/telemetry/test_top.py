@@ -11,7 +11,8 @@ import pytest
 import opero as o
 import opero_telemetry
 from opero_telemetry import top
-from opero_telemetry.scrape import Scrape, quantile, rows
+from opero_telemetry.scrape import Scrape, lines
+from opero_telemetry.tables import Distribution, of_text
 
 
 @pytest.fixture
@@ -31,10 +32,13 @@ def page(calls, bad, *, fast=0, active=0, state="closed"):
 opero_call_duration_seconds_bucket{{{label}"ok",le="0.1"}} {fast}
 opero_call_duration_seconds_bucket{{{label}"ok",le="1"}} {calls - bad}
 opero_call_duration_seconds_bucket{{{label}"ok",le="+Inf"}} {calls - bad}
-opero_call_duration_seconds_count{{{label}"ok"}} {calls - bad}
 opero_call_duration_seconds_sum{{{label}"ok"}} 1
-opero_call_duration_seconds_count{{{label}"error"}} {bad}
-opero_call_duration_seconds_count{{{label}"cancelled"}} {calls}
+opero_call_duration_seconds_bucket{{{label}"error",le="0.1"}} 0
+opero_call_duration_seconds_bucket{{{label}"error",le="1"}} {bad}
+opero_call_duration_seconds_bucket{{{label}"error",le="+Inf"}} {bad}
+opero_call_duration_seconds_bucket{{{label}"cancelled",le="0.1"}} 0
+opero_call_duration_seconds_bucket{{{label}"cancelled",le="1"}} {calls}
+opero_call_duration_seconds_bucket{{{label}"cancelled",le="+Inf"}} {calls}
 # TYPE opero_call_active gauge
 opero_call_active{{opero_call_name="f"}} {active}
 # TYPE opero_circuit_state gauge
@@ -43,7 +47,8 @@ opero_call_active{{opero_call_name="f"}} {active}
 
 
 def test_a_row_is_what_happened_between_two_scrapes():
-    (row,) = rows(Scrape(page(10, 2), 100.0), Scrape(page(30, 7, fast=0, active=3, state="open"), 110.0))
+    before, after = of_text(page(10, 2)), of_text(page(30, 7, fast=0, active=3, state="open"))
+    (row,) = lines(Scrape(before, 100.0), Scrape(after, 110.0))
     assert row.rate == pytest.approx((20 + 20) / 10)
     assert row.success == pytest.approx(1 - 5 / 20)
     assert (row.active, row.circuit) == (3, "open")
@@ -51,25 +56,26 @@ def test_a_row_is_what_happened_between_two_scrapes():
 
 
 def test_a_program_that_began_again_is_no_negative_rate():
-    (row,) = rows(Scrape(page(1000, 0), 0.0), Scrape(page(5, 0), 1.0))
+    (row,) = lines(Scrape(of_text(page(1000, 0)), 0.0), Scrape(of_text(page(5, 0)), 1.0))
     assert row.rate == pytest.approx(10)
 
 
 def test_an_idle_operation_has_no_percentiles_and_no_success():
-    (row,) = rows(Scrape(page(5, 1), 0.0), Scrape(page(5, 1), 1.0))
+    (row,) = lines(Scrape(of_text(page(5, 1)), 0.0), Scrape(of_text(page(5, 1)), 1.0))
     assert row.rate == 0
-    assert all(math.isnan(value) for value in (row.success, row.p50, row.p99))
+    assert all(math.isnan(value) for value in (row.success, row.attempts))
+    assert (row.p50, row.p99) == (None, None)
 
 
 @pytest.mark.parametrize(
     ("q", "expected"), [(0.0, 0.0), (0.5, 1.0), (0.75, 1.5), (1.0, 2.0)], ids=["least", "middle", "within", "most"]
 )
 def test_a_quantile_is_interpolated_within_its_bucket(q, expected):
-    assert quantile(q, [(1.0, 2), (2.0, 4), (math.inf, 4)]) == pytest.approx(expected)
+    assert Distribution((1.0, 2.0), (2, 2, 0), 0.0).quantile(q) == pytest.approx(expected)
 
 
 def test_a_quantile_beyond_the_last_bound_is_that_bound():
-    assert quantile(0.99, [(1.0, 1), (math.inf, 100)]) == 1.0
+    assert Distribution((1.0,), (1, 99), 0.0).quantile(0.99) == 1.0
 
 
 def test_it_shows_a_running_program(telemetry):
