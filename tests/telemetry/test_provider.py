@@ -6,7 +6,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import opero as o
 from opero_telemetry.exporting import WithOpero
-from opero_telemetry.observable import Observables
+from opero_telemetry.observable import Observables, spread
 from opero_telemetry.reading import Reader
 
 
@@ -56,6 +56,37 @@ def test_distributions_are_recorded_and_the_rest_is_observed(reader, observables
         p.attributes["opero.circuit.state"]: p.value for p in points(reader, "opero.circuit.state", "provided").values()
     }
     assert states == {"closed": 1, "open": 0, "half_open": 0, "forced_open": 0}
+
+
+def test_waits_and_delays_are_recorded_when_somebody_collects(reader, observables):
+    @o.opero(rate_limit=o.RateLimit(1000, burst=1), retries=1, min_delay=0.002, jitter="none", name="provided.waits")
+    def f(fails):
+        if fails:
+            raise OSError
+
+    observables.refresh()
+    for n in range(20):
+        try:
+            f(n % 5 == 0)
+        except OSError:
+            continue
+    for more in (0, 3):
+        for _ in range(more):
+            f(False)
+        _, distributions, _ = f.opero.operation.book.read()
+        for name in ("opero.rate_limiter.wait.duration", "opero.retry.delay"):
+            (kept,) = (counts for (metric, _), counts in distributions.items() if metric == name)
+            (point,) = points(reader, name, "provided.waits").values()
+            assert [*point.bucket_counts] == kept[:-1]
+            assert point.sum == pytest.approx(kept[-1], rel=0.01)
+
+
+@pytest.mark.parametrize("gained", [[3, 0, 0, 0.3], [0, 4, 0, 3.0], [2, 2, 2, 30.0], [5, 0, 0, 0.0], [0, 0, 1, 2.0]])
+def test_values_in_place_of_buckets_keep_counts_and_sum(gained):
+    made = [value for value, count in spread((0.5, 1.0), gained) for _ in range(count)]
+    counts = [sum(low < value <= high for value in made) for low, high in ((-1, 0.5), (0.5, 1.0), (1.0, 1e9))]
+    assert counts == gained[:-1]
+    assert sum(made) == pytest.approx(gained[-1], abs=1e-6)
 
 
 def test_the_same_numbers_in_any_exporter(reader):
