@@ -73,7 +73,7 @@ def without_books(function: Callable[[int], Any]) -> Any:
 
 def _counts(line: str) -> bool:
     return line.strip().startswith(
-        ("started[0] +=", "started[0] -=", "counts[", "total[0]", "took =", "end =", "now =")
+        ("started[0] +=", "started[0] -=", "counts[", "total[0]", "took =", "index =", "end =", "now =")
     )
 
 
