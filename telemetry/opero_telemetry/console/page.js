@@ -196,7 +196,7 @@
   function map(run) {
     const busy = run.limit ? run.active / run.limit : 0;
     return make("li", { class: "item" }, make("div", { class: "line" }, make("b", {}, run.name), make("span", { class: `chip ${run.limit ? "good" : ""}` }, run.limit ? "running" : "idle")),
-      meter(busy, ""), make("div", { class: "line dim" }, make("span", {}, `${number(run.done)} items done${run.failed ? `, ${number(run.failed)} failed` : ""}`), make("span", {}, [run.p50 === null ? "" : `an item takes ${time(run.p50)}, one in a hundred ${time(run.p99)} or more`, run.limit ? `${number(run.active)} handed over, ${number(run.limit)} at once` : ""].filter(Boolean).join(" · "))));
+      meter(busy, ""), make("div", { class: "line dim" }, make("span", {}, `${number(run.done)} items done${run.failed ? `, ${number(run.failed)} failed` : ""}`), make("span", {}, [run.p50 === null ? "" : `p50 ${time(run.p50)} · p99 ${time(run.p99)}`, run.limit ? `${number(run.active)} handed over, ${number(run.limit)} at once` : ""].filter(Boolean).join(" · "))));
   }
 
   function controller(one) {
