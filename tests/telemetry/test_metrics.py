@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -13,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import opero as o
+import opero.testing
 import opero_telemetry
 
 
@@ -213,3 +215,49 @@ def test_an_operation_may_have_bounds_of_its_own():
         assert {"0.02", "0.2", "0.025"} <= bounds
     finally:
         handle.stop()
+
+
+def test_levels_are_what_is_there_now(telemetry):
+    inside, out = threading.Event(), threading.Event()
+
+    @o.opero(o.Cache(60, max_bytes=10_000), o.Bulkhead(1, max_queue=1), retries=0, name="levels")
+    def f(n):
+        inside.set()
+        out.wait(10)
+        return "x" * 100
+
+    threads = [threading.Thread(target=f, args=(n,)) for n in range(2)]
+    threads[0].start()
+    inside.wait(10)
+    threads[1].start()
+
+    def now(name):
+        return value(telemetry, name, opero_call_name="levels", **POLICY if name != "opero_call_active" else {})
+
+    try:
+        until = time.monotonic() + 10
+        while now("opero_bulkhead_queue_length") != 1 and time.monotonic() < until:
+            time.sleep(0.01)
+        levels = [now(n) for n in ("opero_call_active", "opero_bulkhead_usage", "opero_bulkhead_queue_length")]
+        assert levels == [2, 1, 1]
+    finally:
+        out.set()
+        for thread in threads:
+            thread.join()
+    levels = [now(n) for n in ("opero_call_active", "opero_bulkhead_usage", "opero_cache_entry_count")]
+    assert levels == [0, 0, 2]
+    assert now("opero_cache_usage_bytes") > 200
+
+
+POLICY = {"opero_policy_name": "levels"}
+
+
+def test_the_share_of_slow_calls_is_told(telemetry):
+    @o.opero(o.CircuitBreaker(slow_call=1.0, min_calls=10), retries=0, name="slow")
+    def f(seconds):
+        clock.advance(seconds)
+
+    with opero.testing.clock() as clock:
+        for seconds in (2.0, 0.1, 0.1, 0.1):
+            f(seconds)
+        assert value(telemetry, "opero_circuit_slow_ratio", opero_call_name="slow", opero_policy_name="slow") == 0.25
