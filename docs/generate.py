@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from opero import acts, call, catalogue, parallel, stores
 from opero.control import signals as control_signals
 from opero.signals import Signals
+from opero.workers import gpu_batch
 from opero_slo import signals as slo_signals
 from opero_telemetry import relay
 from opero_telemetry.naming import prometheus_name
@@ -36,6 +37,7 @@ PRIMITIVES = {
 }
 OTHERS = {
     "map": parallel.SIGNALS,
+    "gpu_batch": gpu_batch.SIGNALS,
     "store": stores.SIGNALS,
     "controller": control_signals.SIGNALS,
     "slo": slo_signals.SIGNALS,

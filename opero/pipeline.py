@@ -52,8 +52,9 @@ ORDER = (
     "bulkhead",
     "attempt_timeout",
     "chaos",
+    "gpu_batch",
 )
-PER_ATTEMPT = ("attempt_timeout", "chaos")  # inside the record of one attempt
+PER_ATTEMPT = ("attempt_timeout", "chaos", "gpu_batch")  # inside the record of one attempt
 OUTCOME_OF = {"timeout": "timeout", "attempt_timeout": "timeout", "fallback": "fallback", "cache": "cached"}
 REJECTING = {"circuit_breaker", "rate_limit", "bulkhead"}
 

@@ -1,4 +1,4 @@
-"""Every metric there is, by its name: the declared ones, and those of the contract that no module declares yet."""
+"""Every metric there is, by its name, as the modules declare it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 from opero.errors import ConfigurationError
-from opero.signals import CALL, SECONDS, Metric, Signals
+from opero.signals import CALL, Metric, Signals
 from opero_telemetry.naming import label, prometheus_name
 
 if TYPE_CHECKING:
@@ -20,15 +20,9 @@ SPEAKERS = (  # where `SIGNALS` are; a package speaks through all of its modules
     "opero.primitives",
     "opero.parallel",
     "opero.control",
+    "opero.workers.gpu_batch",
     "opero_slo.signals",
     "opero_telemetry.relay",
-)
-POWERS = tuple(float(2**n) for n in range(17))
-CONTRACT = (
-    Metric("opero.gpu_batch.size", "histogram", "{item}", "Items in a batch.", buckets=POWERS),
-    Metric("opero.gpu_batch.wait.duration", "histogram", "s", "Time to a full batch.", buckets=SECONDS),
-    Metric("opero.gpu_batch.execution.duration", "histogram", "s", "Time on the device.", buckets=SECONDS),
-    Metric("opero.gpu_batch.queue.length", "updown", "{item}", "Items that wait."),
 )
 
 
@@ -42,7 +36,7 @@ class Vocabulary:
     @classmethod
     def declared(cls) -> Vocabulary:
         """Return what this installation can say, plugins included."""
-        found = {metric.name: ("", metric) for metric in CONTRACT}
+        found: dict[str, tuple[str, Metric]] = {}
         for signals in _signals():
             found |= {metric.name: (signals.kind, metric) for metric in signals.metrics}
         return cls(found)

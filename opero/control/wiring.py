@@ -5,6 +5,7 @@ from __future__ import annotations
 from opero import plugins
 from opero.control import concurrency, retry_budget
 from opero.control import throttle as throttling
+from opero.control.batch_size import BatchSizeLaw
 from opero.control.flow import Flow
 from opero.control.loop import Controller, Controllers
 from opero.control.users import Users, retries
@@ -74,4 +75,12 @@ def _bulkhead(policy: Any) -> tuple[Controller, ...]:
     )
 
 
-MAKERS = {"retry_budget": _retry_budget, "bulkhead": _bulkhead}
+def _batch_size(policy: Any) -> tuple[Controller, ...]:
+    def read(_: float) -> Any:
+        return policy.batches.popleft() if policy.batches else None  # each has its own time
+
+    law = _law(policy, BatchSizeLaw)
+    return (Controller(law, read, policy.knob, users=Users(), dead=0.005, grain=1.0, rest=0.0),)
+
+
+MAKERS = {"retry_budget": _retry_budget, "bulkhead": _bulkhead, "gpu_batch": _batch_size}

@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 def opmap(*given: Any, **keywords: Any) -> Any:
     """Map a function of one item over many: `parse(paths)`, `parse.stream(paths)`, `parse.one(path)`.
 
-    `mode` is "thread", "process", "async" (coroutine functions) or "auto", which tries; `workers` how many at once;
-    `max_pending` how many items are taken from the input ahead of what was consumed; `errors` "raise" (`MapError`,
-    after all items), "return" (the error in the item's place) or "skip". Each item is a resilient call with everything
-    `@opero` takes; nothing is retried unless asked for. Every input yields one result or one error, also when a worker
-    dies or hangs.
+    `mode` is "thread", "process", "async" (coroutine functions), "gpu" (batches) or "auto", which tries; `workers` how
+    many at once; `max_pending` how many items are taken from the input ahead of what was consumed; `errors` "raise"
+    (`MapError`, after all items), "return" (the error in the item's place) or "skip". Each item is a resilient call
+    with everything `@opero` takes; nothing is retried unless asked for. Every input yields one result or one error,
+    also when a worker dies or hangs.
 
     Example:
         >>> @opmap(mode="thread", workers=2)
@@ -70,8 +70,9 @@ def opmap(*given: Any, **keywords: Any) -> Any:
 def _mapped(function: Any, given: Any, keywords: dict[str, Any], of_map: dict[str, Any]) -> Any:
     if isinstance(function, staticmethod):
         return staticmethod(_mapped(function.__func__, given, keywords, of_map))
-    one: Decorated[..., Any] = decorate(function, given, keywords, retries=0)
     plan = Plan(function, **of_map)
+    given = given if plan.batching is None else (*given, plan.batching)
+    one: Decorated[..., Any] = decorate(function, given, keywords, retries=0)
     one.opero.operation.book.declare(SIGNALS)
     if plan.tunes_workers or plan.tunes_chunks:
         from opero.parallel.tuning import Tuning

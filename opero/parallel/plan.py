@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from opero.call import heard, within
 from opero.decorators import decorate
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
@@ -22,17 +23,19 @@ if TYPE_CHECKING:
     from opero.parallel.tuning import Tuning
     from opero.pipeline import Operation
     from opero.workers.dask import Cluster
+    from opero.workers.gpu_batch import GpuBatch
     from opero.workers.pool import Pool
     from opero.workers.queues import Queue
     from opero.workers.session import Session
     from opero.workers.worker import Job
 
-MODES = ("auto", "thread", "process", "async", "async_process", "dask")
+MODES = ("auto", "thread", "process", "async", "async_process", "dask", "gpu")
 ASYNC = {"async", "async_process"}
 AT_ONCE = 50  # coroutines in one process worker
 ERRORS = ("raise", "return", "skip")
 WORKERS = {"auto": 4, "thread": 4, "process": 1, "async": 50, "async_process": 1, "dask": 1}  # for each core
 MOST = {"auto": 4, "thread": 32, "process": 4, "async": 1000, "async_process": 4}  # for each core
+CALLS = {True: 1024, False: 64}  # that wait for a batch at once: coroutines, threads
 METHODS = ("fork", "forkserver", "spawn")
 
 
@@ -61,30 +64,40 @@ class Plan:
         worker_memory: int | None = None,
         start_method: str | None = None,
         cluster: Any = None,
+        batch_size: int | str = "auto",
+        batch_wait: float = 0.005,
+        batch_target: float = 0.05,
     ) -> None:
         if is_generator_function(function):
             raise ConfigurationError("function", function, "no generator function: an item has one result")
         self.is_async = is_coroutine_function(function)
         self.mode = choice("mode", mode or ("async" if self.is_async else "thread"), MODES)
-        if self.is_async != (self.mode in ASYNC):
+        if self.mode != "gpu" and self.is_async != (self.mode in ASYNC):
             fit = "'async' or 'async_process' for a coroutine function" if self.is_async else "another for a plain one"
             raise ConfigurationError("mode", self.mode, fit)
         if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise ConfigurationError("workers", workers, "'auto' or a whole number, 1 or more")
-        self.tunes_workers = workers == "auto" and self.mode != "dask"
-        first = WORKERS[self.mode] * cores() if workers == "auto" else int(workers)
+        self.tunes_workers = workers == "auto" and self.mode in MOST
+        first = self._workers() if workers == "auto" else int(workers)
         most = MOST.get(self.mode, 0) * cores() if self.tunes_workers else first
         self.limit = Knob("map.workers", first, low=1, high=max(first, most))
         self.ordered = bool(choice("ordered", ordered, (True, False)))
         self.errors = choice("errors", errors, ERRORS)
         self.max_pending = optional(whole, "max_pending", max_pending, low=1)
-        self.tunes_chunks = chunk_size == "auto" and self.mode not in {"async", "dask"}
+        self.tunes_chunks = chunk_size == "auto" and self.mode not in {"async", "dask", "gpu"}
         self.chunk_size = None if chunk_size == "auto" else whole("chunk_size", chunk_size, low=1)
         self.schedule = choice("schedule", schedule, ("shared", "stealing"))
         self.priority = _callable("priority", priority)
         self.item_timeout = optional(number, "item_timeout", item_timeout, above=0)
         self.progress = progress if progress in (None, True, False) else _callable("progress", progress)
         self.constants = dict(constants or {})
+        self.batching: GpuBatch | None = None
+        if self.mode == "gpu":
+            from opero.workers.gpu_batch import GpuBatch
+
+            self.batching = GpuBatch(batch_size, wait=batch_wait, target=batch_target)
+        if self.batching and self.constants:
+            raise ConfigurationError("constants", constants, "none with mode='gpu': let the function close over them")
         self.tries = {"error": 1, "retry": 3}[choice("on_death", on_death, ("error", "retry"))]
         self.worker_init = _callable("worker_init", worker_init)
         self.worker_exit = _callable("worker_exit", worker_exit)
@@ -112,13 +125,13 @@ class Plan:
             return self.threads(one, context)
         if self.mode == "dask":
             return self.tasks_of_dask(function, context, reduce)
+        if self.mode == "gpu":
+            return self.batches(function, one, context)
         if self.mode == "auto":
             from opero.workers.auto import Auto
 
             return Auto(self, function, one, context, reduce)
-        from opero.workers.tasks import Tasks
-
-        return Tasks(one, self.queue(), context, workers=self.workers, item_timeout=self.item_timeout)
+        return self.tasks(one, context)
 
     def threads(self, one: Any, context: Context) -> Session:
         """Threads of this process."""
@@ -132,6 +145,27 @@ class Plan:
             chunk_size=self.chunk_size,
             item_timeout=self.item_timeout,
         )
+
+    def batches(self, function: Any, one: Any, context: Context) -> Session:
+        """Batches of many items where a call is only counted; else each item is a call that waits for its batch."""
+        operation = function.opero.operation
+        alone = operation.policies == (self.batching,) and self.item_timeout is None and not (heard or within)
+        if alone:
+            from opero.workers.gpu_session import AsyncBatches, Batches
+
+            return (AsyncBatches if self.is_async else Batches)(operation, self.general, self.queue(), context)
+        if self.is_async:
+            return self.tasks(one, context)
+        from opero.workers.threads import Threads
+
+        timeout = self.item_timeout
+        return Threads(one, self.queue(), context, workers=self.workers, chunk_size=1, item_timeout=timeout)
+
+    def tasks(self, one: Any, context: Context) -> Session:
+        """Tasks of the running loop."""
+        from opero.workers.tasks import Tasks
+
+        return Tasks(one, self.queue(), context, workers=self.workers, item_timeout=self.item_timeout)
 
     def processes(self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None) -> Session:
         """Processes of the function's pool."""
@@ -226,6 +260,9 @@ class Plan:
             memory=self.worker_memory,
             at_once=AT_ONCE if self.is_async else 1,
         )
+
+    def _workers(self) -> int:
+        return CALLS[self.is_async] if self.mode == "gpu" else WORKERS[self.mode] * cores()
 
     def _takes_one(self, function: Callable[..., Any]) -> None:
         from inspect import signature

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     class MapSettings(Settings, total=False):
         """The keywords of `@opmap`: those of `@opero`, and these. Times in seconds, sizes in bytes."""
 
-        mode: Literal["auto", "thread", "process", "async", "async_process", "dask"]
+        mode: Literal["auto", "thread", "process", "async", "async_process", "dask", "gpu"]
         workers: int | Literal["auto"]
         ordered: bool
         errors: Literal["raise", "return", "skip"]
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
         worker_memory: int
         start_method: Literal["fork", "forkserver", "spawn"]
         cluster: Any
+        batch_size: int | Literal["auto"]
+        batch_wait: float
+        batch_target: float
 
     class Mapped(Protocol[Item, Result]):
         """A function of one item that maps. `one` is the resilient call for one item; `stream` is lazy."""

@@ -47,6 +47,12 @@ def square(n):
     return n * n
 
 
+def embed(batch):
+    if len(batch) > 64:
+        raise MemoryError
+    return batch * 2
+
+
 def failing():
     """Return calls that fail and are helped."""
 
@@ -98,6 +104,7 @@ def waiting():
     async def hedged():
         await asyncio.sleep(0.02)
 
+    many_at_once = o.opmap(mode="gpu", errors="return", name="shop.embed")(embed)
     many = o.opmap(mode="thread", workers=2, errors="return", name="shop.parse")(square)
     return [
         limited,
@@ -106,6 +113,7 @@ def waiting():
         lambda: asyncio.run(slow()),
         lambda: asyncio.run(hedged()),
         lambda: many(range(20)),
+        lambda: many_at_once(range(400)),
     ]
 
 
