@@ -38,7 +38,8 @@ def kind(item: Any) -> Hashable:
     if dtype is None or getattr(dtype, "kind", "") not in DTYPES:
         what = f"{type(item).__name__} of {dtype}" if dtype is not None else type(item).__name__
         raise Unfit(f"an item of a batch is {WAY_OUT}; this is a {what}")
-    return item.shape, dtype.str, hasattr(item, "__cuda_array_interface__")
+    array: Any = item
+    return array.shape, dtype.str, hasattr(item, "__cuda_array_interface__")
 
 
 def stacked(items: Sequence[Any], stack: Callable[[Sequence[Any]], Any]) -> Any:

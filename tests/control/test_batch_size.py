@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.simulation import s6
 from opero.control.batch_size import SIZE, BatchSizeLaw, Snapshot
 
 
@@ -75,3 +76,8 @@ def test_whatever_it_reads_it_wishes_for_some_size(batches):
     for now, (items, seconds, failed) in enumerate(batches):
         (wish,) = law.decide(Snapshot(now, items, items, seconds, 0.05, failed=failed))
         assert 0 < wish.value < 1e12  # the knob has the bounds
+
+
+@pytest.mark.parametrize("limits", [(400, 200, 400), (120, 60, 120)], ids=["time", "memory"])
+def test_scenario_s6_meets_its_gates_in_short(limits):
+    assert [figures for figures in s6.run(1, limits, phase=300) if not s6.met(figures)] == []
