@@ -92,7 +92,7 @@ class GpuBatch(Policy):
             call.begin_before(call.deadline)
         waiter = call.runtime.waiter()
         item = call.args[0] if call.args else next_of(call.kwargs)
-        ticket = Ticket(call.operation, item, waiter.wake, wait=self.wait, call=call.record.id)
+        ticket = Ticket(call.operation, item, lambda _: waiter.wake(), wait=self.wait, call=call.record.id)
         self.gatherer.submit([ticket])
         try:
             await call.runtime.park(waiter, None if call.deadline is None else call.deadline.at)
@@ -120,7 +120,7 @@ def next_of(kwargs: dict[str, Any]) -> Any:
 
 
 class Ticket:
-    """One item on its way through a batch. `done` is called when it is settled, from any thread."""
+    """One item on its way through a batch. `done` is called with it when it is settled, from any thread."""
 
     __slots__ = (
         "at",
@@ -141,7 +141,7 @@ class Ticket:
         self,
         operation: Operation,
         item: Any,
-        done: Callable[[], object],
+        done: Callable[[Ticket], object],
         *,
         wait: float = 0.0,
         call: int = 0,
@@ -165,7 +165,7 @@ class Ticket:
         """Give it its outcome, once."""
         if not self.settled:
             self.value, self.error, self.settled = value, error, True
-            self.done()
+            self.done(self)
 
 
 class Gatherer:

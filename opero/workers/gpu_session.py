@@ -86,19 +86,14 @@ class Batches:
 
     def _ticket(self, index: int, item: Any) -> Ticket:
         try:
-            ticket = Ticket(self._operation, item, _nothing, context=self._context, index=index)
+            ticket = Ticket(self._operation, item, self._tell, context=self._context, index=index)
+            self._open[index] = ticket
         except Unfit as error:
-            ticket = Ticket(self._operation, 0, _nothing, context=self._context, index=index)
+            ticket = Ticket(self._operation, 0, self._tell, context=self._context, index=index)
+            self._open[index] = ticket
             ticket.item = item
-            self._hear(ticket)
             ticket.settle(None, error)
-            return ticket
-        self._hear(ticket)
         return ticket
-
-    def _hear(self, ticket: Ticket) -> None:
-        self._open[ticket.index] = ticket
-        ticket.done = lambda: self._tell(ticket)
 
     def _tell(self, ticket: Ticket) -> None:
         self._done.put(ticket)
@@ -158,7 +153,3 @@ class AsyncBatches(Batches):
 def _set(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _nothing() -> None:
-    """Nobody has to hear of it."""
