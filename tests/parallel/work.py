@@ -192,3 +192,11 @@ def traced(x):
 async def traced_later(x):
     await asyncio.sleep(0)
     return traced(x)
+
+
+def same(x):
+    return x
+
+
+async def same_later(x):
+    return x
