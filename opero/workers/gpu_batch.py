@@ -64,7 +64,7 @@ class GpuBatch(Policy):
     size: int | str
     wait: float
     target: float
-    controller: Controller | None = None
+    controllers: tuple[Controller, ...] = ()
 
     def __init__(self, size: int | str = "auto", *, wait: float = 0.005, target: float = 0.05) -> None:
         if size != "auto":
@@ -108,9 +108,9 @@ class GpuBatch(Policy):
 
     def learn(self, snapshot: Snapshot) -> None:
         """Let the controller, where there is one, look at a batch."""
-        if self.controller is not None:
+        for controller in self.controllers:
             self.batches.append(snapshot)
-            self.controller.step(snapshot.now)
+            controller.step(snapshot.now)
 
 
 def next_of(kwargs: dict[str, Any]) -> Any:

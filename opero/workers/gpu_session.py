@@ -64,6 +64,12 @@ class Batches:
         self._done.put(ticket)
         return self.poll()
 
+    def chunk(self) -> int:
+        return 0
+
+    def resize(self, workers: int, chunk: int | None) -> None:
+        """The gatherer has the lanes its device can use."""
+
     async def close(self) -> None:
         self._queue.clear()
         for ticket in list(self._open.values()):
