@@ -187,10 +187,20 @@ class Gatherer:
 
     @property
     def device(self) -> gpu_device.Host:
-        """Where batches run; found when first asked for."""
+        """Where batches run; found by the first lane, since CuPy takes seconds to import."""
         if self._device is None:
             self._device = gpu_device.find()
         return self._device
+
+    @property
+    def lanes(self) -> int:
+        """How many batches may be under way; one until the device is known."""
+        return 1 if self._device is None else self._device.lanes
+
+    @property
+    def where(self) -> str:
+        """The name of the device, once it is known."""
+        return "gpu" if self._device is None else self._device.name
 
     @property
     def size(self) -> int:
@@ -199,14 +209,13 @@ class Gatherer:
 
     def submit(self, tickets: Sequence[Ticket]) -> None:
         """Put them in line."""
-        device = self.device
         for ticket in tickets:
             ticket.operation.book.add(QUEUE, (), 1)
         with self._lock:
             for ticket in tickets:
                 self._lines.setdefault(ticket.kind, deque()).append(ticket)
             self._length += len(tickets)
-            starts = self._lanes == 0 or (self._lanes < device.lanes and self._length >= self.size)
+            starts = self._lanes == 0 or (self._lanes < self.lanes and self._length >= self.size)
             self._lanes += starts
             if self._length >= self.size:
                 for flag in self._waiting:

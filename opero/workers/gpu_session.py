@@ -36,7 +36,7 @@ class Batches:
         self._done: SimpleQueue[Ticket | None] = SimpleQueue()
         self._open: dict[int, Ticket] = {}
         self._since = clock.now()
-        self.insights = [Insight(self._gatherer.device.name, clock.now())]
+        self.insights = [Insight(self._gatherer.where, clock.now())]
 
     def room(self) -> int:
         return self._ahead() - len(self._queue) - len(self._open)
@@ -77,7 +77,7 @@ class Batches:
         self._open.clear()
 
     def _ahead(self) -> int:
-        return 2 * self._gatherer.device.lanes * self._gatherer.size
+        return 2 * self._gatherer.lanes * self._gatherer.size
 
     def _feed(self) -> None:
         number = min(len(self._queue), self._ahead() - len(self._open))
@@ -120,6 +120,7 @@ class Batches:
         spent, self._since = now - self._since, now
         times = [now - ticket.at for place, ticket in enumerate(tickets) if place not in errors]
         self._direct.count(len(times), sum(times), ())
+        self.insights[0].name = self._gatherer.where
         self.insights[0].served(len(tickets), spent)
         self.insights[0].chunks += 1
         self._feed()
