@@ -80,7 +80,8 @@ class Plan:
         self.tunes_workers = workers == "auto" and self.mode in MOST
         first = self._workers() if workers == "auto" else int(workers)
         most = MOST.get(self.mode, 0) * cores() if self.tunes_workers else first
-        self.limit = Knob("map.workers", first, low=1, high=max(first, most))
+        least = first if self.tunes_workers and "process" in self.mode else 1  # a core without a worker helps nobody
+        self.limit = Knob("map.workers", first, low=least, high=max(first, most))
         self.ordered = bool(choice("ordered", ordered, (True, False)))
         self.errors = choice("errors", errors, ERRORS)
         self.max_pending = optional(whole, "max_pending", max_pending, low=1)

