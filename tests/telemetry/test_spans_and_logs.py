@@ -194,22 +194,21 @@ def test_a_map_is_a_span_and_its_items_are_children_wherever_they_run(provider, 
 
 
 def test_a_batch_links_to_the_calls_it_carried(provider, exported):
-    from opero.signals import Event, Signals
+    @o.opmap(mode="gpu", batch_size=3, batch_wait=30, name="embed")
+    async def f(batch):
+        return batch
 
-    flushed = Event("opero.gpu_batch.flushed", "debug", "A batch ran.", ("size", "duration", "calls"))
-    Signals("gpu_batch", (flushed,))
-    numbers = []
+    async def at_once():
+        await asyncio.gather(*[f.one(n) for n in range(3)])
 
-    @o.opero(retries=0, name="embed")
-    def f():
-        events.say(flushed, "embed", {"size": 1, "duration": 0.5, "calls": numbers})
-
-    with events.subscribe(lambda event: numbers.append(event.call), "opero.call.started"), heard(provider):
-        f()
-    batch, call = exported()
-    assert (batch.name, batch.attributes["opero.gpu_batch.size"]) == ("embed gpu_batch", 1)
-    assert [link.context.span_id for link in batch.links] == [call.context.span_id]
-    assert batch.end_time - batch.start_time == pytest.approx(5e8, rel=0.01)
+    with heard(provider):
+        asyncio.run(at_once())
+    spans = exported()
+    (batch,) = [span for span in spans if span.name == "embed gpu_batch"]
+    calls = [span for span in spans if span.name == "embed"]
+    assert batch.attributes["opero.gpu_batch.size"] == 3
+    assert sorted(link.context.span_id for link in batch.links) == sorted(call.context.span_id for call in calls)
+    assert len(calls) == 3
 
 
 def test_under_an_unsampled_parent_a_call_stays_on_the_fast_path(exported, provider):
