@@ -61,7 +61,7 @@ class Cache(Policy):
     `backend` is "memory", "disk", "redis", a Redis URL, or an object with `get`, `set` and `delete`; `url` is, unless
     given, the environment's `OPERO_REDIS_URL`, else a server on this machine. `near` keeps copies of Redis entries in
     this process, never older than so many seconds. `patience` bounds each wait for the store, `lease` how long others
-    wait for a load.
+    wait for a load whose process died.
     One instance on several functions is one store with one bound; their entries stay apart. All callers share the
     object that was cached: do not change it.
 

@@ -13,7 +13,7 @@ import pytest
 
 import opero as o
 from opero import events
-from opero.stores.cache.envelope import Envelope
+from opero.stores.cache.envelope import INFLATED, Envelope
 
 redis_service = pytest.mark.service("redis")
 
@@ -142,12 +142,20 @@ def tampered(data, how, f):
         return b""
     if how == "flipped":
         return data[:-1] + bytes([data[-1] ^ 1])
+    if how == "older":
+        return b"OPR\x00" + data[4:]
     if how == "foreign":
         return b"\x80\x05\x95 some pickle of another library"
     address = shelf._address(f.opero.cache._around.keys.full(f.opero.cache._key((1,), {})))
     sheet, body = shelf._envelope.open(address, data)
-    other = {"unsigned": Envelope(), "another_key": Envelope(signing=type(shelf._envelope.signing)(b"x" * 32))}[how]
-    return other.seal(address, sheet, body)
+    ring = shelf._envelope.signing
+    other = {
+        "unsigned": Envelope(),
+        "another_key": Envelope(signing=type(ring)(b"x" * 32)),
+        "downgraded": Envelope(signing=ring),
+        "bomb": Envelope(signing=ring, encryption=shelf._envelope.encryption, compress_above=0),
+    }[how]
+    return other.seal(address, sheet, bytes(INFLATED + 1) if how == "bomb" else body)
 
 
 TAMPERED = {
@@ -157,12 +165,19 @@ TAMPERED = {
     "foreign": {"foreign"},
     "unsigned": {"unsigned"},
     "another_key": {"unknown_key"},
+    "older": {"version"},
+    "downgraded": {"unencrypted"},
+    "bomb": {"bomb"},
 }
+
+
+def keys_for(how):
+    return {"signing_key": KEY} | ({"encryption_key": KEY} if how == "downgraded" else {})
 
 
 @pytest.mark.parametrize("how", TAMPERED)
 def test_a_tampered_entry_on_disk_is_a_miss_and_heals(how, tmp_path, heard):
-    f, made = cached(backend="disk", directory=tmp_path / "c", signing_key=KEY, patience=2.0)
+    f, made = cached(backend="disk", directory=tmp_path / "c", **keys_for(how), patience=5.0)
     f(1)
     db = sqlite3.connect(place(f).shelf.store.path)
     (data,) = db.execute("select data from entries").fetchone()
@@ -182,7 +197,7 @@ def test_a_tampered_entry_in_redis_is_a_miss_and_heals(how, server, heard):
 
     from opero.stores.cache.redis import key_of
 
-    f, made = cached(backend="redis", url=server.url, namespace=f"t-{how}", signing_key=KEY, patience=2.0)
+    f, made = cached(backend="redis", url=server.url, namespace=f"t-{how}", **keys_for(how), patience=5.0)
     f(1)
     with redis.Redis.from_url(server.url) as client:
         key = key_of(name_in(f, 1))

@@ -7,6 +7,7 @@ import pytest
 import redis
 
 import opero as o
+from services.redis_servers import RedisCluster
 
 pytestmark = pytest.mark.service("redis")
 
@@ -237,3 +238,42 @@ def test_copies_are_kept_right_over_a_cluster(redis_cluster):
         g.opero.cache.invalidate(x)
     time.sleep(1.0)  # the bound
     assert [f(x) for x in range(12)] == [1] * 12
+
+
+def until_it_works(work, seconds=20):
+    """A cluster that is electing refuses for a while."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return work()
+        except o.CacheError:
+            assert time.monotonic() < until, "the cluster did not come back"
+            time.sleep(0.1)
+
+
+def test_copies_are_right_after_a_primary_of_the_cluster_died(tmp_path):
+    cluster = RedisCluster(tmp_path)
+    try:
+        f, truth = cached(cluster.url, namespace="cf")
+        g = o.opero(o.Cache(60, backend="redis", url=cluster.url, namespace="cf", patience=5.0))(f.__wrapped__)
+        ready(f)
+        for x in range(12):
+            assert copied(f, x) == 0
+        cluster.nodes[1].kill()
+        for x in range(12):
+            assert f(x) == 0  # whoever answers, nothing was written yet
+        truth[0] = 1
+        for x in range(12):
+            until_it_works(lambda x=x: g.opero.cache.invalidate(x))
+        settled = time.monotonic() + 1.0 + 5.0  # the bound, and what the cluster takes to agree
+        while time.monotonic() < settled and [f(x) for x in range(12)] != [1] * 12:
+            time.sleep(0.05)
+        ready(f, 20)
+        assert [copied(f, x) for x in range(12)] == [1] * 12  # copies are kept again, those of the new primary too
+        truth[0] = 2
+        for x in range(12):
+            until_it_works(lambda x=x: g.opero.cache.invalidate(x))
+        time.sleep(1.0)
+        assert [f(x) for x in range(12)] == [2] * 12
+    finally:
+        cluster.stop()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from opero.runtime import Runtime
 
 COARSE = 60.0  # seconds an entry's last use may be off: a hit then is a read alone
+AGAIN = 0.001  # seconds between two attempts at a new file
 VERSION = 1
 SCHEMA = """
 begin immediate;
@@ -92,6 +93,9 @@ class DiskStore:
     async def write(self, runtime: Runtime, name: str, data: bytes, seconds: float, token: bytes | None) -> int:
         return await runtime.offload(self._do, self._write, name, data, seconds, token)  # type: ignore[no-any-return]
 
+    async def extend(self, runtime: Runtime, name: str, token: bytes, seconds: float) -> bool:
+        return await runtime.offload(self._do, self._extend, name, token, seconds)  # type: ignore[no-any-return]
+
     async def release(self, runtime: Runtime, name: str, token: bytes) -> None:
         await runtime.offload(self._do, self._release, name, token)
 
@@ -154,6 +158,10 @@ class DiskStore:
         gone = min(now + seconds, 1e12)
         db.execute("insert into entries values (?, ?, ?, ?, ?)", (name, data, gone, now, len(data)))
         return self._make_room(db, now)
+
+    def _extend(self, db: sqlite3.Connection, name: str, token: bytes, seconds: float) -> bool:
+        place = (clock.wall() + seconds, name, token)
+        return db.execute("update leases set until = ? where name = ? and token = ?", place).rowcount > 0
 
     def _release(self, db: sqlite3.Connection, name: str, token: bytes) -> bool:
         return db.execute("delete from leases where name = ? and token = ?", (name, token)).rowcount > 0
@@ -223,7 +231,7 @@ class DiskStore:
         self._inode = found.st_ino
         db = sqlite3.connect(self.path, timeout=self._patience, isolation_level=None, check_same_thread=False)
         try:
-            db.execute("pragma journal_mode = wal")
+            _to_wal(db, clock.now() + self._patience)
             db.execute("pragma synchronous = normal")
             if db.execute("pragma user_version").fetchone()[0] != VERSION:
                 db.executescript(SCHEMA)
@@ -247,6 +255,19 @@ class DiskStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _to_wal(db: sqlite3.Connection, until: float) -> None:
+    """Change a new file's mode: the one change for which SQLite does not wait when another process makes it, too."""
+    while True:
+        try:
+            db.execute("pragma journal_mode = wal")
+        except sqlite3.OperationalError as error:
+            if _reason(error) != "busy" or clock.now() >= until:
+                raise
+            clock.sleep(AGAIN)
+        else:
+            return
 
 
 @contextmanager

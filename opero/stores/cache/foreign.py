@@ -47,6 +47,9 @@ class ForeignStore:
         await self._call(runtime, self.backend.set, name, data, seconds)
         return 0
 
+    async def extend(self, runtime: Runtime, name: str, token: bytes, seconds: float) -> bool:
+        return False
+
     async def release(self, runtime: Runtime, name: str, token: bytes) -> None:
         """Hold nothing."""
 

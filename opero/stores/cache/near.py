@@ -182,14 +182,19 @@ def _listen(near: Callable[[], Near | None], epoch: int, node: str, connect: Cal
             pause = RETRY[0]
             _hear(near, ear, node, epoch)
         except Exception:  # noqa: BLE001 - whatever it was, nothing heard so far may be relied on
-            owner = near()
-            if owner is not None and owner.epoch == epoch:
-                owner.lost()
-            del owner
+            _lose(near, epoch)
         finally:
             ear.close()
         clock.sleep(pause)
         pause = min(RETRY[1], pause * 2)
+        if ear.one_of_many:
+            _lose(near, epoch, again=True)  # another node may be the primary now
+
+
+def _lose(near: Callable[[], Near | None], epoch: int, *, again: bool = False) -> None:
+    owner = near()
+    if owner is not None and owner.epoch == epoch:
+        owner.lost(again=again)
 
 
 def _hear(near: Callable[[], Near | None], ear: Ear, node: str, epoch: int) -> None:
@@ -252,13 +257,18 @@ class Ear:
             self._tell(near)
         return True
 
+    @property
+    def one_of_many(self) -> bool:
+        """Whether it listens to a node of a cluster."""
+        return self._store.is_cluster
+
     def close(self) -> None:
         """End the connection."""
         if self._connection is not None:
             self._connection.disconnect()
 
     def _sign_of_life(self) -> bool:
-        if self._store.is_cluster and self.tracks:
+        if self.one_of_many and self.tracks:
             said = bytes(self._ask("CLUSTER", "INFO"))
             epoch = next(line for line in said.split() if line.startswith(b"cluster_current_epoch"))
             before, self._topology = self._topology, epoch

@@ -45,6 +45,11 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('DEL', KEYS[2])
 return 1
 """
+EXTEND = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 MARK = """
 local text = redis.call('GET', KEYS[1])
@@ -120,6 +125,9 @@ class RedisStore:
         await self._run(runtime, write, *self._published([name]))
         return 0
 
+    async def extend(self, runtime: Runtime, name: str, token: bytes, seconds: float) -> bool:
+        return bool((await self._run(runtime, ("EVAL", EXTEND, 1, lease_of(name), token, _ms(seconds))))[0])
+
     async def release(self, runtime: Runtime, name: str, token: bytes) -> None:
         await self._run(runtime, ("EVAL", RELEASE, 1, lease_of(name), token))
 
@@ -147,6 +155,7 @@ class RedisStore:
         if not self.is_cluster:
             pool = client.connection_pool
             return {"": lambda **more: pool.connection_class(**{**pool.connection_kwargs, **more})}
+        client.nodes_manager.initialize()  # a primary may have died since
         found = {}
         for node in client.get_primaries():
             pool = client.get_redis_connection(node).connection_pool

@@ -1,8 +1,8 @@
 """One function's part of a store that outlasts the process: from keys to names, from values to sealed bytes and back.
 
 1. A name is a digest of namespace and full key, keyed where there is a signing key: names tell no arguments.
-2. Who finds nothing takes a lease and loads; others wait for the value, for as long as the lease at most. If the lease
-   they waited for ends without a value, they load themselves, at once and not in a row.
+2. Who finds nothing takes a lease, renewed while it loads; others wait for the value, for as long as the lease is held.
+   If it ends without a value, they load themselves, at once and not in a row.
 3. A result is stored while its lease holds. Invalidating ends leases, so nothing older than that is stored after it.
 4. A tag is a mark, a random text in the store; an entry holds the marks of its tags from before it was loaded. A new
    mark ends every entry with the old one.
@@ -17,6 +17,7 @@ from opero.stores.cache.canonical import encode
 from opero.stores.cache.codecs import Codecs
 from opero.stores.cache.entry import Entry
 from opero.stores.cache.envelope import Sheet
+from opero.stores.cache.leases import leases
 from opero.stores.cache.trouble import Refused, Unavailable
 
 TYPE_CHECKING = False
@@ -100,15 +101,13 @@ class Shelf:
             if holder != token and data is not None:
                 holder = await self._ask(runtime, self.store.lock, name, token, self._lease, anew and wait)
             if holder == token:
-                found.lease = token
-                return found
+                return self._hold(found, name, token)
             if not wait or (until is not None and runtime.now() >= until):
                 found.busy = not wait
                 return found
             if anew or (waited_for is not None and holder != waited_for):
-                found.lease = token
                 await self._ask(runtime, self.store.lock, name, token, self._lease, True)
-                return found
+                return self._hold(found, name, token)
             waited_for = holder
             await runtime.sleep(delay)
             delay = min(LAST, delay * 1.5)
@@ -141,16 +140,28 @@ class Shelf:
         )
         data = self._envelope.seal(self._address(found.full), sheet, body)
         name = self.names(found.full)[0]
+        self._let_go(found)
         return int(await self._ask(runtime, self.store.write, name, data, sheet.gone, found.lease))
 
     async def release(self, runtime: Runtime, found: Found) -> None:
         """Let others load."""
         if found.lease is not None:
+            self._let_go(found)
             await self.release_lease(runtime, self.names(found.full)[0], found.lease)
 
     async def release_lease(self, runtime: Runtime, name: str, token: bytes) -> None:
         """End a lease, if it is still ours."""
         await self._ask(runtime, self.store.release, name, token)
+
+    def _hold(self, found: Found, name: str, token: bytes) -> Found:
+        found.lease = token
+        leases.hold(self.store, name, token, self._lease)
+        return found
+
+    @staticmethod
+    def _let_go(found: Found) -> None:
+        if found.lease is not None:
+            leases.let_go(found.lease)
 
     async def delete(self, runtime: Runtime, full: bytes) -> bool:
         """Forget an entry, and let none that is being loaded be stored; whether there was one."""

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
             """Store an entry and end the lease, if it holds; return how many entries had to go."""
             raise NotImplementedError
 
+        async def extend(self, runtime: Runtime, name: str, token: bytes, seconds: float) -> bool:
+            """Hold the lease for so long from now; False if it is no longer held. Asked where nothing may suspend."""
+            raise NotImplementedError
+
         async def release(self, runtime: Runtime, name: str, token: bytes) -> None:
             """End the lease, if it holds."""
 

@@ -1,0 +1,121 @@
+"""A load that takes longer than its lease keeps it; one that is stuck, or invalidated, does not."""
+
+import asyncio
+import time
+
+import pytest
+
+import opero as o
+from opero import testing
+from opero.runtime import Runtime
+from opero.stores.cache.disk import DiskStore
+from opero.stores.cache.leases import LONGEST, leases
+
+CACHES = {
+    "disk": lambda at: {"backend": "disk", "directory": at / "c"},
+    "redis": lambda at: {"backend": "redis", "url": at.url, "namespace": "leases"},
+}
+
+
+@pytest.fixture(params=["disk", pytest.param("redis", marks=pytest.mark.service("redis"))])
+def place(request, tmp_path):
+    at = tmp_path if request.param == "disk" else request.getfixturevalue("server")
+    return CACHES[request.param](at)
+
+
+def two_processes(place, load):
+    """Two policies do not share a flight, as two processes do not."""
+
+    def work():
+        return load()
+
+    def made():
+        return o.opero(o.Cache(60, lease=0.3, patience=5.0, **place))(work)
+
+    return made(), made()
+
+
+def test_a_load_of_several_leases_is_made_once_and_kept(place):
+    calls = []
+
+    def load():
+        calls.append(None)
+        time.sleep(1.5)
+        return 7
+
+    first, second = two_processes(place, load)
+
+    async def main():
+        return await asyncio.gather(asyncio.to_thread(first), asyncio.to_thread(second))
+
+    assert asyncio.run(main()) == [7, 7]
+    assert len(calls) == 1
+    assert second() == 7
+    assert len(calls) == 1
+
+
+def test_a_coroutine_function_keeps_its_lease_too(place):
+    calls = []
+
+    async def load():
+        calls.append(None)
+        await asyncio.sleep(1.5)
+        return 7
+
+    def made():
+        return o.opero(o.Cache(60, lease=0.3, patience=5.0, **place))(load)
+
+    async def main():
+        return await asyncio.gather(made()(), made()())
+
+    assert asyncio.run(main()) == [7, 7]
+    assert len(calls) == 1
+
+
+def test_invalidating_ends_a_lease_for_good(place):
+    first, second = two_processes(place, lambda: time.sleep(1.0) or 7)
+
+    async def main():
+        begun = asyncio.create_task(asyncio.to_thread(first))
+        await asyncio.sleep(0.2)
+        second.opero.cache.invalidate()
+        assert await begun == 7
+
+    asyncio.run(main())
+    assert not second.opero.cache.contains()
+
+
+def held(store):
+    return [lease for lease in leases._held.values() if lease.store is store]
+
+
+def test_who_is_stuck_is_renewed_no_more(tmp_path):
+    with testing.clock() as clock:
+        store = DiskStore(tmp_path / "c", "n", max_bytes=None, max_entries=10, patience=5.0)
+        leases.hold(store, "n:v1:00", b"never taken", 3.0)
+        clock.sleep(1.5)
+        assert held(store) == []  # the store says it is not held
+        take(store, b"mine")
+        leases.hold(store, "n:v1:00", b"mine", 3.0)
+        clock.sleep(3.0 * (LONGEST - 1))
+        assert take(store, b"other") == b"mine"
+        clock.sleep(3.0 * 3)
+        assert held(store) == []
+        assert take(store, b"other") == b"other"
+        store.close()
+
+
+def take(store, token):
+    work = store.lock(Runtime(), "n:v1:00", token, 3.0, False)
+    with pytest.raises(StopIteration) as done:
+        work.send(None)
+    return done.value.value
+
+
+def test_no_thread_is_left_when_nothing_is_held(place):
+    first, _ = two_processes(place, lambda: 7)
+    assert first() == 7
+    deadline = time.monotonic() + 20
+    while leases._sooner is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert leases._sooner is None
