@@ -207,6 +207,29 @@ def test_a_retry_budget_adapts_and_tells():
         assert counted["opero.controller.setpoint"]["control.failing", "retry_budget", "retry_budget.ratio"] < 0.1
 
 
+@pytest.mark.parametrize(
+    ("wish", "reason", "error"), [(nan, "nonsense", "told"), (ValueError("no"), "failed", "ValueError")]
+)
+def test_a_controller_says_once_that_it_keeps_its_value(monkeypatch, wish, reason, error):
+    def decide(snapshot):
+        if isinstance(wish, Exception):
+            raise wish
+        return [Wish("retry_budget.ratio", wish, "told", {})]
+
+    with clock() as virtual, capture("opero.controller.held") as captured:
+        fail = failing()
+        knob = fail.opero.controllers["retry_budget.ratio"]
+        monkeypatch.setattr(knob.law, "decide", decide)
+        for _ in range(3):
+            with pytest.raises(ConnectionError):
+                fail()
+            virtual.sleep(2)
+        (fields,) = [event["fields"] for event in captured.events if event["operation"] == "control.failing"]
+        assert (fields["parameter"], fields["value"], fields["reason"]) == ("retry_budget.ratio", 0.1, reason)
+        assert fields["error"] == error
+        assert (knob.setpoint, knob.held) == (0.1, reason)
+
+
 def names_of_threads():
     return {thread.name for thread in threading.enumerate()}
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import opero as o
-from opero import events, opmap, testing
+from opero import catalogue, events, opmap, testing
 
 
 def batched(function, **settings):
@@ -301,3 +301,21 @@ def test_its_series_are_there_from_the_start():
     assert sums["opero.gpu_batch.queue.length", ()] == 0
     for name in ("size", "wait.duration", "execution.duration"):
         assert sum(distributions[f"opero.gpu_batch.{name}", ()]) == 0
+
+
+def test_a_reader_sees_how_many_wait_for_their_batch():
+    @opmap(mode="gpu", batch_size=3, batch_wait=30, name="waiting.room")
+    async def function(batch):
+        return batch * 2
+
+    def waiting():
+        (family,) = [f for f in catalogue.snapshot() if f.metric.name == "opero.gpu_batch.queue.length"]
+        return [value for labels, value in family.samples.items() if "waiting.room" in labels]
+
+    async def main():
+        calls = [asyncio.create_task(function.one(n)) for n in range(2)]
+        await asyncio.sleep(0.01)
+        seen = waiting()
+        return seen, await asyncio.gather(*calls, function.one(2)), waiting()
+
+    assert asyncio.run(main()) == ([2], [0, 2, 4], [0])
