@@ -1,6 +1,6 @@
 # `make demo` and `make test` set themselves up: they need python >= 3.11, pip and make, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs soak clean
+.PHONY: help demo test lint bench docs soak mutants clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -35,6 +35,9 @@ docs: .venv/.dev  ## fill the generated tables and build the documentation into 
 
 soak: .venv/.dev .venv/.services .venv/.receiver  ## run the tests that take minutes
 	$(BIN)/pytest -m soak $(TEST)
+
+mutants: .venv/.dev  ## change what decides, and see whether a test notices (MUTANTS="quota retry_budget"); an hour
+	$(BIN)/python tests/mutants.py $(MUTANTS)
 
 clean:  ## remove what the other targets made
 	rm -rf .venv site dist .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -118,7 +118,7 @@ class _Race:
         while True:
             ended = await self.first(None if self.closed else due)
             if ended is None:
-                self.hedge(delay)
+                await self.hedge(delay)
                 due = now() + delay
                 continue
             error = ended.branch.error
@@ -148,11 +148,11 @@ class _Race:
             await self.call.runtime.park(self.waiter, until)
         return self.ended.popleft() if self.ended else None
 
-    def hedge(self, delay: float) -> None:
+    async def hedge(self, delay: float) -> None:
         """Begin a hedge, if the budget has a token and there is room."""
         call = self.call
         budget: Any = call.operation.places.get("retry_budget")
-        cost = 0.0 if budget is None else budget.reserve(call, None)
+        cost = 0.0 if budget is None else await budget.reserve(call, None)
         if cost is None or not call.runtime.may_fork():
             self.closed = True
             return

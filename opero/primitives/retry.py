@@ -196,7 +196,7 @@ class Retry(Policy):
                 result = await next(call)
             except Exception as error:
                 await call.judge(error)
-                if tries.go_on(error):
+                if await tries.go_on(error):
                     tries.last = error if self.flag is not None else None
                 elif isinstance(error, DoNotRetry | RetryNow) and error.error is not None:
                     tries.last = error.error
@@ -207,7 +207,7 @@ class Retry(Policy):
                 if not await self.condition.unwanted(result):
                     tries.succeed()
                     return result
-                if not tries.schedule(result, None):
+                if not await tries.schedule(result, None):
                     return result
             if not await tries.wait():
                 if tries.last is None:
@@ -251,7 +251,7 @@ class _Tries:
         self.reserved = 0.0  # tokens of the budget for the attempt that comes, or runs
         self.counts: dict[Strategy | None, int] = {}
 
-    def go_on(self, error: Exception) -> bool:
+    async def go_on(self, error: Exception) -> bool:
         """Whether another attempt follows this error."""
         call = self.call
         if not call.retryable(error):
@@ -263,18 +263,18 @@ class _Tries:
             call.record.why = f"{inner} had retried it"
             call.emit(NESTED, attempts=self.made, inner=inner, error=type(error).__name__)
             return False
-        if self.schedule(error, error):
+        if await self.schedule(error, error):
             return True
         _mark(call, error)
         return False
 
-    def schedule(self, outcome: object, error: Exception | None) -> bool:
+    async def schedule(self, outcome: object, error: Exception | None) -> bool:
         """Plan the next attempt, or say why there is none."""
         call, name = self.call, type(error).__name__ if error else ""
         last = error.errors[-1] if isinstance(error, AllFailedError) else error
         strategy = None if last is None else self.policy.strategy(last)
         reason = self._refusal(strategy, outcome)
-        if reason is None and not self._pay(outcome):
+        if reason is None and not await self._pay(outcome):
             call.record.why = "the retry budget is spent"
             return False
         if reason is not None:
@@ -314,11 +314,11 @@ class _Tries:
             _mark(call, self.last)
         return False
 
-    def _pay(self, outcome: object) -> bool:
+    async def _pay(self, outcome: object) -> bool:
         """Take what the next attempt costs; the budget says so if it cannot."""
         budget: Any = self.call.operation.places.get("retry_budget")
         if budget is not None:
-            cost = budget.reserve(self.call, outcome)
+            cost = await budget.reserve(self.call, outcome)
             if cost is None:
                 return False
             self.reserved = cost

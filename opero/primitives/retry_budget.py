@@ -6,6 +6,7 @@ come in; they are kept up to a cap of 10 s of what comes in from successes, betw
 1. A token is reserved before the wait. It comes back if the retry succeeds, or never begins.
 2. A retry after the service said it is too busy costs 0.35: it will be let in, or turned away cheaply.
 3. While everything fails nothing comes in but the trickle: so retries end when they would keep a service down.
+4. With a store the tokens are those of all processes. While the store is away each process has tokens of its own.
 
 At 1000 calls a second an outage gets 200 retries at first, and then one each 10 s; with 10 % of single failures each
 one is retried, because successful retries cost nothing.
@@ -19,7 +20,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from math import exp
 
-from opero import clock, forks, responses
+from opero import clock, forks, responses, stores
 from opero.errors import RetryBudgetExhausted
 from opero.exclusive import exclusive
 from opero.knobs import Knob
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from opero.call import Call, Layer, Next
     from opero.policy import Observation
+    from opero.stores import StateStore
+    from opero.stores.shared import SharedTokens
 
 EXHAUSTED = Event(
     "opero.retry.budget_exhausted", "warning", "The budget had no token for another attempt.", ("utilization",)
@@ -49,15 +52,16 @@ SIGNALS = Signals("retry", (EXHAUSTED,), (UTILIZATION,), ("retry_budget",))
 COST, THROTTLED_COST = 1.0, 0.35
 HORIZON = 10.0  # seconds over which successes are counted
 FLOOR = 10.0  # tokens a budget may keep however little succeeds
+TELL = 100  # successes after which a process tells the store, if it has not asked it for a token before
 
 
 class RetryBudget(Policy):
     """Let retries add about `ratio` of what succeeds, and `min_per_second` besides; keep at most `cap` tokens.
 
     Give it to `Retry(budget=...)`, `retry_budget=` or by position; hedges draw on it too. One instance on several
-    functions is one budget. Where it is spent the caller gets the function's own error; `spend()` is for code that
-    retries by itself. With `control="adaptive"` the ratio follows how much retries help, between 0.02 and 0.2; in
-    `shadow` that is only told.
+    functions is one budget; with `store`, a Redis URL, and a `name` it is one for all processes. Where it is spent the
+    caller gets the function's own error; `spend()` is for code that retries by itself. With `control="adaptive"` the
+    ratio follows how much retries help, between 0.02 and 0.2; in `shadow` that is only told.
 
     Example:
         >>> RetryBudget().ratio
@@ -74,7 +78,9 @@ class RetryBudget(Policy):
     cap: float
     control: str | None
     shadow: bool
+    store: str | StateStore | None
     tokens: Tokens
+    shared: SharedTokens | None
 
     def __init__(
         self,
@@ -84,6 +90,7 @@ class RetryBudget(Policy):
         cap: float = 200.0,
         control: str | None = None,
         shadow: bool = False,
+        store: str | StateStore | None = None,
         name: str | None = None,
     ) -> None:
         self._freeze(
@@ -92,47 +99,66 @@ class RetryBudget(Policy):
             cap=number("cap", cap, low=1),
             control=controlled(control),
             shadow=choice("shadow", shadow, (True, False)),
+            store=stores.checked("store", store, name),
             name=name,
         )
         self.start()
 
     def start(self) -> None:
-        self.__dict__["tokens"] = Tokens(self.ratio, self.min_per_second, self.cap)
+        self.__dict__.update(tokens=Tokens(self.ratio, self.min_per_second, self.cap), shared=None)
+        if self.store is not None:
+            from opero.stores.shared import SharedTokens
+
+            self.__dict__["shared"] = SharedTokens(self.store, self.name or "", self.tokens)
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 
     def fragment(self) -> Fragment:
-        return Fragment(settle="funding[0] += 1", names={"funding": self.tokens.funding})
+        settle, names = "funding[0] += 1", {"funding": self.tokens.funding}
+        if self.shared is None:
+            return Fragment(settle=settle, names=names)
+        return Fragment(
+            settle=f"{settle}\nif funding[0] >= {TELL}:\n    tell()", names=names | {"tell": self.shared.tell}
+        )
 
     def observe(self, now: float) -> Iterable[Observation]:
-        yield UTILIZATION, (), self.tokens.utilization(now)
+        yield UTILIZATION, (), self._utilization(now)
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Take what a success brings in."""
         result = await next(call)
         if len(call.record.attempts) == 1:
             self.tokens.fund()
+            if self.shared is not None and self.tokens.funding[0] >= TELL:
+                self.shared.tell()
         return result
 
-    def reserve(self, call: Call, outcome: object) -> float | None:
+    async def reserve(self, call: Call, outcome: object) -> float | None:
         """Take what an attempt after this outcome costs, and return it; None, and say so, if there is too little."""
         now = call.runtime.now()
         busy = responses.status(outcome) == 429 or responses.retry_after(outcome, 0.0) is not None
         cost = THROTTLED_COST if busy else COST
-        if self.tokens.reserve(now, cost):
+        paid = None if self.shared is None else await self.shared.reserve(call, cost)
+        if paid is None and self.tokens.reserve(now, cost):
             return cost
+        if paid:
+            return paid
         call.operation.book.add(REJECTIONS, ("retry", "retry_budget"))
-        call.emit(EXHAUSTED, utilization=self.tokens.utilization(now))
+        call.emit(EXHAUSTED, utilization=self._utilization(now))
         return None
 
     def refund(self, cost: float) -> None:
-        """Give tokens back."""
-        self.tokens.refund(cost)
+        """Give tokens back to where they came from."""
+        (self.tokens if self.shared is None else self.shared).refund(cost)
 
     def spend(self) -> None:
-        """Take the token of one retry that is made by hand; raise `RetryBudgetExhausted` if there is none."""
-        if not self.tokens.reserve(clock.now(), COST):
+        """Take the token of one retry that is made by hand; raise `RetryBudgetExhausted` if there is none.
+
+        With a store it blocks for a round trip.
+        """
+        paid = None if self.shared is None else self.shared.spend(COST)
+        if not (self.tokens.reserve(clock.now(), COST) if paid is None else paid):
             raise RetryBudgetExhausted(
                 "the retry budget is spent",
                 primitive="retry",
@@ -140,6 +166,10 @@ class RetryBudget(Policy):
                 reason="retry_budget",
                 retry_after=self.tokens.wait_for(COST),
             )
+
+    def _utilization(self, now: float) -> float:
+        heard = None if self.shared is None else self.shared.utilization
+        return self.tokens.utilization(now) if heard is None else heard
 
 
 class Tokens:
@@ -156,6 +186,7 @@ class Tokens:
         self.successes = 0.0  # of the last `HORIZON` seconds, fading
         self.since: float | None = None
         self.funding = [0]
+        self.gathered = 0  # successes, ever
         self.after_fork()
         forks.remember(self)
 
@@ -167,6 +198,12 @@ class Tokens:
     def fund(self) -> None:
         """Count a success that needed one attempt."""
         self.funding[0] += 1
+
+    def gather(self, now: float) -> int:
+        """Turn successes into tokens; return how many there ever were."""
+        with self._lock:
+            self._gather_locked(now)
+            return self.gathered
 
     def reserve(self, now: float, cost: float) -> bool:
         """Take so many tokens, if there are."""
@@ -198,6 +235,7 @@ class Tokens:
         self.since = now
         count = self.funding[0]
         self.funding[0] -= count
+        self.gathered += count
         faded = exp(-passed / HORIZON)
         spread = HORIZON * (1.0 - faded) / passed if passed else 1.0  # as if they had come evenly
         self.successes = self.successes * faded + count * spread

@@ -1,4 +1,4 @@
-"""Where state lives that processes share: a rate limit's quota, a breaker's circuit, a bulkhead's slots.
+"""Where state lives that processes share: a limit's quota, a breaker's circuit, a bulkhead's slots, a budget's tokens.
 
 1. A store decides on its own clock, in one round trip, and says what it decided.
 2. A store that fails, or takes longer than its timeout, is away: from then on calls go by the state of their own
@@ -40,6 +40,15 @@ if TYPE_CHECKING:
             self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, booking: Any
         ) -> None:
             """Undo a booking, as far as that is possible."""
+            raise NotImplementedError
+
+        async def pay(  # noqa: PLR0917 - as the others
+            self, runtime: Runtime, key: str, law: tuple[float, float, float], income: int, back: float, cost: float
+        ) -> tuple[bool, float]:
+            """Give a budget what came in (successes, tokens given back) and take a cost, which may be 0.
+
+            Law: tokens a success, tokens a second, most. Return whether there were enough, and the share that is spent.
+            """
             raise NotImplementedError
 
         async def admit(self, runtime: Runtime, key: str, rules: Rules) -> Admission:

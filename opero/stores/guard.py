@@ -63,6 +63,11 @@ class Guard:
             self._lose(call, error)
             return None
 
+    def later(self, work: Callable[[], None]) -> None:
+        """Do it in a thread, if the store is there."""
+        if not self.away:
+            _in_background(work)
+
     def hold(self, key: str, token: str) -> None:
         """Renew the lease of a slot until `drop`."""
         with self._lock:

@@ -88,6 +88,12 @@ class RedisStore:
         given = [part for (interval, _), due in zip(rates, booking, strict=True) for part in (interval * 1e6, due)]
         await self._run(runtime, "give_back", [key], [weight, *given])
 
+    async def pay(  # noqa: PLR0917 - as the protocol has it
+        self, runtime: Runtime, key: str, law: tuple[float, float, float], income: int, back: float, cost: float
+    ) -> tuple[bool, float]:
+        went, share = await self._run(runtime, "pay", [key], ["", *law, income, back, cost])
+        return bool(went), float(share)
+
     async def admit(self, runtime: Runtime, key: str, rules: Rules) -> Admission:
         passes, generation, probe, left, state, changed = await self._run(
             runtime, "admit", [key], ["", rules.half_open_probes]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from math import inf
 
+from opero import clock, events, forks
 from opero.call import NONE
 from opero.circuit import Change
 from opero.errors import RateLimitedError
@@ -12,13 +14,16 @@ from opero.stores.guard import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
     from opero.call import Call
     from opero.circuit import Rules
     from opero.runtime import Runtime
+    from opero.signals import Event
     from opero.stores import Admission, Permit
+
+TELLS = 1.0  # seconds between two times that successes are told without a question
 
 
 class SharedLimit:
@@ -111,3 +116,105 @@ class SharedSlots:
         """Give a slot back, or leave the queue."""
         self.drop(token)
         await self._guard.ask(call, lambda store: store.leave(call.runtime, self._key, token))
+
+
+class Paid(float):
+    """Tokens that the store gave; they go back to it."""
+
+    __slots__ = ()
+
+
+class SharedTokens:
+    """The tokens of a budget in a store. Successes and refunds travel with the next question, or in the background."""
+
+    def __init__(self, store: Any, name: str, local: Any) -> None:
+        self._guard = guard(store)
+        self._key = key_of("retry_budget", name, None)
+        self._local = local
+        self._told = 0  # successes
+        self._back = 0.0  # tokens to give back
+        self._share: float | None = None
+        self.after_fork()
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """Make the lock anew; what was not told yet is the parent's to tell."""
+        self._lock = allocate_lock()
+        self._back, self._told, self._tells = 0.0, self._local.gathered + self._local.funding[0], -inf
+
+    @property
+    def utilization(self) -> float | None:
+        """The share that was spent when last heard; None while the store is away."""
+        return None if self._guard.away else self._share
+
+    async def reserve(self, call: Any, cost: float) -> Paid | None:
+        """Take tokens: none (0) if there are too few, None while the store is away."""
+        income, back = self._collect()
+        ratio, most = self._local.ratio.value, self._local.most
+        law = (ratio, self._local.min_per_second, most)
+        answer = await self._guard.ask(call, lambda store: store.pay(call.runtime, self._key, law, income, back, cost))
+        if answer is None:
+            self._keep(income, back)
+            return None
+        granted, self._share = answer
+        return Paid(cost if granted else 0.0)
+
+    def refund(self, cost: float) -> None:
+        """Put tokens back where they came from."""
+        if not isinstance(cost, Paid):
+            self._local.refund(cost)
+            return
+        with self._lock:
+            self._back += cost
+
+    def spend(self, cost: float) -> Paid | None:
+        """Take tokens where there is no call; blocks for a round trip."""
+        try:
+            self.reserve(BY_HAND, cost).send(None)
+        except StopIteration as answer:
+            paid: Paid | None = answer.value
+            return paid
+        raise RuntimeError("a store suspended a caller that blocks")
+
+    def tell(self) -> None:
+        """Tell the store of many successes in the background, once a second at most."""
+        now = clock.now()
+        self._local.gather(now)
+        with self._lock:
+            if now - self._tells < TELLS:
+                return
+            self._tells = now
+        self._guard.later(self._tell)
+
+    def _tell(self) -> None:
+        self.spend(0.0)
+
+    def _collect(self) -> tuple[int, float]:
+        """Return what the store is to be told."""
+        total = self._local.gather(clock.now())
+        with self._lock:
+            income, self._told = total - self._told, total
+            back, self._back = self._back, 0.0
+        return income, back
+
+    def _keep(self, income: int, back: float) -> None:
+        with self._lock:
+            self._told -= income
+            self._back += back
+
+
+class _ByHand:
+    """Stands for the call where there is none: blocks, and says what it has to say in no operation's name."""
+
+    async def either(self, blocking: Callable[[], Any], suspending: Callable[[], Awaitable[Any]]) -> Any:
+        return blocking()
+
+    def emit(self, event: Event, **fields: Any) -> None:
+        events.say(event, fields["store"], fields)
+
+    @property
+    def runtime(self) -> _ByHand:
+        return self
+
+
+BY_HAND = _ByHand()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from opero import CircuitBreaker
 from opero.call import FAILURE, NONE, SUCCESS
+from opero.primitives.retry_budget import Tokens
 from opero.quota import Quota, Rate
 from opero.stores import Address
 from opero.stores.redis import NEVER, RedisStore, _rules, _slots
@@ -63,6 +64,26 @@ def test_a_booking_is_undone_unless_somebody_booked_behind_it(scripts):
     assert scripts.run("give_back", [key], 1, rate[0], book[1][2]) == 0
     assert scripts.run("give_back", [key], 1, rate[0], book[2][2]) == 1
     assert int(scripts.run("reserve", [key], 0, NEVER, 1, *rate)[1]) == 2e6
+
+
+@ONE_SERVER
+@given(
+    st.lists(st.tuples(st.floats(0, 40), st.integers(0, 500), st.sampled_from([0.0, 0.35, 1.0, 1.0])), max_size=40),
+    st.sampled_from([(0.1, 0.5, 50.0), (0.07, 0.0, 200.0), (1.0, 0.1, 5.0)]),
+)
+def test_a_budget_in_redis_pays_what_one_in_memory_does(scripts, steps, law):
+    tokens, key, now, paid = Tokens(*law), scripts.fresh(), START, []
+    for number, (seconds, successes, cost) in enumerate(steps):
+        now += round(seconds, 3)
+        tokens.funding[0] += successes
+        tokens.gather(now)
+        back = paid.pop() if number % 3 == 2 and paid else 0.0
+        tokens.refund(back)
+        asked = 0.0 if abs(tokens.left - cost) < 1e-3 else cost
+        went, share = scripts.run("pay", [key], now * 1e6, *law, successes, back, asked)
+        assert bool(went) == tokens.reserve(now, asked)
+        assert float(share) == pytest.approx(tokens.utilization(now), abs=1e-3)
+        paid += [asked] if went else []
 
 
 RULES = st.fixed_dictionaries(

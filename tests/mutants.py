@@ -1,0 +1,331 @@
+"""Mutation testing of what decides: change one operator at a time, and see whether a test notices.
+
+    nice -n 15 .venv/bin/python tests/mutants.py retry_budget quota  # all modules unless named
+
+1. The tests of a module run once under coverage: a mutant meets only the tests that execute its line, quickest first.
+2. Each mutant runs in a forked process, where the changed module is imported in place of the true one.
+3. A mutant is killed by a test that fails. One that takes five times as long as the module's tests is no kill.
+
+Changed are comparisons, arithmetic, `and`/`or`/`not`, numbers, booleans, conditions, assignments, returns, statements
+that are calls, `raise`, `break`, and the code in fragments of the fast path. Not changed are texts (a message, a name),
+annotations, docstrings, decorators and declared signals.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TESTS = {
+    "windows": ["core/test_windows.py", "core/test_catalogue.py", "primitives/test_circuit_breaker.py"],
+    "quota": ["core/test_quota.py", "primitives/test_rate_limit.py"],
+    "circuit": ["primitives/test_circuit_breaker.py"],
+    "keyed": ["primitives/test_circuit_breaker.py", "primitives/test_rate_limit.py"],
+}
+BESIDE = [
+    "conformance/test_conformance.py", "core/test_drivers.py", "doors/test_blocks.py", "doors/test_generators.py",
+    "doors/test_loops.py", "primitives/test_absurd.py", "doors/test_bad_input.py",
+]  # fmt: skip
+MORE = {
+    "retry": ["primitives/test_responses.py", "primitives/test_retry_budget.py"],
+    "retry_budget": ["primitives/test_hedge.py"],
+    "cache": ["cache/test_single_flight.py", "cache/test_cache_faults.py", "cache/test_memory_store.py"],
+}
+SWAP = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Div, ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr,
+}  # fmt: skip
+TEXT = [
+    (" < ", " <= "),
+    (" > ", " >= "),
+    (" + ", " - "),
+    (" += ", " -= "),
+    (" >= ", " > "),
+    (" is None", " is not None"),
+]
+
+
+class Mutants(ast.NodeVisitor):
+    """Collects changes of a module, each as a line, what it does, and how to apply it to the node of a copy."""
+
+    def __init__(self, tree):
+        self.found, self.path, self.tree = [], [], tree
+        self.walk(tree, ())
+
+    def add(self, node, path, what, change):
+        self.found.append((node.lineno, what, path, change))
+
+    def walk(self, node, path):
+        if skipped(node):
+            return
+        self.mutate(node, path)
+        for field, value in ast.iter_fields(node):
+            if field in {"annotation", "returns", "decorator_list", "type_comment"}:
+                continue
+            if isinstance(value, ast.AST):
+                self.walk(value, (*path, (field, None)))
+            elif isinstance(value, list):
+                for place, item in enumerate(value):
+                    if isinstance(item, ast.AST):
+                        self.walk(item, (*path, (field, place)))
+
+    def mutate(self, node, path):
+        for change, what in changes(node):
+            self.add(node, path, what, change)
+
+    def applied(self, index):
+        """Return the module with one change."""
+        _, _, path, change = self.found[index]
+        tree = copy.deepcopy(self.tree)
+        parent, (field, place) = at(tree, path[:-1]), path[-1]
+        old = getattr(parent, field) if place is None else getattr(parent, field)[place]
+        new = ast.copy_location(change(old), old)
+        if place is None:
+            setattr(parent, field, new)
+        else:
+            getattr(parent, field)[place] = new
+        return ast.fix_missing_locations(tree)
+
+
+def at(node, path):
+    for field, place in path:
+        node = getattr(node, field) if place is None else getattr(node, field)[place]
+    return node
+
+
+def skipped(node):
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return True
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return node.func.id in {"Event", "Metric", "Signals"}
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id in {"TYPE_CHECKING", "__slots__"}
+    return isinstance(node, ast.Assert)
+
+
+def replaced(**fields):
+    def change(node):
+        for name, value in fields.items():
+            setattr(node, name, value)
+        return node
+
+    return change
+
+
+def with_first_op(op):
+    def change(node):
+        node.ops[0] = op
+        return node
+
+    return change
+
+
+def changes(node):  # noqa: C901 - a table, by kind of node
+    match node:
+        case ast.Compare(ops=[op, *_]) if type(op) in SWAP:
+            yield with_first_op(SWAP[type(op)]()), f"{type(op).__name__} -> {SWAP[type(op)].__name__}"
+        case ast.BinOp(op=op) | ast.BoolOp(op=op) | ast.AugAssign(op=op) if type(op) in SWAP:
+            yield replaced(op=SWAP[type(op)]()), f"{type(op).__name__} -> {SWAP[type(op)].__name__}"
+            if isinstance(node, ast.AugAssign):
+                yield lambda n: ast.Assign(targets=[n.target], value=n.value), "augmented -> plain"
+        case ast.UnaryOp(op=ast.Not() | ast.USub()):
+            yield (lambda n: n.operand), f"no {type(node.op).__name__}"
+        case ast.Constant(value=bool() as value):
+            yield replaced(value=not value), f"{value} -> {not value}"
+        case ast.Constant(value=int() | float() as value):
+            yield replaced(value=value + 1), f"{value} -> {value + 1}"
+        case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test) if not isinstance(
+            test, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.Constant
+        ):
+            yield replaced(test=ast.UnaryOp(op=ast.Not(), operand=test)), "condition -> not condition"
+        case ast.Return(value=value) if value is not None and not nothing(value):
+            yield replaced(value=ast.Constant(value=None)), "return -> return None"
+        case ast.Assign(value=value) if not nothing(value):
+            yield replaced(value=ast.Constant(value=None)), "assigned -> None"
+        case ast.Expr(value=ast.Call() | ast.Await()) | ast.Raise() | ast.Delete():
+            yield (lambda n: ast.Pass()), f"{type(node).__name__} -> pass"
+        case ast.Break():
+            yield (lambda n: ast.Continue()), "break -> continue"
+        case ast.Call(func=ast.Name(id="Fragment")):
+            yield from in_fragments(node)
+
+
+def in_fragments(node):
+    """Change the code that a fragment adds to the fast path."""
+    texts = [(None, n, a) for n, a in enumerate(node.args)] + [(k.arg, n, k.value) for n, k in enumerate(node.keywords)]
+    for name, place, value in texts:
+        if not (isinstance(value, ast.Constant) and isinstance(value.value, str)):
+            continue
+        for old, new in TEXT:
+            for found in re.finditer(re.escape(old), value.value):
+                text = value.value[: found.start()] + new + value.value[found.end() :]
+
+                def change(call, name=name, place=place, text=text):
+                    if name is None:
+                        call.args[place] = ast.Constant(value=text)
+                    else:
+                        call.keywords[place].value = ast.Constant(value=text)
+                    return call
+
+                yield change, f"fragment: {old.strip()} -> {new.strip()}"
+
+
+def nothing(value):
+    return isinstance(value, ast.Constant) and value.value is None
+
+
+class Imposter:
+    """Imports one module from a changed tree."""
+
+    def __init__(self, name, path, tree):
+        self.name, self.path, self.code = name, path, compile(tree, str(path), "exec")
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.name:
+            return None
+        from importlib.util import spec_from_loader
+
+        return spec_from_loader(name, self, origin=str(self.path))
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        module.__file__ = str(self.path)
+        exec(self.code, module.__dict__)  # our own module, one operator changed
+
+
+class Quick:
+    """A pytest plugin: Hypothesis finds, and does not shrink; told which line each test executes, if asked."""
+
+    def __init__(self, coverage=None):
+        self.coverage, self.durations = coverage, {}
+
+    def pytest_collection(self, session):
+        from hypothesis import Phase, settings
+
+        settings.register_profile("mutants", deadline=None, database=None, phases=[Phase.explicit, Phase.generate])
+        settings.load_profile("mutants")
+
+    def pytest_runtest_logstart(self, nodeid, location):
+        if self.coverage:
+            self.coverage.switch_context(nodeid)
+
+    def pytest_runtest_logreport(self, report):
+        self.durations[report.nodeid] = self.durations.get(report.nodeid, 0.0) + report.duration
+
+
+def run_tests(tests, plugin):
+    import pytest
+
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout=0", "--hypothesis-seed=0"]
+    plain = ["--assert=plain"]  # else pytest imports the package of its plugin, ours, past the imposter
+    return pytest.main([*options, *plain, *tests], [plugin])
+
+
+def in_child(work, seconds):
+    """Do it in a forked process group; return its answer, or None when it took too long."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        answer = 99
+        try:
+            answer = int(work())
+        finally:
+            os._exit(answer)
+    until, pause = time.monotonic() + seconds, 0.005
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(pause := min(pause * 1.5, 0.1))
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def covered(module, path, tests, folder):
+    """Run the tests once; return which of them execute each line, quickest first, and how long all took."""
+    import json
+
+    told = Path(folder, f"{module}.json")
+
+    def work():
+        import coverage
+
+        data = coverage.Coverage(data_file=None, include=[str(path)], config_file=False)
+        plugin = Quick(data)
+        data.start()
+        code = run_tests(tests, plugin)
+        data.stop()
+        lines = data.get_data().contexts_by_lineno(str(path))
+        order = sorted(plugin.durations, key=plugin.durations.get)
+        told.write_text(
+            json.dumps([{line: [t for t in order if t in found or "" in found] for line, found in lines.items()}])
+        )
+        return code
+
+    started = time.monotonic()
+    if in_child(work, 600) != 0:
+        raise SystemExit(f"{module}: its tests fail without a mutant")
+    (by_line,) = json.loads(told.read_text())
+    return {int(line): tests for line, tests in by_line.items()}, time.monotonic() - started
+
+
+def examine(name, only=""):
+    """Try all mutants of a module; print those that no test noticed, and the score."""
+    path = ROOT / "opero" / f"{name}.py"
+    if not path.exists():
+        path = ROOT / "opero" / "primitives" / f"{name}.py"
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    tests = [f"tests/{test}" for test in TESTS.get(name, [f"primitives/test_{name}.py", *MORE.get(name, []), *BESIDE])]
+    mutants = Mutants(ast.parse(path.read_text(encoding="utf-8")))
+    with tempfile.TemporaryDirectory() as folder:
+        by_line, took = covered(name, path, tests, folder)
+    counts = {"killed": 0, "survived": 0, "timeout": 0, "untested": 0}
+    for index, (line, what, *_) in enumerate(mutants.found):
+        if only and only not in what:
+            continue
+        chosen = by_line.get(max((known for known in by_line if known <= line), default=0), [])
+
+        def work(index=index, chosen=chosen):
+            sys.meta_path.insert(0, Imposter(module, path, mutants.applied(index)))
+            return run_tests(chosen, Quick())
+
+        code = in_child(work, 10 + 5 * took) if chosen else -1
+        verdict = {None: "timeout", -1: "untested", 0: "survived"}.get(code, "killed")
+        counts[verdict] += 1
+        if verdict != "killed":
+            print(f"{name}:{line}: {verdict}: {what}", flush=True)
+    every = sum(counts.values())
+    print(f"{name}: {counts['killed']} of {every} killed ({counts['killed'] / every:.1%}); {counts}", flush=True)
+    return counts["killed"], every
+
+
+def main(names):
+    import hypothesis.stateful  # noqa: F401 - imported once, before the forks
+    import pytest  # noqa: F401
+
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    primitives = sorted(p.stem for p in (ROOT / "opero" / "primitives").glob("*.py") if p.stem != "__init__")
+    results = [examine(name) for name in names or ["windows", "quota", "circuit", *primitives]]
+    killed, every = map(sum, zip(*results, strict=True))
+    print(f"{killed} of {every} killed ({killed / every:.1%})")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
