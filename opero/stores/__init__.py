@@ -36,6 +36,18 @@ if TYPE_CHECKING:
             """Book a call on a quota of (interval, burst) rates. Return the wait, and the booking, None if refused."""
             raise NotImplementedError
 
+        async def lease(  # noqa: PLR0917 - as `reserve`
+            self,
+            runtime: Runtime,
+            key: str,
+            rates: Sequence[tuple[float, float]],
+            weight: float,
+            patience: float,
+            more: int,
+        ) -> tuple[float, Any, int]:
+            """Do the same, and book up to `more` calls beside it that may go at once. Return how many, too."""
+            raise NotImplementedError
+
         async def give_back(
             self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, booking: Any
         ) -> None:

@@ -76,11 +76,22 @@ class RedisStore:
     async def reserve(
         self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, patience: float
     ) -> tuple[float, Any]:
+        wait, booking, _ = await self.lease(runtime, key, rates, weight, patience, 0)
+        return wait, booking
+
+    async def lease(  # noqa: PLR0917 - as the protocol has it
+        self,
+        runtime: Runtime,
+        key: str,
+        rates: Sequence[tuple[float, float]],
+        weight: float,
+        patience: float,
+        more: int,
+    ) -> tuple[float, Any, int]:
         given = [part for interval, burst in rates for part in (interval * 1e6, burst)]
-        went, wait, *booking = await self._run(
-            runtime, "reserve", [key], ["", min(patience * 1e6, NEVER), weight, *given]
-        )
-        return int(wait) / 1e6, booking if went else None
+        told = ["", min(patience * 1e6, NEVER), weight, more, *given]
+        went, wait, *rest = await self._run(runtime, "reserve", [key], told)
+        return (int(wait) / 1e6, rest[1:], rest[0]) if went else (int(wait) / 1e6, None, 0)
 
     async def give_back(
         self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, booking: Any

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
+from contextlib import contextmanager
 from math import inf
 
 from opero import clock, events, forks
 from opero.call import NONE
 from opero.circuit import Change
 from opero.errors import RateLimitedError
+from opero.exclusive import exclusive
+from opero.keyed import Keyed
 from opero.stores import key_of
 from opero.stores.guard import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from typing import Any
 
     from opero.call import Call
@@ -23,23 +26,45 @@ if TYPE_CHECKING:
     from opero.signals import Event
     from opero.stores import Admission, Permit
 
+LENT = 4.0  # calls are leased for the time in which a 4th of the burst comes in
 TELLS = 1.0  # seconds between two times that successes are told without a question
 
 
 class SharedLimit:
     """A quota in a store, and `local` in its place while that is away."""
 
-    def __init__(self, store: Any, name: str, rates: list[tuple[float, float]], local: Any, delayed: Any) -> None:
+    def __init__(self, store: Any, name: str, local: Any, delayed: Any, *, lease: int | None, max_keys: int) -> None:
         self._guard = guard(store)
         self._name = name
-        self._rates = rates
+        self._rates = local.given()
         self._local = local
         self._delayed = delayed
+        self.lease: Lease | None = None
+        if lease is not None:
+            life = min(interval * burst for interval, burst in self._rates) / LENT
+            self._rates = [(interval, burst - life / interval) for interval, burst in self._rates]
+            self.lease = Lease(lease, life)
+            self._leases = Keyed(lambda: Lease(lease, life), max_keys, share=False)
 
     async def acquire(self, call: Call, key: Any, weight: float, patience: float) -> float:
         """Book in the store, and wait for the booked time."""
         place, rates, runtime = key_of("rate_limit", self._name, key), self._rates, call.runtime
-        booked = await self._guard.ask(call, lambda store: store.reserve(runtime, place, rates, weight, patience))
+        lease = self.lease
+        if lease is None:
+            booked = await self._guard.ask(call, lambda store: store.reserve(runtime, place, rates, weight, patience))
+        else:
+            now = runtime.now()
+            if key is not None:
+                lease = self._leases.get(key, now)
+            if lease.take(now, weight):
+                return 0.0
+            with lease.asking(now) as more:
+                told = await self._guard.ask(
+                    call, lambda store: store.lease(runtime, place, rates, weight, patience, more)
+                )
+                booked = told and told[:2]
+                if told and told[2]:
+                    lease.fill(now, told[2])
         if booked is None:
             waited: float = await self._local.acquire(call, key, weight, patience)
             return waited
@@ -57,6 +82,67 @@ class SharedLimit:
                 await self._guard.ask(call, lambda store: store.give_back(runtime, place, rates, weight, booking))
                 raise
         return wait
+
+
+class Lease:
+    """Calls that this process may make without asking. As many at a time as it used of late, `most` at most.
+
+    They are good for `life` seconds from before they were asked for, and the store's burst is smaller by what the rate
+    adds in that time: so however late they go, no T seconds see more than rate·T + burst.
+    """
+
+    __slots__ = ("__weakref__", "_asked", "_given", "_life", "_lock", "_most", "_size", "left", "until")
+
+    def __init__(self, most: int, life: float) -> None:
+        self._most = most
+        self._life = life
+        self._size = 1
+        self.after_fork()
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """Leave what is left to the parent."""
+        self._lock = allocate_lock()
+        self.left = 0.0
+        self.until = -inf
+        self._given = 0
+        self._asked = False
+
+    @exclusive
+    def take(self, now: float, weight: float) -> bool:
+        """Use it for one call."""
+        if now > self.until or self.left < weight:
+            return False
+        self.left -= weight
+        return True
+
+    @contextmanager
+    def asking(self, now: float) -> Iterator[int]:
+        """Give how many to ask for; 0 while somebody else asks."""
+        if self._asked:
+            yield 0
+            return
+        self._asked = True
+        try:
+            self._resize(now)
+            yield self._size
+        finally:
+            self._asked = False
+
+    def fill(self, asked: float, count: int) -> None:
+        """Take what was asked for at that time."""
+        self.left, self._given, self.until = 0.0, count, asked + self._life
+        self.left = float(count)
+
+    def idle(self, now: float) -> bool:
+        """Whether there is nothing left of it."""
+        return now > self.until or self.left < 1
+
+    def _resize(self, now: float) -> None:
+        if now <= self.until:
+            self._size = min(self._most, self._size * 2)
+        elif self._given:
+            self._size = max(1, int(self._given - self.left))
 
 
 class SharedCircuit:

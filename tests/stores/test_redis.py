@@ -25,8 +25,8 @@ WORKER = Path(__file__).with_name("worker.py")
 class Workers:
     """Four processes that begin together."""
 
-    def __init__(self, url, seconds):
-        command = [sys.executable, WORKER, url, str(seconds)]
+    def __init__(self, url, seconds, *lease):
+        command = [sys.executable, WORKER, url, str(seconds), *map(str, lease)]
         self.processes = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
         ]
@@ -50,6 +50,57 @@ def test_four_processes_share_a_limit_of_a_hundred_a_second(redis_server):
     assert [each["events"] for each in told] == [[]] * 4
     assert 900 <= len(gone) <= 1000 + 100
     assert all(len(each["gone"]) > 100 for each in told)
+
+
+def test_four_processes_that_lease_never_pass_the_limit(redis_server):
+    told = Workers(redis_server.url, 4, 200).results()
+    gone = sorted(at for each in told for at in each["gone"])
+    assert [each["failed"] for each in told] == [[]] * 4
+    assert [each["events"] for each in told] == [[]] * 4
+    assert sum(len(each["gone"]) for each in told) > 1500
+    for length in (0.05, 0.25, 1.0, 2.0, 4.0):  # any window: the worst begins with a call
+        last = 0
+        for first, at in enumerate(gone):
+            while last < len(gone) and gone[last] <= at + length:
+                last += 1
+            assert last - first <= 1000 * length + 1000 + 1000 * 0.02  # time.time() is read after the leave to call
+    trips = int(redis_server.cli("info", "commandstats").split("evalsha:calls=")[1].split(",")[0])
+    assert trips < len(gone)
+
+
+def test_leased_calls_need_no_trip_and_expire(redis_server):
+    limit = o.RateLimit(
+        1000, per=40, lease=100, wait=False, store=RedisStore(redis_server.url, timeout=5), name="lease"
+    )
+    f = o.opero(limit)(lambda: 1)
+
+    def trips():
+        return int(redis_server.cli("info", "commandstats").split("evalsha:calls=")[1].split(",")[0])
+
+    for _ in range(700):
+        f()
+    assert trips() == 1 + 7 + 5  # 1, 2, 4 … 64 and then 100 beside the one that asks
+    assert [outcome(f) for _ in range(60)][
+        -1
+    ] is o.RateLimitedError  # three quarters of the burst went, and the rest waits
+
+
+def test_a_lease_ends_with_its_time_and_stays_with_its_process(redis_server):
+    store = RedisStore(redis_server.url, timeout=5)
+    limit = o.RateLimit(20, lease=10, wait=False, store=store, name="short")  # good for a 4th of a second
+    for _ in range(4):
+        with limit:
+            pass
+    lease = limit.limiter.lease
+    assert lease.left == 1  # 2 and 3 went with their own, or as the one leased beside the first
+    time.sleep(0.3)
+    assert not lease.take(time.monotonic(), 1)
+    keyed = o.RateLimit(20, lease=10, key="tenant", wait=False, store=store, name="keyed")
+    f = o.opero(keyed)(lambda tenant: tenant)
+    assert [f(n % 3) for n in range(12)] == [n % 3 for n in range(12)]
+    for wrong in ({"lease": 11}, {"lease": 0}, {"lease": 5, "store": None}):
+        with pytest.raises(o.ConfigurationError, match="lease"):
+            o.RateLimit(20, **{"store": store, "name": "wrong"} | wrong)
 
 
 def test_no_call_fails_because_the_server_is_killed_in_the_middle(redis_server):
@@ -204,7 +255,22 @@ def test_loops_may_close_and_others_open_and_threads_go_on(redis_server):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_uses_connections_of_its_own(redis_server):
+def test_a_forked_child_has_no_part_in_a_lease(redis_server):
+    store = RedisStore(redis_server.url, timeout=5)
+    limit = o.RateLimit(1000, per=40, lease=100, store=store, name="fork")
+    f = o.opero(limit)(lambda: 1)
+    for _ in range(3):
+        f()
+    assert limit.limiter.lease.left > 0
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if limit.limiter.lease.left == 0 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_uses_child_uses_connections_of_its_own(redis_server):
     store = RedisStore(redis_server.url, timeout=5)
     f = o.opero(o.RateLimit(10_000, burst=100, store=store, name="fork"))(lambda: 1)
     f()

@@ -52,18 +52,20 @@ def test_a_quota_in_redis_admits_what_one_in_memory_does(scripts, steps, rates):
     for eighths, weight, patient in steps:
         passed += eighths / 8
         delay, ticket = quota.book(passed, inf if patient else 0.0, weight)
-        went, wait, *_ = scripts.run("reserve", [key], (START + passed) * 1e6, NEVER if patient else 0, weight, *given)
+        went, wait, *_ = scripts.run(
+            "reserve", [key], (START + passed) * 1e6, NEVER if patient else 0, weight, 0, *given
+        )
         assert bool(went) == (ticket is not None)
         assert int(wait) / 1e6 == pytest.approx(delay, abs=1e-4)
 
 
 def test_a_booking_is_undone_unless_somebody_booked_behind_it(scripts):
     key, rate = scripts.fresh(), (1e6, 1)
-    book = [scripts.run("reserve", [key], 0, NEVER, 1, *rate) for _ in range(3)]
-    assert [int(wait) for _, wait, _ in book] == [0, 1e6, 2e6]
-    assert scripts.run("give_back", [key], 1, rate[0], book[1][2]) == 0
-    assert scripts.run("give_back", [key], 1, rate[0], book[2][2]) == 1
-    assert int(scripts.run("reserve", [key], 0, NEVER, 1, *rate)[1]) == 2e6
+    book = [scripts.run("reserve", [key], 0, NEVER, 1, 0, *rate) for _ in range(3)]
+    assert [int(wait) for _, wait, *_ in book] == [0, 1e6, 2e6]
+    assert scripts.run("give_back", [key], 1, rate[0], book[1][3]) == 0
+    assert scripts.run("give_back", [key], 1, rate[0], book[2][3]) == 1
+    assert int(scripts.run("reserve", [key], 0, NEVER, 1, 0, *rate)[1]) == 2e6
 
 
 @ONE_SERVER

@@ -7,9 +7,9 @@ import time
 import opero as o
 
 
-def main(url, seconds):
+def main(url, seconds, lease=None):
     lost = []
-    limit = o.RateLimit(100, store=url, name="shared", wait=0.5)
+    limit = o.RateLimit(100 if lease is None else 1000, lease=lease, store=url, name="shared", wait=0.5)
 
     @o.opero(limit)
     def call():
@@ -33,4 +33,4 @@ def main(url, seconds):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], float(sys.argv[2]), *map(int, sys.argv[3:]))
