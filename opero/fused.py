@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from _bisect import bisect_left
 from _weakref import ref
-from types import FunctionType
+from types import CoroutineType, FunctionType
 
 from opero import clock, events
 from opero.call import Record, heard, late, rejections_heard, within
+from opero.errors import ConfigurationError
 from opero.exclusive import GIL
-from opero.kinds import is_generator_function
+from opero.kinds import AWAIT_INSIDE, is_generator_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,18 @@ def wrapper(operation: Operation, general: Callable[..., Any], **tools: Any) -> 
         warmed.__code__ = _compile(text).replace(co_name=warmed.__name__)
         return warmed
 
-    names["warm"] = warm
+    def ran(result: Any) -> Any:
+        """Return the result of a first call; refuse it where it never ran, at each call anew."""
+        if type(result) is CoroutineType:
+            result.close()
+            cooled: Any = reference()
+            cooled.__code__, cooled.__defaults__, cooled.__kwdefaults__ = _cold.__code__, None, None
+            raise ConfigurationError(
+                "function", operation.name, f"no plain function that returns a coroutine: {AWAIT_INSIDE}"
+            )
+        return result
+
+    names.update(warm=warm, ran=ran)
     return wrapped
 
 
@@ -88,7 +100,7 @@ def failed(started: float, permits: dict[str, Any], error: BaseException, ended:
 
 
 def _cold(*args: Any, **kwargs: Any) -> Any:
-    return warm()(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821 - a global of the function made of this
+    return ran(warm()(*args, **kwargs))  # type: ignore[name-defined]  # noqa: F821 - globals of the function made of this
 
 
 async def _cold_async(*args: Any, **kwargs: Any) -> Any:

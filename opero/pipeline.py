@@ -208,6 +208,9 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
             call.say(ATTEMPT_STARTED, number=attempt.number, delay=attempt.delay)
         result = await next(call)
     except Exception as error:
+        if isinstance(error, Rejected) and error.primitive == "timeout" and error.operation == call.operation.name:
+            _unmake(call, attempt)  # no thread was free: the function was not called
+            raise
         await call.judge(error)
         _settle(call, attempt, _outcome_of_attempt(call, error), error)
         raise
@@ -216,6 +219,14 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
         raise
     _settle(call, attempt, "ok", None)
     return result
+
+
+def _unmake(call: Call, attempt: Attempt) -> None:
+    """Strike out an attempt that never began."""
+    call.record.attempts.remove(attempt)
+    call.operation.book.attempts[0] -= 1
+    if heard:
+        call.say(ATTEMPT_FINISHED, number=attempt.number, outcome="cancelled", duration=0.0, error="")
 
 
 def _outcome_of_attempt(call: Call, error: Exception) -> str:

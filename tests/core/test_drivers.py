@@ -70,6 +70,10 @@ def test_threads_that_may_be_left_behind_are_capped_when_they_start(monkeypatch)
     assert len(refused) >= 25
     assert not any(isinstance(error, o.BulkheadFullError) for error in refused)
     assert refused[0].primitive == "timeout"
+    stats = hang.opero.stats()
+    assert stats["calls"] == 30
+    assert stats["attempts"] == 30 - len(refused)  # who found no thread did not call the function
+    assert not any(o.attempts(error) for error in refused)
     go_on.set()
 
 

@@ -198,3 +198,21 @@ def test_a_wait_of_centuries_is_begun_and_can_be_ended():
     threading.Timer(0.05, flag.set).start()
     with pytest.raises(ZeroDivisionError):
         f()
+
+
+def test_a_plain_function_that_returns_a_coroutine_is_refused_at_each_call():
+    ran = []
+
+    async def work(x=1):
+        ran.append(x)
+
+    @o.opero
+    def f(x=1):
+        return work(x)
+
+    for _ in range(3):
+        with pytest.raises(o.ConfigurationError, match="function takes no plain function that returns a coroutine"):
+            f(5)
+        with pytest.raises(o.ConfigurationError, match="make it `async def` and await inside"):
+            f(x=5)
+    assert not ran
