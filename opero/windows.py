@@ -39,7 +39,6 @@ class CountWindow:
     def __init__(self, size: int) -> None:
         self.size = size
         self.turn = inf
-        self.good = [0]
         self.clear()
 
     def clear(self) -> None:

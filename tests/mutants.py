@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 TESTS = {
     "windows": ["core/test_windows.py", "core/test_catalogue.py", "primitives/test_circuit_breaker.py"],
     "quota": ["core/test_quota.py", "primitives/test_rate_limit.py"],
-    "circuit": ["primitives/test_circuit_breaker.py"],
+    "circuit": ["primitives/test_circuit_breaker.py", "conformance/test_conformance.py", "core/test_fused.py"],
     "keyed": ["primitives/test_circuit_breaker.py", "primitives/test_rate_limit.py"],
 }
 BESIDE = [
@@ -41,7 +41,8 @@ MORE = {
 }
 SWAP = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
+    ast.In: ast.NotIn, ast.NotIn: ast.In,  # codespell:ignore notin
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Div, ast.Mod: ast.Mult,
     ast.Pow: ast.Mult, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr,
 }  # fmt: skip

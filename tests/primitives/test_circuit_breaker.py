@@ -124,6 +124,90 @@ def test_pauses_after_the_first_are_shortened_by_chance_up_to_a_tenth():
     assert len(set(pauses)) > 100
 
 
+def test_slow_calls_open_it_when_they_are_enough_and_a_share():
+    def state(durations, **settings):
+        circuit = CircuitBreaker(slow_call=1.0, slow_ratio=0.5, min_calls=4, **settings).circuit
+        for duration in durations:
+            permit, _, _ = circuit.admit(0.0)
+            circuit.settle(permit, SUCCESS, duration, 0.0)
+        return circuit.state
+
+    assert state([2, 2, 2]) == CLOSED  # too few
+    assert state([2, 2, 1, 1]) == OPEN  # 1.0 is not slow; half of them are
+    assert state([2, 1, 1, 1]) == CLOSED
+    assert state([2, 2, 1, 1], consecutive=9) == OPEN
+    assert CircuitBreaker(slow_ratio=0.5, min_calls=1).circuit.slow == float("inf")
+
+
+def test_a_probe_as_slow_as_allowed_is_good_and_a_slower_one_bad():
+    for duration, state in [(1.0, CLOSED), (1.1, OPEN)]:
+        circuit = CircuitBreaker(min_calls=1, slow_call=1.0, half_open_probes=1, reset_after=5).circuit
+        fill(circuit, [FAILURE])
+        fill(circuit, [SUCCESS], now=5.0, duration=duration)
+        assert circuit.state == state
+
+
+def test_with_consecutive_one_bad_probe_opens_it_and_all_must_be_good():
+    for outcomes, state in [([SUCCESS, FAILURE], OPEN), ([SUCCESS] * 2, HALF_OPEN), ([SUCCESS] * 3, CLOSED)]:
+        circuit = CircuitBreaker(consecutive=1, half_open_probes=3, reset_after=5).circuit
+        fill(circuit, [FAILURE])
+        fill(circuit, outcomes, now=5.0)
+        assert circuit.state == state, outcomes
+
+
+def test_probes_that_ended_take_the_place_of_others_too():
+    circuit = CircuitBreaker(min_calls=1, half_open_probes=3, reset_after=5, failure_ratio=0.5).circuit
+    fill(circuit, [FAILURE])
+    fill(circuit, [SUCCESS, FAILURE], now=5.0)
+    assert circuit.admit(5.0)[0].probe
+    assert circuit.admit(5.0)[0] is None  # one good, one bad, one out
+
+
+def test_a_failure_ratio_just_below_does_not_open_it():
+    circuit = CircuitBreaker(min_calls=3, failure_ratio=0.5).circuit
+    fill(circuit, [SUCCESS, SUCCESS, FAILURE])
+    assert circuit.state == CLOSED
+    circuit = CircuitBreaker(min_calls=2, failure_ratio=0.5).circuit
+    fill(circuit, [SUCCESS, FAILURE])
+    assert circuit.state == OPEN
+
+
+def test_the_moment_a_pause_ends_is_the_first_in_which_it_probes():
+    circuit = CircuitBreaker(min_calls=1, reset_after=5, half_open_probes=1).circuit
+    assert circuit.until == float("-inf")
+    fill(circuit, [FAILURE], 1.0)
+    assert (circuit.until, circuit.turn) == (6.0, float("-inf"))
+    assert circuit.admit(5.999)[:2] == (None, None)
+    assert circuit.admit(6.0)[0].probe
+
+
+def test_what_hold_says_has_changed_is_what_has():
+    circuit = CircuitBreaker(min_calls=1).circuit
+    assert circuit.hold(FORCED_CLOSED, 0.0) is None
+    assert circuit.hold(FORCED_OPEN, 0.0).state == FORCED_OPEN
+    assert circuit.hold(FORCED_OPEN, 0.0) is None
+    assert circuit.until == float("inf")
+    assert circuit.hold(DISABLED, 0.0).state == CLOSED
+    permit, change, wait = circuit.admit(0.0)
+    assert (permit.probe, permit.good, change, wait) == (False, [0], None, None)
+    assert circuit.turn == float("-inf")  # the fast path asks, and so nothing is counted
+    circuit.settle(permit, FAILURE, 0, 0.0)
+    assert circuit.read(0.0) == (CLOSED, 0.0, 0.0)
+    circuit.hold(AUTO, 7.0)
+    fill(circuit, [SUCCESS], 7.0)
+    assert circuit.turn == circuit.window.turn > 7.0
+
+
+def test_a_forked_child_gets_a_lock_of_its_own():
+    from opero import forks
+
+    circuit = CircuitBreaker().circuit
+    lock = circuit._lock
+    assert any(known is circuit for known in forks._objects)
+    circuit.after_fork()
+    assert circuit._lock is not lock
+
+
 def outcome(function, *args):
     try:
         return function(*args)
