@@ -1,85 +1,86 @@
-"""Measure Opero beside its peers, as ratios to a yardstick of the same run.
+"""Measure Opero beside its peers, as ratios to a yardstick of the same run, and hold the ratios to budget.toml.
 
 python -m benchmarks                    every suite
-python -m benchmarks calls --check      one suite, held to benchmarks/budget.toml
-python -m benchmarks --json FILE        keep the figures
+python -m benchmarks calls cache        some of them
+python -m benchmarks --check            exit with 1 where something reached before is lost
+python -m benchmarks --save             keep the run in benchmarks/results, and renew the pages that show it
+python -m benchmarks report             only renew the pages, from the runs that are kept
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import importlib
-import json
-import os
-import platform
-import statistics
+import subprocess
 import sys
-import tomllib
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from benchmarks.harness import Table
+from benchmarks import budget, results
+from benchmarks.harness import runner
 
-HERE = Path(__file__).parent
-SUITES = ("calls", "cache", "costs", "map", "observing", "scrape")
-
-
-def environment() -> dict[str, Any]:
-    """Return what the figures depend on."""
-    return {
-        "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "load": os.getloadavg()[0],
-    }
-
-
-def verdicts(tables: list[Table]) -> list[tuple[bool, str]]:
-    """Hold the tables to the budget; a gate whose rows were not measured is left out."""
-    found = {table.name: table for table in tables}
-    answers = []
-    for gate in tomllib.loads((HERE / "budget.toml").read_text())["gate"]:
-        table, yardstick = found.get(gate["table"]), gate.get("yardstick")
-        if table is None or {gate["subject"], yardstick or gate["subject"]} - table.taken.keys():
-            continue
-        value = (
-            table.ratio(gate["subject"], yardstick) if yardstick else statistics.median(table.taken[gate["subject"]])
-        )
-        what = f"of {yardstick}" if yardstick else table.unit
-        answers.append(
-            (value <= gate["at_most"], f"{gate['subject']}: {value:.3g} {what}, at most {gate['at_most']:g}")
-        )
-    return answers
+SUITES = (
+    "calls",
+    "instructions",
+    "cache",
+    "limits",
+    "map",
+    "serial",
+    "costs",
+    "idle",
+    "observing",
+    "scrape",
+    "scaling",
+)
 
 
 def main() -> int:
-    """Print every table, and the verdicts."""
+    """Print every table, and how they stand to the budget."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("suites", nargs="*", help=f"some of {', '.join(SUITES)} (default: all)", metavar="SUITE")
     parser.add_argument("--share", type=float, default=1.0, help="share of the rounds to take (default 1.0)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if a gate of the budget is exceeded")
+    parser.add_argument("--save", action="store_true", help="keep the figures of a whole run, and renew the pages")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if what was reached before is lost")
     options = parser.parse_args()
+    if options.suites == ["report"]:
+        return renewed()
     if unknown := set(options.suites) - set(SUITES):
         parser.error(f"there is no suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
-    about = environment()
-    print(f"{about['python']}, {about['machine']}, load {about['load']:.1f}\n")
-    tables = []
-    for suite in options.suites or SUITES:
-        for table in importlib.import_module(f"benchmarks.{suite}").tables():
-            print(table.run(options.share).text(), flush=True)
-            tables.append(table)
-    answers = verdicts(tables)
-    for good, text in answers:
-        print("held    " if good else "EXCEEDED", text)
+    if options.save and (options.suites or options.share < 1):
+        parser.error("only a whole run is kept: leave out suites and --share, or take --json FILE")
+    about = results.environment()
+    print(f"{about['python']}, {about['machine']}, load {about['load']}, at {about['commit']}\n")
+    tables = measured(options.suites or SUITES, options.share)
+    lines, good = budget.lines(tables)
+    print("\n".join(lines))
     if options.json:
-        rows = {table.name: {"unit": table.unit, "rows": list(table.rows())} for table in tables}
-        options.json.write_text(json.dumps({"environment": about, "tables": rows}, indent=1))
-    return int(options.check and not all(good for good, _ in answers))
+        results.save(about, tables, options.json)
+    if options.save:
+        print(f"kept in {results.save(about, tables)}")
+        renewed()
+    return int(options.check and not good)
+
+
+def measured(suites: tuple[str, ...], share: float) -> dict[str, Any]:
+    """Return every table of the suites, printed as they come."""
+    tables = {}
+    for suite in suites:
+        started = time.monotonic()
+        for table in importlib.import_module(f"benchmarks.{suite}").tables():
+            print(table.run(share).text(), flush=True)
+            tables[table.name] = {"suite": suite, **table.kept()}
+        print(f"({suite}: {time.monotonic() - started:.0f} s)\n", flush=True)
+    runner.close()
+    return tables
+
+
+def renewed() -> int:
+    """Renew the pages that show results."""
+    return subprocess.run([sys.executable, results.ROOT / "docs" / "generate.py"], check=True).returncode
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a hit costs in memory, near and in Redis, what codecs and compression cost, and which policy misses least."""
+"""What a hit costs in memory, near and in Redis, and which policy misses least."""
 
 from __future__ import annotations
 
@@ -8,28 +8,21 @@ import functools
 import json
 import random
 import shutil
-import socket
-import subprocess
-import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness import Table, blocking, once
+from benchmarks.harness import Table, blocking, once, runner
 from benchmarks.peers import there
+from benchmarks.servers import redis_server
 from opero import Cache, opero
-from opero.stores.cache.codecs import PICKLE, PLAIN, Codecs
 from opero.stores.cache.entry import Entry
-from opero.stores.cache.envelope import Envelope, Sheet
-from opero.stores.cache.keyring import KeyRing
 from opero.stores.cache.memory import LruStore, MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 KEYS = 2000
-runner = asyncio.Runner()  # one loop for all rounds: peers' clients do not change loops
-RECORDS = [{"id": n, "name": f"record {n}", "price": n / 7, "tags": ["a", "b"]} for n in range(3000)]
 
 
 def work(x: int) -> int:
@@ -96,28 +89,13 @@ def coroutine() -> dict[str, Any]:
         cashews = Cashews()
         cashews.setup("mem://")
         found["cashews, memory"] = cashews(ttl=60)(work_async)
+    if there("pyresilience"):
+        import pyresilience
+
+        kept = pyresilience.CacheConfig(max_size=2 * KEYS, ttl=60)
+        found["pyresilience, cache"] = pyresilience.resilient(cache=kept)(work_async)
     found["@opero(cache_ttl=60)"] = opero(cache_ttl=60, retries=0)(work_async)
     return found
-
-
-@contextlib.contextmanager
-def redis_server() -> Iterator[str]:
-    """Start a server, and give its address."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            for _ in range(200):
-                with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                time.sleep(0.02)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            server.terminate()
-            server.wait()
 
 
 def distant(url: str) -> Iterator[Table]:
@@ -149,9 +127,11 @@ def distant(url: str) -> Iterator[Table]:
     while near.opero.cache.stats()["entries"] < KEYS:
         warm(near)
     subjects: dict[str, Any] = {"redis-py GET and json": raw}
-    with contextlib.suppress(ImportError, redis.ConnectionError):  # it refuses servers before 7.4
+    with contextlib.suppress(ImportError):
         from redis.cache import CacheConfig
+        from redis.connection import CacheProxyConnection
 
+        CacheProxyConnection.MIN_ALLOWED_VERSION = "6.0.0"  # servers before 7.4 track keys, too
         tracking = redis.Redis.from_url(url, protocol=3, cache_config=CacheConfig(max_size=2 * KEYS))
         subjects["redis-py's client-side cache"] = warm(lambda x: json.loads(tracking.get(f"raw:{x}")))  # type: ignore[arg-type]
     subjects["@opero, near"] = near
@@ -224,38 +204,6 @@ def awaited_warm(function: Callable[[int], Any], calls: int) -> float:
     return runner.run(run())
 
 
-def bytes_of() -> Iterator[Table]:
-    """Yield what it costs to write and read 250 kB of records."""
-    plain, rich = Codecs(len, authentic=False), Codecs(len, authentic=True)
-    sheet = Sheet(created=0, soft=1, hard=1, gone=1)
-    _, body = plain.dump(RECORDS)
-    rings = {"signing": KeyRing(b"k" * 32), "encryption": KeyRing(b"e" * 32)}
-    envelopes = {
-        "checksum": Envelope(),
-        "HMAC-SHA-256": Envelope(signing=rings["signing"]),
-        "AES-256-GCM": Envelope(encryption=rings["encryption"]),
-        "zstd": Envelope(compress_above=0),
-        "zstd, AES-256-GCM and HMAC-SHA-256": Envelope(compress_above=0, **rings),  # type: ignore[arg-type]
-    }
-
-    def through(envelope: Envelope) -> Callable[[int], Any]:
-        return lambda _: envelope.open(b"a", envelope.seal(b"a", sheet, body))
-
-    yield Table(
-        f"write and read {len(RECORDS)} records",
-        {
-            "json": lambda _: json.loads(json.dumps(RECORDS)),
-            "MessagePack, types checked": lambda _: plain.load(PLAIN, plain.dump(RECORDS)[1]),
-            "pickle 5": lambda _: rich.load(PICKLE, rich._pickle(RECORDS)),  # type: ignore[arg-type]  # noqa: SLF001
-        },
-        blocking,
-        calls=3,
-        rounds=9,
-    )
-    subjects = {f"{name} ({len(e.seal(b'a', sheet, body)) // 1000} kB)": through(e) for name, e in envelopes.items()}
-    yield Table(f"seal and open {len(body) // 1000} kB", subjects, blocking, calls=5, rounds=9)
-
-
 def traces() -> dict[str, list[int]]:
     """Return requests as they come: skewed, skewed with scans, in a loop, and with a set of favourites that moves."""
     chance = random.Random(1)
@@ -318,6 +266,4 @@ def tables() -> Iterator[Table]:
     if shutil.which("redis-server"):
         with redis_server() as url:
             yield from distant(url)
-            runner.close()
-    yield from bytes_of()
     yield from policies()

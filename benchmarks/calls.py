@@ -4,66 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.harness import Table, awaited, blocking, failing, handed_over
+from benchmarks.subjects import EVERYTHING, USUAL, boom, closure, closure_async, loop_by_hand, work, work_async
 from opero import CircuitBreaker, Retry, Timeout, opero, waits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-USUAL: dict[str, Any] = {"retries": 3, "circuit_breaker": True, "rate_limit": 1_000_000_000}
-EVERYTHING: dict[str, Any] = {**USUAL, "bulkhead": 100}
-
-
-def work(x: int) -> int:
-    """Do nothing worth measuring."""
-    return x
-
-
-async def work_async(x: int) -> int:
-    """Do nothing worth measuring, in a coroutine."""
-    return x
-
-
-def boom(x: int) -> int:
-    """Fail."""
-    raise KeyError(x)
-
-
-def closure(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a function as thinly as a decorator that handles an error can."""
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except ValueError:
-            return None
-
-    return wrapper
-
-
-def closure_async(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a coroutine function as thinly."""
-
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return await function(*args, **kwargs)
-        except ValueError:
-            return None
-
-    return wrapper
-
-
-def loop_by_hand(x: int) -> int:
-    """Try three times, as one writes it by hand."""
-    for number in range(3):
-        try:
-            return boom(x)
-        except KeyError:
-            if number == 2:
-                raise
-    raise AssertionError
+    from collections.abc import Iterator
 
 
 async def timeout_by_asyncio(x: int) -> int:

@@ -1,22 +1,26 @@
-"""What Opero costs beside its calls: importing it, decorating with it, keeping what it made."""
+"""What Opero costs beside time: importing it, decorating with it, keeping what it made, what a call leaves behind."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib.util
 import os
 import subprocess
 import sys
 import time
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.calls import EVERYTHING
 from benchmarks.harness import Table, once
-from opero import opero
+from benchmarks.peers import there
+from benchmarks.subjects import EVERYTHING, USUAL, boom, work, work_async
+from opero import CircuitBreaker, Retry, opero, waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+CALLS = 1000
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -61,6 +65,97 @@ def keeping(keywords: dict[str, object], *, called: bool) -> Callable[[], float]
     return measure
 
 
+def littering(function: Callable[[int], Any]) -> Callable[[], float]:
+    """Return what counts the objects a call leaves for the cycle collector."""
+
+    def measure() -> float:
+        _call(function, 10)
+        gc.collect()
+        gc.disable()
+        try:
+            _call(function, CALLS)
+            return gc.collect() / CALLS
+        finally:
+            gc.enable()
+
+    return measure
+
+
+def taking(function: Callable[[int], Any]) -> Callable[[], float]:
+    """Return what measures the bytes a call takes at its most, beyond those it began with."""
+
+    def measure() -> float:
+        _call(function, 10)
+        tracemalloc.start()
+        gc.disable()
+        try:
+            _call(function, 1)
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            _call(function, 1)
+            return float(tracemalloc.get_traced_memory()[1] - before)
+        finally:
+            gc.enable()
+            tracemalloc.stop()
+
+    return measure
+
+
+def growing(function: Callable[[int], Any]) -> Callable[[], float]:
+    """Return what measures the bytes that remain of ten thousand calls."""
+
+    def measure() -> float:
+        _call(function, CALLS)
+        tracemalloc.start()
+        try:
+            _call(function, 10)
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            _call(function, 10_000)
+            gc.collect()
+            return float(tracemalloc.get_traced_memory()[0] - before)
+        finally:
+            tracemalloc.stop()
+
+    return measure
+
+
+def blocking(function: Callable[[int], Any]) -> Callable[[int], Any]:
+    """Return a coroutine function as one that runs it to its end; it must not wait for anything."""
+
+    def run(x: int) -> Any:
+        try:
+            function(x).send(None)
+        except StopIteration as ended:
+            return ended.value
+
+    return run
+
+
+def calls() -> dict[str, Callable[[int], Any]]:
+    """Return calls of each kind; tenacity's where it is installed."""
+    refused = opero(CircuitBreaker())(work)
+    refused.opero.breaker.force_open()
+    found: dict[str, Callable[[int], Any]] = {}
+    if there("tenacity"):
+        import tenacity
+
+        found["tenacity, succeeds"] = tenacity.retry(stop=tenacity.stop_after_attempt(4))(work)
+        found["tenacity, fails"] = tenacity.retry(stop=tenacity.stop_after_attempt(3), reraise=True)(boom)
+    found["@opero, succeeds"] = opero(**USUAL)(work)
+    found["@opero, awaited"] = blocking(opero(**USUAL)(work_async))
+    found["@opero, fails three times"] = opero(Retry(2, wait=waits.constant(0)))(boom)
+    found["@opero, is refused"] = refused
+    found["@opero, is cached"] = opero(cache_ttl=60, retries=0)(work)
+    return found
+
+
+def _call(function: Callable[[int], Any], calls: int) -> None:
+    for _ in range(calls):
+        with contextlib.suppress(Exception):
+            function(1)
+
+
 def tables() -> Iterator[Table]:
     """Yield every table."""
     imports = {"import asyncio": importing("import asyncio"), "import opero": importing("import opero")}
@@ -87,3 +182,9 @@ def tables() -> Iterator[Table]:
         rounds=3,
         unit="KiB",
     )
+    for name, unit, how in (
+        ("garbage of one call, for the cycle collector", "objects", littering),
+        ("memory that one call takes", "B", taking),
+        ("memory that remains of 10 000 calls", "B", growing),
+    ):
+        yield Table(name, {subject: how(f) for subject, f in calls().items()}, once, rounds=3, unit=unit)

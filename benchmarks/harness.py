@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import statistics
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     Measure = Callable[[Any, int], float]
+
+
+runner = asyncio.Runner()  # one loop for all rounds: peers do not change loops
 
 
 class Table:
@@ -47,15 +51,20 @@ class Table:
                 self.taken[name].append(self.measure(subject, self.calls))
         return self
 
-    def ratio(self, subject: str, yardstick: str | None = None) -> float:
-        """Return the median of a subject over that of another; the first, unless said."""
-        other = self.taken[yardstick or next(iter(self.taken))]
-        return statistics.median(self.taken[subject]) / statistics.median(other)
+    def ratio(self, subject: str) -> float:
+        """Return the median of a subject over that of the first; not a number over nothing."""
+        yardstick = statistics.median(next(iter(self.taken.values())))
+        return statistics.median(self.taken[subject]) / yardstick if yardstick else math.nan
 
     def rows(self) -> Iterable[tuple[str, float, float, float]]:
         """Yield name, minimum, median and ratio."""
         for name, values in self.taken.items():
             yield name, min(values), statistics.median(values), self.ratio(name)
+
+    def kept(self) -> dict[str, Any]:
+        """Return what is kept of it: name, minimum and median, to five digits."""
+        rows = [[name, *(float(f"{value:.5g}") for value in row[:2])] for name, *row in self.rows()]
+        return {"unit": self.unit, "rows": rows}
 
     def text(self) -> str:
         """Return the table as it is printed."""
@@ -95,7 +104,7 @@ def awaited(function: Callable[[int], Any], calls: int) -> float:
             await function(x)
         return (time.thread_time_ns() - started) / calls
 
-    return asyncio.run(run())
+    return runner.run(run())
 
 
 def handed_over(function: Callable[[int], Any], calls: int) -> float:

@@ -1,55 +1,31 @@
 """Count the instructions of one call with callgrind: they repeat within 0.5 % whatever else the machine does.
 
-    python -m benchmarks.instructions       every subject of budget.toml, held to it
+    python -m benchmarks instructions               every subject, held to budget.toml
+    python -m benchmarks.instructions --plant       the gates, with a regression planted: exits with 1
 
 A subject runs 1 000 and 3 000 times, each in an interpreter of its own; the difference is 2 000 calls and nothing else.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
+import shutil
 import subprocess
 import sys
-import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchmarks.calls import EVERYTHING, USUAL, closure, closure_async, work, work_async
-from opero import opero
+from benchmarks import budget
+from benchmarks.harness import Table, once
+from benchmarks.subjects import PLANTED, WATCHED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable, Iterator
 
-HERE = Path(__file__).parent
+NAME = "instructions of a call"
 FEW, MANY = 1000, 3000
-YARDSTICKS = {"closure": lambda: closure(work), "closure, async": lambda: closure_async(work_async)}
-SUBJECTS: dict[str, Callable[[], Any]] = {
-    "retry": lambda: opero(work),
-    "retry, breaker, limit": lambda: opero(**USUAL)(work),
-    "retry, breaker, limit, bulkhead": lambda: opero(**EVERYTHING)(work),
-    "retry, breaker, limit, async": lambda: opero(**USUAL)(work_async),
-    "cache hit": lambda: opero(cache_ttl=60)(work),
-    "cache hit, async": lambda: opero(cache_ttl=60)(work_async),
-    "planted: a lock": lambda: _locked(opero(**USUAL)(work)),
-}
-
-
-def call(name: str, calls: int) -> None:
-    """Make the calls; in the interpreter that is watched."""
-    function = {**YARDSTICKS, **SUBJECTS}[name]()
-    if not name.endswith("async"):
-        for x in range(calls):
-            function(x % 50)
-        return
-
-    async def run() -> None:
-        for x in range(calls):
-            await function(x % 50)
-
-    asyncio.run(run())
 
 
 @lru_cache
@@ -60,26 +36,29 @@ def counted(name: str) -> float:
     return (many - few) / (MANY - FEW)
 
 
-def ratio(name: str) -> float:
-    """Return the instructions of one call over those of a bare closure of its kind."""
-    return counted(name) / counted("closure, async" if name.endswith("async") else "closure")
+def counts(names: Iterable[str]) -> dict[str, float]:
+    """Return the instructions of one call of each; two at a time, which does not disturb the counting."""
+    names = list(names)
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(names, pool.map(counted, names), strict=True))
 
 
-def budget() -> dict[str, float]:
-    """Return what each subject may cost at most."""
-    gates = tomllib.loads((HERE / "budget.toml").read_text())["instructions"]
-    return {gate["subject"]: gate["at_most"] for gate in gates}
+def gates() -> list[budget.Gate]:
+    """Return the gates that are about instructions."""
+    return [gate for gate in budget.gates() if gate.table == NAME]
 
 
-def _locked(function: Callable[[int], int]) -> Callable[[int], int]:
-    """Add what a careless change would: a lock around each call."""
-    lock = Lock()
+def ratio(gate: budget.Gate, planted: str = "") -> float:
+    """Return the instructions of one call over those of the gate's yardstick."""
+    found = counts([gate.subject + planted, *gate.against])
+    return found.pop(gate.subject + planted) / min(found.values())
 
-    def wrapper(x: int) -> int:
-        with lock:
-            return function(x)
 
-    return wrapper
+def tables() -> Iterator[Table]:
+    """Yield the table, where callgrind is."""
+    if shutil.which("valgrind"):
+        subjects = {name: lambda count=count: count for name, count in counts(WATCHED).items()}
+        yield Table(NAME, subjects, once, rounds=1, unit="instr.")
 
 
 def _watched(name: str, calls: int) -> int:
@@ -91,26 +70,26 @@ def _watched(name: str, calls: int) -> int:
 
 
 def _python(name: str, calls: int, *under: str) -> str:
-    command = [*under, sys.executable, "-m", __spec__.name, name, str(calls)]
+    command = [*under, sys.executable, "-m", "benchmarks.subjects", name, str(calls)]
     environment = {"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True, env=environment
+    )
     return done.stderr
 
 
-def main() -> int:
-    """Print each subject's ratio, and whether it is within its budget."""
-    exceeded = False
-    for name, at_most in budget().items():
-        value = ratio(name)
-        exceeded |= value > at_most
-        print(
-            "EXCEEDED" if value > at_most else "held    ", f"{name}: {value:.2f} of a bare closure, at most {at_most}"
-        )
-    return int(exceeded)
+def main(planted: str) -> int:
+    """Hold the gates of plain functions; 1 if one notices a regression."""
+    exceeded = 0
+    for gate in gates():
+        if gate.subject in {"retry, breaker, limit", "cache hit"}:
+            value = ratio(gate, planted)
+            exceeded += value > gate.bound
+            print(
+                "LOST" if value > gate.bound else "held", f"{gate.subject}{planted}: {value:.2f} (bound {gate.bound})"
+            )
+    return int(exceeded > 0)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        call(sys.argv[1], int(sys.argv[2]))
-    else:
-        sys.exit(main())
+    sys.exit(main(PLANTED if "--plant" in sys.argv else ""))

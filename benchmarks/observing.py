@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from benchmarks.calls import work
 from benchmarks.harness import Table, blocking
 from benchmarks.peers import there
+from benchmarks.subjects import work
 from opero import fused, opero
 from opero_telemetry.journal import Journal
 from opero_telemetry.spans import Spans

@@ -10,8 +10,8 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry, generate_latest
 
-from benchmarks.calls import USUAL, work
 from benchmarks.harness import Table, once
+from benchmarks.subjects import USUAL, work
 from opero import catalogue, opero
 from opero_telemetry.collector import OperoCollector
 from opero_telemetry.exposition import text

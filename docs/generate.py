@@ -1,4 +1,7 @@
-"""Fill the generated blocks of the pages from the code; `--check` only says which are stale (exit status 1)."""
+"""Fill the generated blocks of the pages, from the code and from the newest benchmark, and draw all benchmarks.
+
+`--check` only says which are stale (exit status 1).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks import page, results, tables
 from opero import acts, call, catalogue, parallel, stores
 from opero.control import signals as control_signals
 from opero.signals import Signals
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 DOCS = Path(__file__).parent
+REPORT = DOCS / "assets" / "benchmarks.html"
 PRIMITIVES = {
     "retry": "Retry",
     "retry_budget": "RetryBudget",
@@ -49,9 +54,12 @@ BLOCK = re.compile(r"(<!-- generated: ([a-z]+) ([a-z_]+) -->\n).*?(<!-- end gene
 
 def main(arguments: list[str]) -> int:
     """Rewrite, or check, every page."""
-    stale = [page for page in sorted(DOCS.rglob("*.md")) if _refresh(page, write="--check" not in arguments)]
-    if stale and "--check" in arguments:
-        print(f"stale, run python docs/generate.py: {', '.join(str(page.relative_to(DOCS)) for page in stale)}")
+    write = "--check" not in arguments
+    pages = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
+    stale = [path for path in pages if _renew(path, _filled(path), write=write)]
+    stale += [REPORT] if _renew(REPORT, page.page(results.kept()), write=write) else []
+    if stale and not write:
+        print(f"stale, run python docs/generate.py: {', '.join(str(path.relative_to(DOCS.parent)) for path in stale)}")
         return 1
     return 0
 
@@ -72,15 +80,19 @@ def telemetry(name: str) -> str:
     return _tables(OTHERS[name] if name in OTHERS else _module(name).SIGNALS)
 
 
-MAKERS = {"defaults": defaults, "telemetry": telemetry}
+MAKERS = {"defaults": defaults, "telemetry": telemetry, "measured": tables.measured}
 
 
-def _refresh(page: Path, *, write: bool) -> bool:
-    text = page.read_text(encoding="utf-8")
-    fresh = BLOCK.sub(lambda found: f"{found[1]}\n{MAKERS[found[2]](found[3])}\n\n{found[4]}", text)
-    if fresh != text and write:
-        page.write_text(fresh, encoding="utf-8")
-    return fresh != text
+def _filled(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    return BLOCK.sub(lambda found: f"{found[1]}\n{MAKERS[found[2]](found[3])}\n\n{found[4]}", text)
+
+
+def _renew(path: Path, fresh: str, *, write: bool) -> bool:
+    stale = not path.exists() or path.read_text(encoding="utf-8") != fresh
+    if stale and write:
+        path.write_text(fresh, encoding="utf-8")
+    return stale
 
 
 def _module(name: str) -> ModuleType:
