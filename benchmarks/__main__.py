@@ -32,6 +32,7 @@ SUITES = (
     "observing",
     "scrape",
     "scaling",
+    "load",
 )
 
 

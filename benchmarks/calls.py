@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import Table, awaited, blocking, failing, handed_over
 from benchmarks.subjects import EVERYTHING, USUAL, boom, closure, closure_async, loop_by_hand, work, work_async
-from opero import CircuitBreaker, Retry, Timeout, opero, waits
+from opero import (
+    Bulkhead,
+    Cache,
+    Chaos,
+    CircuitBreaker,
+    Fallback,
+    Hedge,
+    RateLimit,
+    Retry,
+    RetryBudget,
+    Timeout,
+    opero,
+    waits,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +31,23 @@ async def timeout_by_asyncio(x: int) -> int:
     """Bound a coroutine by the standard library's means."""
     async with asyncio.timeout(10):
         return await work_async(x)
+
+
+def alone() -> dict[str, Any]:
+    """Return each policy without the others, as few of its settings as it needs."""
+    found: dict[str, Any] = {
+        "Retry": Retry(3),
+        "Retry with a budget": Retry(3, budget=RetryBudget()),
+        "Timeout, cooperative": Timeout(10, how="cooperative"),
+        "CircuitBreaker": CircuitBreaker(),
+        "RateLimit": RateLimit(1_000_000_000),
+        "Bulkhead": Bulkhead(100),
+        "Hedge": Hedge(10.0),
+        "Fallback": Fallback(None),
+        "Cache": Cache(60),
+        "Chaos at rate 0": Chaos(error=ValueError, rate=0.0),
+    }
+    return found
 
 
 def tables() -> Iterator[Table]:
@@ -47,6 +77,13 @@ def tables() -> Iterator[Table]:
         },
         awaited,
     )
+    full = opero(*(Timeout(10, how="cooperative"), Fallback(None)), **EVERYTHING)(work)
+    plain = {name: opero(policy)(work) for name, policy in alone().items() if name != "Hedge"}
+    yield Table("a call with one policy", {"bare closure": closure(work), **plain, "all but Cache": full}, blocking)
+    full = opero(Timeout(10), Fallback(None), Hedge(10.0), **EVERYTHING)(work_async)
+    awaiting = {name: opero(policy)(work_async) for name, policy in alone().items() if "cooperative" not in name}
+    bare = {"bare async closure": closure_async(work_async)}
+    yield Table("an awaited call with one policy", {**bare, **awaiting, "all but Cache": full}, awaited, calls=1000)
     with ThreadPoolExecutor(1) as pool:
         yield Table(
             "a timeout around a plain function",

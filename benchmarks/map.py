@@ -7,7 +7,9 @@ has. All processes share the same cores, two workers each.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
+import os
 import pickle
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -21,14 +23,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 WORKERS = 2
-TRIVIAL, BUSY, WAITS, TASKS, ARRAYS = 1_000_000, 400, 400, 10_000, 16
-SPIN, WAIT = 0.001, 0.01
+TRIVIAL, SMALL, BUSY, WAITS, ARRAYS = 1_000_000, 50_000, 400, 10_000, 16
+SPIN, WAIT, THREADS, TASKS = 0.001, 0.01, 256, 1000
 SLOW = ("mpire", "joblib (loky)")
 
 
 def add(x: int) -> int:
     """Cost nothing."""
     return x + 1
+
+
+def sum_up(x: int) -> int:
+    """Compute for about 7 µs."""
+    return sum(range(x % 7 + 1130))
 
 
 def spin(x: int) -> int:
@@ -116,6 +123,20 @@ def trivial() -> Table:
     return Table("map: trivial items", subjects, once, rounds=5, unit="µs/item")
 
 
+def small() -> Table:
+    """7 µs items: where chunks must be neither small nor few."""
+    items = range(SMALL)
+    process = opmap(mode="process", workers=WORKERS, name="bench.small")(sum_up)
+    process(items)
+    scale = 1e6 / SMALL
+    subjects = {
+        "one process": timed(lambda: [sum_up(x) for x in items], scale),
+        '@opmap(mode="process")': timed(lambda: process(items), scale),
+        **{name: timed(work, scale) for name, work in pools(sum_up, items, chunk=1000).items()},
+    }
+    return Table("map: 7 µs of computing an item", subjects, once, rounds=5, unit="µs/item")
+
+
 def computing() -> Table:
     """1 ms items: how evenly the cores are kept busy."""
     items = range(BUSY)
@@ -134,13 +155,14 @@ def computing() -> Table:
 
 
 def waiting() -> Table:
-    """10 ms waits, 50 at once, in threads."""
+    """10⁴ waits of 10 ms, 256 at once, in threads."""
     items = range(WAITS)
-    threads = opmap(mode="thread", workers=50, name="bench.wait")(wait)
-    auto = opmap(mode="auto", workers=50, name="bench.wait.auto")(wait)
-    executor = ThreadPoolExecutor(50)
+    threads = opmap(mode="thread", workers=THREADS, name="bench.wait")(wait)
+    auto = opmap(mode="auto", workers=THREADS, name="bench.wait.auto")(wait)
+    executor = ThreadPoolExecutor(THREADS)
     scale = 1e3 / WAITS
     subjects = {
+        "the waits alone": lambda: WAIT / THREADS * 1e3,
         "ThreadPoolExecutor.map": timed(lambda: list(executor.map(wait, items)), scale),
         '@opmap(mode="thread")': timed(lambda: threads(items), scale),
         '@opmap(mode="auto")': timed(lambda: auto(items), scale),
@@ -149,23 +171,22 @@ def waiting() -> Table:
         import joblib
 
         subjects["joblib (threading)"] = timed(
-            lambda: joblib.Parallel(50, backend="threading")(joblib.delayed(wait)(x) for x in items), scale
+            lambda: joblib.Parallel(THREADS, backend="threading")(joblib.delayed(wait)(x) for x in items), scale
         )
     if there("pqdm"):
         from pqdm.threads import pqdm
 
-        subjects["pqdm"] = timed(lambda: pqdm(items, wait, n_jobs=50, disable=True), scale)
-    title = f"map: waits of 10 ms, 50 threads (the bound is {WAIT / 50 * 1e3:g})"
-    return Table(title, subjects, once, rounds=5, unit="ms/item")
+        subjects["pqdm"] = timed(lambda: pqdm(items, wait, n_jobs=THREADS, disable=True), scale)
+    return Table("map: waits of 10 ms, 256 threads", subjects, once, rounds=5, unit="ms/item")
 
 
 def tasks() -> Table:
     """10⁴ waits of 10 ms, 1 000 at once, in tasks."""
-    items = range(TASKS)
-    mapped = opmap(workers=1000, name="bench.tasks")(wait_async)
+    items = range(WAITS)
+    mapped = opmap(workers=TASKS, name="bench.tasks")(wait_async)
 
     async def gathered() -> None:
-        limit = asyncio.Semaphore(1000)
+        limit = asyncio.Semaphore(TASKS)
 
         async def one(x: int) -> int:
             async with limit:
@@ -173,8 +194,9 @@ def tasks() -> Table:
 
         await asyncio.gather(*map(one, items))
 
-    scale = 1e6 / TASKS
+    scale = 1e6 / WAITS
     subjects = {
+        "the waits alone": lambda: WAIT / TASKS * 1e6,
         "gather and a semaphore": timed(lambda: asyncio.run(gathered()), scale),
         "@opmap": timed(lambda: asyncio.run(mapped(items)), scale),
     }
@@ -182,19 +204,40 @@ def tasks() -> Table:
         import aiometer
 
         async def metered() -> None:
-            await aiometer.run_on_each(wait_async, list(items), max_at_once=1000)
+            await aiometer.run_on_each(wait_async, list(items), max_at_once=TASKS)
 
         subjects["aiometer"] = timed(lambda: asyncio.run(metered()), scale)
     if there("aiomultiprocess"):
         import aiomultiprocess
 
         async def multiplied() -> None:
-            async with aiomultiprocess.Pool(WORKERS, childconcurrency=500) as pool:
+            async with aiomultiprocess.Pool(WORKERS, childconcurrency=TASKS // WORKERS) as pool:
                 await pool.map(wait_async, items)
 
         subjects["aiomultiprocess, start included"] = timed(lambda: asyncio.run(multiplied()), scale)
-    title = f"map: waits of 10 ms, 1000 tasks (the bound is {WAIT * 1e3:g})"
-    return Table(title, subjects, once, rounds=3, unit="µs/item")
+    return Table("map: waits of 10 ms, 1 000 tasks", subjects, once, rounds=3, unit="µs/item")
+
+
+def rayed(items: list[Any], stack: contextlib.ExitStack) -> Callable[[], Any]:
+    """Return ray's way to map the arrays, started and warm, on loopback; it ends with the stack."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    ray.init(
+        num_cpus=WORKERS,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        _node_ip_address="127.0.0.1",
+    )
+    stack.callback(ray.shutdown)
+    remote = ray.remote(double)
+
+    def work() -> Any:
+        return ray.get([remote.remote(array) for array in items])
+
+    work()
+    return work
 
 
 def arrays() -> Iterator[Table]:
@@ -215,7 +258,10 @@ def arrays() -> Iterator[Table]:
         '@opmap(mode="process")': timed(lambda: process(items), 1e3 / ARRAYS),
         **{name: timed(work, 1e3 / ARRAYS) for name, work in pools(double, items, chunk=1).items()},
     }
-    yield Table("map: arrays of 10 MB", subjects, once, rounds=5, unit="ms/item")
+    with contextlib.ExitStack() as stack:
+        if there("ray"):
+            subjects["ray"] = timed(rayed(items, stack), 1e3 / ARRAYS)
+        yield Table("map: arrays of 10 MB", subjects, once, rounds=5, unit="ms/item")
 
 
 def starting() -> Table:
@@ -258,6 +304,7 @@ def tables() -> Iterator[Table]:
     """Yield every table."""
     yield starting()
     yield trivial()
+    yield small()
     yield computing()
     yield waiting()
     yield tasks()

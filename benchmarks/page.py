@@ -26,6 +26,7 @@ SUITES = {
     "observing": "Observing",
     "scrape": "Scrapes",
     "scaling": "Scalability",
+    "load": "Latency under load",
 }
 WIDTH, ROW, LEFT, RIGHT = 860, 26, 300, 150
 SPAN = 1.5  # decades either side of the goal
