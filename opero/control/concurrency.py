@@ -6,7 +6,7 @@
 2. The limit binds and p95 is below .8 of the objective: 5 % more; half as many more while it is below the knee.
 3. More than 2 % dropped (timed out, refused, connection lost): .9 of it, down to .7 of the knee.
 4. p95 above the objective: .9 of it, never below the knee: there the queue is not what is slow (`slo_unreachable`).
-5. More in flight brought less: .9 of it (`contention`).
+5. More in flight brought less, beyond chance: .9 of it (`contention`).
 
 Source: Little's law; Vegas (Brakmo, Peterson, 1995) for the knee; Netflix concurrency-limits for limits in clients.
 """
@@ -28,8 +28,8 @@ SECONDS, ENOUGH = 0.5, 30.0
 RATES, TIMES = 10.0, 30.0  # seconds that throughput and the unhindered time are remembered
 CALM, DROPPED = 0.8, 0.02
 FASTER, UP, DOWN, FLOOR = 1.5, 1.05, 0.9, 0.7
-CONTENTION = -0.1
-UNKNOWN = 3.0  # without an objective: so many times what a call takes that nobody waits for
+CONTENTION, EVIDENCE, SPREAD = -0.1, 20, 0.05  # elasticity; windows it is seen in; what their limits differ by
+UNKNOWN, CALMEST = 2.0, 300.0  # without an objective: so many times the least p95 of so many seconds
 
 
 class Snapshot(NamedTuple):
@@ -59,7 +59,8 @@ class ConcurrencyLaw:
         self._parts: list[Snapshot] = []
         self._rates: deque[tuple[float, float]] = deque()
         self._times: deque[tuple[float, float]] = deque()
-        self._before: tuple[float, float] | None = None  # limit and throughput of the last window it bound in
+        self._tails: deque[tuple[float, float]] = deque()
+        self._bound: deque[tuple[float, float]] = deque(maxlen=EVIDENCE)  # logs of limit and throughput where it bound
 
     def decide(self, snapshot: Snapshot) -> Sequence[Wish]:
         """Return the limit, when a window is full."""
@@ -81,14 +82,15 @@ class ConcurrencyLaw:
         timed = [part for part in parts if part.completed]
         p95 = max((part.p95 for part in timed), default=0.0)
         rate, knee = completed / passed, self._knee(last.now, completed / passed, timed)
-        target = last.target if last.target is not None else UNKNOWN * min((t for _, t in self._times), default=0.0)
+        target = last.target if last.target is not None else UNKNOWN * min((t for _, t in self._tails), default=0.0)
         inputs = {"p95": p95, "target": target, "dropped": dropped, "throughput": rate, "knee": knee}
         limit, slope = last.limit, self._slope(last.limit, rate, pressed)
         if dropped > DROPPED:
             return self._less(limit, FLOOR * knee, "drops", inputs)
         if p95 > target:
             return self._less(limit, knee, "slo_exceeded", inputs)
-        if slope is not None and slope < CONTENTION:
+        if slope < CONTENTION:
+            self._bound.clear()
             return self._less(limit, knee, "contention", {**inputs, "elasticity": slope})
         if pressed and p95 < CALM * target:
             return Wish(PARAMETER, limit * (FASTER if limit < knee else UP), "binding", inputs)
@@ -104,7 +106,9 @@ class ConcurrencyLaw:
         if timed:  # an outage teaches nothing about what the service can do, and makes nothing forgotten
             self._rates.append((now, rate))
             self._times.append((now, min(part.p10 for part in timed)))
-        for known, seconds in ((self._rates, RATES), (self._times, TIMES)) if timed else ():
+            self._tails.append((now, max(part.p95 for part in timed)))
+        memories = ((self._rates, RATES), (self._times, TIMES), (self._tails, CALMEST))
+        for known, seconds in memories if timed else ():
             while known and known[0][0] < now - seconds:
                 known.popleft()
         if not self._times:
@@ -113,9 +117,20 @@ class ConcurrencyLaw:
         at_work = rates[min(len(rates) - 1, int(0.8 * len(rates)))] * min(each for _, each in self._times)
         return max(1.0, at_work + sqrt(at_work))
 
-    def _slope(self, limit: float, rate: float, pressed: float) -> float | None:
-        """Return the elasticity of throughput by the limit, between two windows in which it bound."""
-        before, self._before = self._before, (limit, rate) if pressed else None
-        if before is None or not pressed or not rate or not before[1] or limit <= 1.02 * before[0]:
-            return None
-        return log(rate / before[1]) / log(limit / before[0])
+    def _slope(self, limit: float, rate: float, pressed: float) -> float:
+        """Return the elasticity of throughput by the limit, at the upper end of what chance allows; 0 if unknown.
+
+        A window of 150 calls is off by 8 %, and a step of the limit is 5 %: two windows say nothing, a line says.
+        """
+        if pressed and rate:
+            self._bound.append((log(limit), log(rate)))
+        count = len(self._bound)
+        if count < EVIDENCE // 2:
+            return 0.0
+        x0, y0 = (sum(values) / count for values in zip(*self._bound, strict=True))
+        across = sum((x - x0) ** 2 for x, _ in self._bound)
+        if across < SPREAD:
+            return 0.0
+        slope = sum((x - x0) * (y - y0) for x, y in self._bound) / across
+        left = sum((y - y0 - slope * (x - x0)) ** 2 for x, y in self._bound) / (count - 2)
+        return float(slope + 2 * sqrt(left / across))

@@ -7,7 +7,7 @@ import pytest
 
 import opero as o
 from opero import testing
-from opero.primitives.hedge import ENOUGH, GENERATION, Latencies
+from opero.primitives.hedge import BURST, ENOUGH, GENERATION, SHARE, Latencies
 from opero.workers import spare
 
 
@@ -158,3 +158,21 @@ def test_a_hedged_function_survives_a_pickle():
 
     copy = pickle.loads(pickle.dumps(o.Hedge("p95", max_hedges=2)))
     assert (copy.delay, copy.max_hedges, copy.after()) == ("p95", 2, None)
+
+
+def test_hedges_at_a_percentile_are_no_more_than_their_share():
+    latencies = Latencies(0.95)
+    burst = 0
+    while latencies.spend():
+        burst += 1
+    assert burst == BURST
+    launched = 0
+    for _ in range(1000):
+        latencies.add(1.0)
+        launched += latencies.spend()
+    assert launched == pytest.approx(1000 * 0.05 * SHARE, abs=1)
+
+
+def test_hedges_after_fixed_seconds_have_no_share():
+    latencies = Latencies(None)
+    assert all(latencies.spend() for _ in range(1000))
