@@ -47,7 +47,7 @@ def play(seed: int, load: float, seconds: float, *, hedged: bool) -> tuple[float
 
 def figures(seed: int, *, short: bool = False) -> dict[str, float]:
     """Return what the gates are on."""
-    seconds = 30.0 if short else SECONDS
+    seconds = 60.0 if short else SECONDS
     cuts, most = [], 0.0
     for load in LOADS:
         without, _ = play(seed, load, seconds, hedged=False)
