@@ -41,7 +41,7 @@ class Gate:
         """Return what the value is a ratio to, or its unit."""
         if not self.against:
             return str(tables[self.table]["unit"])
-        return self.against[0] if len(self.against) == 1 else f"the best of {len(self.against)} peers"
+        return self.against[0] if len(self.against) == 1 else f"the fastest of {len(self.against)} peers"
 
 
 def gates() -> list[Gate]:

@@ -40,9 +40,9 @@ body { font: 15px/1.55 system-ui, sans-serif; color: var(--ink); background: var
 h1 { font-size: 2rem; letter-spacing: -.02em; margin: 0 } h2 { font-size: 1.25rem; margin: 3.2rem 0 .4rem; padding-top: .6rem; border-top: 1px solid var(--line) }
 h3 { font-size: .95rem; margin: 1.8rem 0 .3rem } p, small { color: var(--soft) } a { color: var(--ours); text-decoration: none }
 nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; margin: 1.2rem 0 }
-.tiles { display: flex; gap: 1rem; margin: 1.6rem 0 } .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .7rem 1.2rem; min-width: 8rem }
+.tiles { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1.6rem 0 } .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .7rem 1.2rem; min-width: 8rem }
 .tile b { display: block; font-size: 1.9rem; line-height: 1.2; font-variant-numeric: tabular-nums } .tile.met b { color: var(--ours) } .tile.missed b { color: var(--bad) }
-svg { display: block; width: 100%; height: auto; overflow: visible }
+svg { display: block; width: 100%; height: auto; overflow: visible } .bars { min-width: 640px } td:first-child { width: 34% }
 .scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: 13px } th { text-align: left; font-weight: 500; color: var(--soft) }
 th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: middle } td.n { font-variant-numeric: tabular-nums; white-space: nowrap }
 td svg { width: 150px } td svg.trend { width: 64px } tr.missed td.state { color: var(--bad); font-weight: 600 } tr.met td.state { color: var(--ours) }
@@ -89,9 +89,9 @@ def _goals(runs: Runs) -> str:
         state = "met" if value <= gate.at_most else "missed"
         met, missed = met + (state == "met"), missed + (state == "missed")
         history = [found for run in runs if (found := gate.value(run["tables"])) is not None]
-        beside, unit = " or ".join(gate.against), "×" if gate.against else runs[-1]["tables"][gate.table]["unit"]
+        beside, unit = _beside(gate), "×" if gate.against else runs[-1]["tables"][gate.table]["unit"]
         rows.append(
-            f'<tr class="{state}"><td>{escape(gate.table)}<br><small>{escape(gate.subject)}</small></td><td>{escape(beside)}</td>'
+            f'<tr class="{state}"><td>{escape(gate.table)}<br><small>{escape(gate.subject)}</small></td><td>{beside}</td>'
             f'<td class="n">{number(value)} {unit}</td><td class="n">{number(gate.at_most)} {unit}</td>'
             f'<td>{_distance(value, gate.at_most, state)}</td><td>{_trend(history, gate.at_most)}</td><td class="state">{state}</td></tr>'
         )
@@ -99,6 +99,12 @@ def _goals(runs: Runs) -> str:
 <div class="tile"><b>{len(runs)}</b>{"run" if len(runs) == 1 else "runs"} kept</div></div>
 <h2 id="goals">Goals</h2><p>The line is the goal, the dot what was measured: left of it is better. A step of the scale is a factor of ten.</p>
 <div class="scroll"><table><tr><th>work<th>beside<th>measured<th>at most<th>distance<th>runs<th></tr>{"".join(rows)}</table></div>"""
+
+
+def _beside(gate: budget.Gate) -> str:
+    """Return what a gate compares with; of many only how many."""
+    names = escape("; ".join(gate.against))
+    return names if len(gate.against) < 2 else f'<span title="{names}">the fastest of {len(gate.against)} peers</span>'
 
 
 def _distance(value: float, goal: float, state: str) -> str:
@@ -144,7 +150,7 @@ def drawn(name: str, table: dict[str, Any]) -> str:
         )
     height = len(rows) * ROW
     axis = f'<line class="grid" x1="{LEFT}" y1="0" x2="{LEFT}" y2="{height}"/>'
-    return f'<h3>{escape(name)}</h3><svg viewBox="0 0 {WIDTH} {height + 4}" role="img" aria-label="{escape(name)}">{axis}{"".join(bars)}</svg>'
+    return f'<h3>{escape(name)}</h3><div class="scroll"><svg class="bars" viewBox="0 0 {WIDTH} {height + 4}" role="img" aria-label="{escape(name)}">{axis}{"".join(bars)}</svg></div>'
 
 
 def _ours(subject: str) -> bool:
