@@ -23,6 +23,7 @@ class Gate:
     at_most: float
     against: tuple[str, ...] = ()
     today: float | None = None
+    why: str = ""
 
     def value(self, tables: Tables) -> float | None:
         """Return the median, as a ratio; None if it, or every yardstick, was not measured."""

@@ -91,7 +91,7 @@ def _goals(runs: Runs) -> str:
         history = [found for run in runs if (found := gate.value(run["tables"])) is not None]
         beside, unit = _beside(gate), "×" if gate.against else runs[-1]["tables"][gate.table]["unit"]
         rows.append(
-            f'<tr class="{state}"><td>{escape(gate.table)}<br><small>{escape(gate.subject)}</small></td><td>{beside}</td>'
+            f'<tr class="{state}"><td>{escape(gate.table)}<br><small>{escape(gate.subject)}{_why(gate, state)}</small></td><td>{beside}</td>'
             f'<td class="n">{number(value)} {unit}</td><td class="n">{number(gate.at_most)} {unit}</td>'
             f'<td>{_distance(value, gate.at_most, state)}</td><td>{_trend(history, gate.at_most)}</td><td class="state">{state}</td></tr>'
         )
@@ -99,6 +99,10 @@ def _goals(runs: Runs) -> str:
 <div class="tile"><b>{len(runs)}</b>{"run" if len(runs) == 1 else "runs"} kept</div></div>
 <h2 id="goals">Goals</h2><p>The line is the goal, the dot what was measured: left of it is better. A step of the scale is a factor of ten.</p>
 <div class="scroll"><table><tr><th>work<th>beside<th>measured<th>at most<th>distance<th>runs<th></tr>{"".join(rows)}</table></div>"""
+
+
+def _why(gate: budget.Gate, state: str) -> str:
+    return f"<br><i>{escape(gate.why)}</i>" if gate.why and state == "missed" else ""
 
 
 def _beside(gate: budget.Gate) -> str:

@@ -42,15 +42,18 @@ def conditions(run: dict[str, Any]) -> str:
 
 def goals(run: dict[str, Any]) -> str:
     """Return every gate with its figure, the missed ones in bold."""
-    rows = []
+    rows, reasons = [], []
     for gate in budget.gates():
         value = gate.value(run["tables"])
+        if gate.why and value is not None and value > gate.at_most:
+            reasons.append(f"- {gate.table}, {code(gate.subject)}: {gate.why}")
         state = "not measured" if value is None else "met" if value <= gate.at_most else "**missed**"
         unit = "×" if gate.against else run["tables"].get(gate.table, {}).get("unit", "")
         figure = "–" if value is None else f"{number(value)} {unit}"
         beside, goal = "; ".join(gate.against) or "–", f"{number(gate.at_most)} {unit}"
         rows.append(f"| {' | '.join([gate.table, code(gate.subject), beside, goal, figure, state])} |")
-    return "\n".join(["| work | subject | beside | goal, at most | measured | |", "|---|---|---|---|---|---|", *rows])
+    head = ["| work | subject | beside | goal, at most | measured | |", "|---|---|---|---|---|---|"]
+    return "\n".join([*head, *rows] + (["", "Why some are missed:", "", *reasons] if reasons else []))
 
 
 def _rows(table: dict[str, Any]) -> str:

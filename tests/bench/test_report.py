@@ -51,6 +51,15 @@ def test_a_gate_compares_with_the_fastest_that_was_measured(gates):
     assert gates(at_most=1).value({}) is None
 
 
+def test_why_a_goal_is_missed_is_said_as_long_as_it_is(gates):
+    run = {**KEPT[-1], "tables": FOUND}
+    gates(against=("bare",), at_most=1.5, today=3.0, why="It waits.")
+    assert tables.goals(run).endswith("- work, ours: It waits.")
+    assert "It waits." in page.page([run])
+    gates(against=("bare",), at_most=2.5, why="It waits.")
+    assert "It waits." not in tables.goals(run) + page.page([run])
+
+
 def test_every_gate_names_a_table_and_subjects_of_the_newest_run_or_a_later_one():
     known = KEPT[-1]["tables"]
     for gate in budget.gates():
