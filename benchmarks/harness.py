@@ -44,11 +44,14 @@ class Table:
         self.taken: dict[str, list[float]] = {subject: [] for subject in subjects}
 
     def run(self, share: float = 1.0) -> Table:
-        """Take all rounds, or a share of them."""
+        """Take all rounds, or a share of them. What is there before is not collected again and again."""
+        gc.collect()
+        gc.freeze()
         for _ in range(max(3, round(self.rounds * share))):
             for name, subject in self.subjects.items():
                 gc.collect()
                 self.taken[name].append(self.measure(subject, self.calls))
+        gc.unfreeze()
         return self
 
     def ratio(self, subject: str) -> float:
