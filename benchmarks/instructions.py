@@ -3,7 +3,7 @@
     python -m benchmarks instructions               every subject, held to budget.toml
     python -m benchmarks.instructions --plant       the gates, with a regression planted: exits with 1
 
-A subject runs 1 000 and 3 000 times, each in an interpreter of its own; the difference is 2 000 calls and nothing else.
+Each subject is called few and many times, in two forks of one interpreter: the difference is calls and nothing else.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,21 +24,16 @@ if TYPE_CHECKING:
 
 NAME = "instructions of a call"
 FEW, MANY = 1000, 3000
-
-
-@lru_cache
-def counted(name: str) -> float:
-    """Return the instructions of one call."""
-    _python(name, 1)  # compiles what is not compiled yet
-    few, many = (_watched(name, calls) for calls in (FEW, MANY))
-    return (many - few) / (MANY - FEW)
+_counted: dict[str, float] = {}
 
 
 def counts(names: Iterable[str]) -> dict[str, float]:
-    """Return the instructions of one call of each; two at a time, which does not disturb the counting."""
+    """Return the instructions of one call of each; what was counted before is not counted again."""
     names = list(names)
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(names, pool.map(counted, names), strict=True))
+    new = [name for name in names if name not in _counted]
+    if new:
+        _counted.update(_watched(new))
+    return {name: _counted[name] for name in names}
 
 
 def gates() -> list[budget.Gate]:
@@ -61,21 +54,23 @@ def tables() -> Iterator[Table]:
         yield Table(NAME, subjects, once, rounds=1, unit="instr.")
 
 
-def _watched(name: str, calls: int) -> int:
-    told = _python(name, calls, "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
-    found = re.search(r"Collected : (\d+)", told)
-    if found is None:
-        raise RuntimeError(f"callgrind counted nothing: {told[-500:]}")
-    return int(found[1])
+def _watched(names: list[str]) -> dict[str, float]:
+    _python(names)  # compiles what is not compiled yet
+    done = _python(names, "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
+    collected = dict(re.findall(r"==(\d+)== Collected : (\d+)", done.stderr))
+    runs: dict[str, list[tuple[int, int]]] = {}
+    for line in done.stdout.splitlines():
+        process, calls, name = line.split("\t")
+        runs.setdefault(name, []).append((int(calls), int(collected[process])))
+    return {name: (many - few) / (calls - fewer) for name, ((fewer, few), (calls, many)) in runs.items()}
 
 
-def _python(name: str, calls: int, *under: str) -> str:
-    command = [*under, sys.executable, "-m", "benchmarks.subjects", name, str(calls)]
+def _python(names: list[str], *under: str) -> subprocess.CompletedProcess[str]:
+    command = [*under, sys.executable, "-S", "-m", "benchmarks.subjects", str(FEW), str(MANY), *names]
     environment = {"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
+    return subprocess.run(
         command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True, env=environment
     )
-    return done.stderr
 
 
 def main(planted: str) -> int:

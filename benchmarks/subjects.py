@@ -1,10 +1,11 @@
 """What is measured, and its yardsticks; imports nothing but Opero, so that counting instructions does not count more.
 
-`python -m benchmarks.subjects NAME CALLS` makes the calls of one of `WATCHED`, for callgrind.
+`python -m benchmarks.subjects FEW MANY NAME...` makes the calls of some of `WATCHED`, for callgrind.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from opero import Retry, opero, waits
@@ -95,30 +96,48 @@ WATCHED: dict[str, Callable[[], Any]] = {
 }
 
 
-def main(name: str, calls: int) -> None:
-    """Make the calls."""
-    function = WATCHED[name.removesuffix(PLANTED)]()
-    if name.endswith(PLANTED):
-        function = locked(function)
-    if name.endswith("async"):
-        import asyncio
+def main(few: int, many: int, *names: str) -> None:
+    """Make few and many calls of each, in forks of this process, and say which process made which."""
+    import asyncio  # before forking: for the async ones
 
-        asyncio.run(_await(function, calls))
-    elif name.startswith("three failing"):
-        for x in range(calls):
-            try:  # noqa: SIM105 - a context manager would cost as much as what is measured
-                function(x % 50)
-            except KeyError:
-                pass
-    else:
-        for x in range(calls):
-            function(x % 50)
+    for name in names:
+        some = 10 if name.startswith("three failing") else 1  # they take as long as a hundred others
+        for calls in (few // some, many // some):
+            child = os.fork()
+            if child == 0:
+                make = _awaiting if name.endswith("async") else _failing if "failing" in name else _calling
+                make(asyncio, made(name), calls)
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(child, calls, name, sep="\t", flush=True)
 
 
-async def _await(function: Callable[[int], Any], calls: int) -> None:
+def made(name: str) -> Callable[[int], Any]:
+    """Return what is called under a name."""
+    function: Callable[[int], Any] = WATCHED[name.removesuffix(PLANTED)]()
+    return locked(function) if name.endswith(PLANTED) else function
+
+
+def _calling(_: Any, function: Callable[[int], Any], calls: int) -> None:
     for x in range(calls):
-        await function(x % 50)
+        function(x % 50)
+
+
+def _failing(_: Any, function: Callable[[int], Any], calls: int) -> None:
+    for x in range(calls):
+        try:  # noqa: SIM105 - a context manager would cost as much as what is measured
+            function(x % 50)
+        except KeyError:
+            pass
+
+
+def _awaiting(asyncio: Any, function: Callable[[int], Any], calls: int) -> None:
+    async def run() -> None:
+        for x in range(calls):
+            await function(x % 50)
+
+    asyncio.run(run())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

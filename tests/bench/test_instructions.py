@@ -5,7 +5,7 @@ import pytest
 from benchmarks import instructions
 from benchmarks.subjects import PLANTED
 
-pytestmark = pytest.mark.service("valgrind")
+pytestmark = [pytest.mark.service("valgrind"), pytest.mark.timeout(300)]
 GATES = {gate.subject: gate for gate in instructions.gates()}
 HOT = ["retry, breaker, limit", "cache hit"]
 
