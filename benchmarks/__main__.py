@@ -54,8 +54,9 @@ def main() -> int:
     if options.save and (options.suites or options.share < 1):
         parser.error("only a whole run is kept: leave out suites and --share, or take --json FILE")
     about = results.environment()
-    print(f"{about['python']}, {about['machine']}, load {about['load']}, at {about['commit']}\n")
+    print(f"{about['python']}, {about['machine']}, load {results.load()}, at {about['commit']}\n")
     tables = measured(options.suites or SUITES, options.share)
+    about["load"].append(results.load())
     lines, good = budget.lines(tables)
     print("\n".join(lines))
     if options.json:

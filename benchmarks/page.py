@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import budget
-from benchmarks.tables import number, quantity, ratio
+from benchmarks.tables import machine, number, quantity, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,8 +69,8 @@ def page(runs: Runs) -> str:
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Opero, measured</title><style>{STYLE}</style>
 <h1>Opero, measured</h1>
-<p>{escape(about["at"][:16].replace("T", " "))} UTC, commit {escape(about["commit"])}, {escape(about["python"])}, {escape(about["machine"])},
-load {about["load"]} before. Medians of rounds in which all subjects took turns. Absolute numbers belong to that machine; the ratios travel.</p>
+<p>{escape(about["at"][:16].replace("T", " "))} UTC, commit {escape(about["commit"])}, {escape(machine(about))}.
+ Medians of rounds in which all subjects took turns. Absolute numbers belong to that machine; the ratios travel.</p>
 <nav><a href="#goals">Goals</a>{"".join(links)}</nav>
 {_goals(runs)}
 {"".join(sections)}

@@ -24,9 +24,14 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} × {_processor()}",
-        "load": round(os.getloadavg()[0], 1),
+        "load": [load()],
         "peers": _peers(),
     }
+
+
+def load() -> float:
+    """Return how many processes wanted a core in the last minute."""
+    return round(os.getloadavg()[0], 1)
 
 
 def save(about: dict[str, Any], tables: dict[str, Any], path: Path | None = None) -> Path:

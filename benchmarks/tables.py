@@ -36,8 +36,12 @@ def conditions(run: dict[str, Any]) -> str:
     about = run["environment"]
     at = about["at"][:16].replace("T", " ")
     peers = ", ".join(f"{name} {version}" for name, version in about["peers"].items())
-    machine = f"{about['python']}, {about['machine']}, load {about['load']} before"
-    return f"Measured {at} UTC at commit `{about['commit']}`: {machine}. Peers: {peers}."
+    return f"Measured {at} UTC at commit `{about['commit']}`: {machine(about)}. Peers: {peers}."
+
+
+def machine(about: dict[str, Any]) -> str:
+    """Return where it was measured, and what else went on there."""
+    return f"{about['python']}, {about['machine']}, load {' before and '.join(map(str, about['load']))} after"
 
 
 def goals(run: dict[str, Any]) -> str:
