@@ -27,26 +27,27 @@ from opero.windows import CountWindow, TimeWindow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
-
-    class Rules(Protocol):
-        """What a circuit must be told: the settings of a `CircuitBreaker`."""
-
-        failure_ratio: float
-        min_calls: int
-        window: float
-        calls: int | None
-        consecutive: int | None
-        slow_call: float | None
-        slow_ratio: float
-        reset_after: float
-        max_reset_after: float
-        jitter: float
-        half_open_probes: int
+    from typing import Any
 
 
 CLOSED, OPEN, HALF_OPEN, FORCED_OPEN = STATES = ("closed", "open", "half_open", "forced_open")
 AUTO, FORCED_CLOSED, DISABLED = "auto", "forced_closed", "disabled"
+
+
+class Rules:
+    """What a circuit must be told; a `CircuitBreaker` is one that was checked."""
+
+    failure_ratio: float
+    min_calls: int
+    window: float
+    calls: int | None
+    consecutive: int | None
+    slow_call: float | None
+    slow_ratio: float
+    reset_after: float
+    max_reset_after: float
+    jitter: float
+    half_open_probes: int
 
 
 class Permit:
@@ -75,11 +76,11 @@ class Circuit:
     While `now < turn` it is closed, and a success is worth no more than `good[0] += 1`. While `now < until` it is open.
     """
 
-    def __init__(self, policy: Rules) -> None:
-        self.policy = policy
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
         self.mode = AUTO
-        self.slow = inf if policy.slow_call is None else policy.slow_call
-        self.window = CountWindow(policy.calls) if policy.calls else TimeWindow(policy.window)
+        self.slow = inf if rules.slow_call is None else rules.slow_call
+        self.window = CountWindow(rules.calls) if rules.calls else TimeWindow(rules.window)
         self.state = CLOSED
         self.good = self.window.good
         self.turn = self.window.turn
@@ -112,7 +113,7 @@ class Circuit:
             if self.state == FORCED_OPEN:
                 return None, None, None
             left = self.changed_at + self.pause - now
-            if self.state == OPEN or self._probes_given() >= self.policy.half_open_probes:
+            if self.state == OPEN or self._probes_given() >= self.rules.half_open_probes:
                 if left > 0:
                     return None, None, left
                 change = self._change_locked(HALF_OPEN, now)
@@ -150,7 +151,7 @@ class Circuit:
             return self.state, totals.failure_ratio(), totals.slow_ratio()
 
     def _settle_closed_locked(self, outcome: str, duration: float, now: float) -> Change | None:
-        policy = self.policy
+        rules = self.rules
         failed = outcome == FAILURE
         self.window.add(now, failed=failed, slow=duration > self.slow)
         self.turn = self.window.turn
@@ -158,12 +159,12 @@ class Circuit:
             self.failed_in_a_row = 1 + (self.failed_in_a_row if self.good[0] == self.good_at_failure else 0)
             self.good_at_failure = self.good[0]
         totals = self.window.totals(now)
-        if policy.consecutive is not None:
-            tripped = failed and self.failed_in_a_row >= policy.consecutive
+        if rules.consecutive is not None:
+            tripped = failed and self.failed_in_a_row >= rules.consecutive
         else:
-            tripped = totals.calls >= policy.min_calls and totals.failure_ratio() >= policy.failure_ratio
-        if policy.slow_call is not None:
-            tripped |= totals.calls >= policy.min_calls and totals.slow_ratio() >= policy.slow_ratio
+            tripped = totals.calls >= rules.min_calls and totals.failure_ratio() >= rules.failure_ratio
+        if rules.slow_call is not None:
+            tripped |= totals.calls >= rules.min_calls and totals.slow_ratio() >= rules.slow_ratio
         return self._change_locked(OPEN, now) if tripped and self.mode == AUTO else None
 
     def _settle_probe_locked(self, outcome: str, duration: float, now: float) -> Change | None:
@@ -173,8 +174,8 @@ class Circuit:
         bad = outcome == FAILURE or duration > self.slow
         self.probes_bad += bad
         self.probes_good += not bad
-        probes = self.policy.half_open_probes
-        enough = 1 if self.policy.consecutive is not None else ceil(self.policy.failure_ratio * probes)
+        probes = self.rules.half_open_probes
+        enough = 1 if self.rules.consecutive is not None else ceil(self.rules.failure_ratio * probes)
         if self.probes_bad >= enough:
             return self._change_locked(OPEN, now)
         return self._change_locked(CLOSED, now) if self.probes_good > probes - enough else None
@@ -183,10 +184,10 @@ class Circuit:
         totals = self.window.totals(now)
         fields: dict[str, Any] = {}
         if state == OPEN:
-            policy = self.policy
-            self.pause = min(policy.reset_after * 2.0 ** min(self.opened_in_a_row, 60), policy.max_reset_after)
+            rules = self.rules
+            self.pause = min(rules.reset_after * 2.0 ** min(self.opened_in_a_row, 60), rules.max_reset_after)
             if self.opened_in_a_row:
-                self.pause *= uniform(1 - policy.jitter, 1.0)
+                self.pause *= uniform(1 - rules.jitter, 1.0)
             self.opened_in_a_row += 1
             fields = {
                 "failure_ratio": totals.failure_ratio(),

@@ -293,6 +293,7 @@ def examine(name, only=""):
         path = ROOT / "opero" / "primitives" / f"{name}.py"
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     tests = [f"tests/{test}" for test in TESTS.get(name, [f"primitives/test_{name}.py", *MORE.get(name, []), *BESIDE])]
+    tests = [test for test in tests if Path(test).exists()]
     mutants = Mutants(ast.parse(path.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as folder:
         by_line, took = covered(name, path, tests, folder)

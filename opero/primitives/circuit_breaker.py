@@ -12,7 +12,7 @@ from __future__ import annotations
 from opero import conditions, keyed, stores
 from opero.blocks import Block
 from opero.call import FAILURE, NONE, SUCCESS
-from opero.circuit import AUTO, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, STATES, Change, Circuit, Permit
+from opero.circuit import AUTO, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, STATES, Change, Circuit, Permit, Rules
 from opero.errors import CircuitOpenError, ConfigurationError, Rejected
 from opero.keyed import Keyed
 from opero.policy import Fragment, Policy, number, optional, whole
@@ -74,7 +74,7 @@ def refusal(operation: str, circuit: str, retry_after: float | None) -> CircuitO
     return error
 
 
-class CircuitBreaker(Block, Policy):
+class CircuitBreaker(Block, Rules, Policy):
     """Refuse calls with `CircuitOpenError` while too many of the recent ones failed.
 
     `window` is in seconds; `calls` makes it a count instead. `consecutive` failures in a row take the place of the
@@ -92,17 +92,6 @@ class CircuitBreaker(Block, Policy):
     streams = True
     SIGNALS = SIGNALS
 
-    failure_ratio: float
-    min_calls: int
-    window: float
-    calls: int | None
-    consecutive: int | None
-    slow_call: float | None
-    slow_ratio: float
-    reset_after: float
-    max_reset_after: float
-    jitter: float
-    half_open_probes: int
     key: str | Callable[..., Hashable] | None
     on: ConditionLike
     on_result: Callable[[Any], object] | None
