@@ -13,7 +13,7 @@ from services.redis_servers import redis_cluster, redis_sentinels, redis_server
 
 settings.register_profile("busy machine", deadline=None)  # a bound on one example says more of the machine than of us
 settings.load_profile("busy machine")
-pytest.register_assert_rewrite("scenarios")  # so that a failing scenario shows its values
+pytest.register_assert_rewrite("scenarios", "world")  # so that a failing scenario shows its values
 
 __all__ = [  # fixtures
     "module_prometheus",

@@ -1,15 +1,15 @@
 """The fast and the general path agree on random programs: results, seconds, numbers, and what is said."""
 
-import scenarios
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from world import Pause, World
 
 import opero as o
 
 STEPS = st.lists(
     st.one_of(
         st.sampled_from([7, ConnectionError, KeyError]),
-        st.sampled_from([0.5, 3.0]).map(scenarios.Pause),
+        st.sampled_from([0.5, 3.0]).map(Pause),
         st.floats(0, 8).map(lambda seconds: ("advance", seconds)),
     ),
     min_size=1,
@@ -62,7 +62,7 @@ def test_both_speeds_agree(program, policies, driver):
 
 
 def played(speed, driver, program, policies):
-    world = scenarios.world(driver, speed)
+    world = World(driver, speed)
     with world.stack:
         settings = {"retries": 0, "jitter": "none", "min_delay": 1, **policies}
         if driver == "blocking":
@@ -72,7 +72,7 @@ def played(speed, driver, program, policies):
         for step in program:
             if isinstance(step, tuple):
                 world.time.advance(step[1])
-            elif not isinstance(step, scenarios.Pause):
+            elif not isinstance(step, Pause):
                 answer, seconds = world.call(function)
                 answers.append((repr(answer), seconds))
         return answers, *accounts(world, function)
@@ -96,7 +96,7 @@ def test_both_speeds_agree_about_a_cache(program, cache, everything, driver):
 
 
 def remembered(speed, driver, program, cache, everything):
-    world = scenarios.world(driver, speed)
+    world = World(driver, speed)
     with world.stack:
         settings = {"retries": 1, "circuit_breaker": True, "fallback": 5} if everything else {}
         script = [KeyError if n % 5 == 4 else n for n in range(200)]

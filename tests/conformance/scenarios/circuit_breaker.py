@@ -1,0 +1,64 @@
+"""CircuitBreaker: opening, probing, closing."""
+
+from world import Pause, stats
+
+import opero as o
+
+
+def the_circuit_opens_probes_and_closes(w):
+    policy = o.CircuitBreaker(min_calls=2, reset_after=5, half_open_probes=1)
+    f = w.decorate([OSError(), OSError(), 7, 8], policies=[policy])
+    assert [type(w.call(f)[0]) for _ in range(3)] == [OSError, OSError, o.CircuitOpenError]
+    assert f.opero.breaker.state == "open"
+    assert w.call(f)[0].retry_after == 5
+    w.time.advance(5)
+    assert w.call(f) == (7, 0)
+    assert f.opero.breaker.state == "closed"
+    assert w.names() == ["circuit.opened", "call.rejected", "call.rejected", "circuit.half_opened", "circuit.closed"]
+    assert stats(f, calls=5, ok=1, errors=4, attempts=3, rejected=2)
+
+
+def a_failed_probe_opens_for_twice_as_long(w):
+    policy = o.CircuitBreaker(min_calls=1, reset_after=5, half_open_probes=1, jitter=0)
+    f = w.decorate([OSError(), OSError(), 7], policies=[policy])
+    w.call(f)
+    w.time.advance(5)
+    w.call(f)
+    assert w.call(f)[0].retry_after == 10
+    assert [e.fields["pause"] for e in w.heard if e.name == "opero.circuit.opened"] == [5, 10]
+
+
+def slow_calls_open_the_circuit_too(w):
+    policy = o.CircuitBreaker(min_calls=2, slow_call=1, slow_ratio=1.0)
+    f = w.decorate([Pause(2), 7, Pause(2), 7], policies=[policy])
+    w.call(f)
+    w.call(f)
+    assert isinstance(w.call(f)[0], o.CircuitOpenError)
+
+
+def an_open_circuit_is_not_retried(w):
+    f = w.decorate([OSError()] * 9, policies=[o.CircuitBreaker(min_calls=1), o.Retry(5, jitter="none")])
+    assert isinstance(w.call(f)[0], o.CircuitOpenError)
+    assert len(w.calls) == 1
+
+
+def a_forced_circuit_stays_open_until_closed(w):
+    f = w.decorate([7], circuit_breaker=True)
+    f.opero.breaker.force_open()
+    w.time.advance(1000)
+    assert isinstance(w.call(f)[0], o.CircuitOpenError)
+    f.opero.breaker.force_close()
+    assert w.call(f)[0] == 7
+
+
+def an_ignored_error_is_no_failure(w):
+    f = w.decorate([KeyError()] * 3, policies=[o.CircuitBreaker(min_calls=1, ignore=KeyError)])
+    assert [type(w.call(f)[0]) for _ in range(3)] == [KeyError] * 3
+
+
+def a_local_rejection_is_no_failure_of_the_dependency(w):
+    policy = o.CircuitBreaker(min_calls=1)
+    f = w.decorate([1, 2], policies=[policy, o.RateLimit(1, burst=1, wait=False)])
+    w.call(f)
+    assert isinstance(w.call(f)[0], o.RateLimitedError)
+    assert f.opero.breaker.state == "closed"

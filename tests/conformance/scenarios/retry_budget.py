@@ -1,0 +1,43 @@
+"""RetryBudget: what retries cost and what successes bring in."""
+
+from world import stats
+
+import opero as o
+
+
+def a_spent_retry_budget_leaves_the_error_as_it_is(w):
+    policy = o.RetryBudget(min_per_second=0)
+    f = w.decorate([OSError(n) for n in range(99)], policies=[o.Retry(1, budget=policy)])
+    for _ in range(10):
+        w.call(f)
+    assert len(w.calls) == 20
+    error, took = w.call(f)
+    assert (str(error), took, len(w.calls)) == ("20", 0, 21)
+    assert error.__notes__ == ["opero: 1 attempt in 0 s, the retry budget is spent"]
+    assert w.names()[-1] == "retry.budget_exhausted"
+    assert w.heard[-1].fields["utilization"] == 1
+    assert stats(f, calls=11, attempts=21, retries=10, rejected=1)
+
+
+def a_retry_that_succeeds_costs_nothing_and_a_success_brings_something_in(w):
+    policy = o.RetryBudget(0.5, min_per_second=0, cap=2)
+    f = w.decorate([OSError(), 7] * 50 + [OSError()] * 5 + [7, 7] + [OSError()] * 2, policies=[policy, o.Retry(1)])
+    assert [w.call(f)[0] for _ in range(50)] == [7] * 50
+    for attempts in (2, 2, 1):
+        before = len(w.calls)
+        w.call(f)
+        assert len(w.calls) - before == attempts
+    w.call(f)
+    w.call(f)
+    before = len(w.calls)
+    w.call(f)
+    assert len(w.calls) - before == 2
+
+
+def one_budget_may_serve_several_functions(w):
+    policy = o.RetryBudget(min_per_second=0, cap=1)
+    f = w.decorate([OSError()] * 9, policies=[policy, o.Retry(1)])
+    g = w.decorate([OSError()] * 9, policies=[policy, o.Retry(1)])
+    w.call(f)
+    w.call(g)
+    assert [x.opero.stats()["attempts"] for x in (f, g)] == [2, 1]

@@ -1,0 +1,116 @@
+"""The world a scenario happens in: one driver at one speed, on a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+
+import opero as o
+from opero import clock, events, fused, testing
+
+HEARD = (
+    "opero.arg_fallback.*",
+    "opero.bulkhead.*",
+    "opero.cache.*",
+    "opero.call.rejected",
+    "opero.circuit.*",
+    "opero.fallback.*",
+    "opero.retry.*",
+    "opero.timeout.*",
+)
+
+
+class World:
+    """It decorates functions, calls them, and hears what is said."""
+
+    def __init__(self, driver, speed):
+        self.driver = driver
+        self.speed = speed
+        self.stack = stack = ExitStack()
+        self.time = stack.enter_context(testing.clock())
+        self.heard = []
+        for names in HEARD:
+            stack.enter_context(events.subscribe(self.heard.append, names))
+
+    def decorate(self, script, **settings):
+        """Decorate a function that plays a script: errors are raised, numbers slept, everything else returned."""
+        policies = settings.pop("policies", ())
+        settings.setdefault("name", "shop.pay")
+        fused.enabled = self.speed == "fast"
+        try:
+            if not policies and not settings.keys() & {"retries"}:
+                settings["retries"] = 0
+            return o.opero(*policies, **settings)(self._player(iter(script)))
+        finally:
+            fused.enabled = True
+
+    def _player(self, script):
+        self.calls = []
+        if self.driver == "aio":
+
+            async def play(value=None):
+                self.calls.append(value)
+                for step in script:
+                    if not isinstance(step, Pause):
+                        return _do(step)
+                    await asyncio.sleep(step.seconds)
+                raise AssertionError("the script is over")
+
+        else:
+
+            def play(value=None):
+                self.calls.append(value)
+                for step in script:
+                    if not isinstance(step, Pause):
+                        return _do(step)
+                    clock.sleep(step.seconds)
+                raise AssertionError("the script is over")
+
+        return play
+
+    def call(self, function, *args, **kwargs):
+        """Make one call; return its result or its error, and the virtual seconds it took."""
+        started = self.time.now()
+        answer = (
+            asyncio.run(awaited(function, args, kwargs)) if self.driver == "aio" else called(function, args, kwargs)
+        )
+        try:
+            return answer, round(self.time.now() - started, 6)
+        finally:
+            del answer  # the frames of its traceback lead back to this one
+
+    def names(self):
+        """Return what was heard, without the family name."""
+        return [event.name.removeprefix("opero.") for event in self.heard]
+
+
+def called(function, args, kwargs):
+    try:
+        return function(*args, **kwargs)
+    except BaseException as error:  # the outcome under test
+        return error
+
+
+async def awaited(function, args, kwargs):
+    try:
+        return await function(*args, **kwargs)
+    except BaseException as error:  # the same, inside the loop
+        return error
+
+
+class Pause:
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+
+def _do(step):
+    if isinstance(step, BaseException) or (isinstance(step, type) and issubclass(step, BaseException)):
+        raise step
+    return step
+
+
+def stats(function, **expected):
+    stats = function.opero.stats()
+    found = {name: stats[name] for name in expected}
+    assert found == expected
+    return True
