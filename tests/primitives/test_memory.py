@@ -111,6 +111,29 @@ def test_memory_does_not_grow_with_calls(make):
         tracemalloc.stop()
 
 
+@pytest.mark.limit_leaks("150 KB")  # at one place in the code; an error kept for each call is more than 1 KB each
+@pytest.mark.parametrize("calls", [1_000, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize(
+    "policies",
+    [
+        (o.Retry(1, wait=0, budget=o.RetryBudget()),),
+        (o.CircuitBreaker(calls=100, failure_ratio=1.0, reset_after=0.001, half_open_probes=1),),
+        (o.Fallback(0), o.Retry(1, wait=0)),
+    ],
+    ids=["retries and their history", "circuit", "fallback"],
+)
+def test_failing_calls_leave_nothing(policies, calls):
+    @o.opero(*policies)
+    def f():
+        raise ConnectionError("down")
+
+    for _ in range(calls):
+        try:
+            f()
+        except (ConnectionError, o.CircuitOpenError) as error:
+            o.attempts(error)
+
+
 def test_hedged_threads_are_reused():
     f = o.opero(hedge=5)(lambda: 1)
     f()
