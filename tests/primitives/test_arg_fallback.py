@@ -215,3 +215,15 @@ def test_no_key_is_shown_and_every_key_crosses_a_process():
     policy = o.ArgFallback("key", alternatives=["secret-1", "secret-2"], cooldown=5)
     assert "secret" not in repr(policy)
     assert pickle.loads(pickle.dumps(policy)).alternatives == ("secret-1", "secret-2")
+
+
+def test_its_repr_shows_what_was_set_and_how_many_there_are():
+    policy = o.ArgFallback("key", alternatives=["secret-1", "secret-2"], cooldown=5, spread=True)
+    assert repr(policy) == "ArgFallback(parameter='key', alternatives=<2>, cooldown=5.0, spread=True)"
+    assert repr(o.ArgFallback("key")) == "ArgFallback(parameter='key')"
+
+
+def test_a_refresh_needs_alternatives_to_refresh():
+    with pytest.raises(o.ConfigurationError) as caught:
+        o.ArgFallback("key", refresh=list)
+    assert caught.value.field == "refresh"

@@ -100,3 +100,25 @@ def test_what_is_wrong_is_named(settings, field):
     with pytest.raises(o.ConfigurationError) as caught:
         o.Chaos(**settings)
     assert caught.value.field == field
+
+
+def test_switching_it_is_told_once_by_name():
+    heard = []
+    with events.subscribe(heard.append, "opero.admin.acted"):
+        policy = o.Chaos(error=OSError, rate=0.5, name="shop")
+        policy.disable()
+        policy.enable()
+        policy.disable()
+        policy.disable()
+        o.Chaos(error=OSError).enable()
+    said = [(e.operation, e.fields["act"], e.fields["target"], e.fields["value"]) for e in heard]
+    assert said == [
+        ("shop", "chaos_on", "chaos", 0.5),
+        ("shop", "chaos_off", "chaos", 0.5),
+        ("", "chaos_on", "chaos", 1),
+    ]
+
+
+def test_a_span_may_begin_at_zero_and_be_a_moment():
+    policy = o.Chaos(latency=(0, 0.5), window=(2, 2))
+    assert (policy.latency, policy.window) == ((0, 0.5), (2, 2))

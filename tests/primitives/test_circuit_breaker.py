@@ -355,6 +355,14 @@ def test_a_circuit_is_idle_while_it_is_closed_by_itself_and_holds_no_calls():
     assert circuit.idle(100.0)
 
 
+def test_the_fast_path_is_for_a_circuit_of_its_own_that_looks_at_no_result():
+    assert CircuitBreaker().fragment() is not None
+    assert CircuitBreaker(key="host").fragment() is None
+    assert CircuitBreaker(on_result=bool).fragment() is None
+    assert CircuitBreaker(store="redis://localhost", name="shared").fragment() is None
+    assert (CircuitBreaker(key="host").reads_arguments, CircuitBreaker().reads_arguments) == (True, False)
+
+
 def test_it_pickles_with_its_settings_and_without_its_state():
     import pickle
 

@@ -1,5 +1,8 @@
 """ArgFallback: alternatives of one argument, and rings of keys."""
 
+import gc
+import weakref
+
 from world import stats
 
 import opero as o
@@ -103,3 +106,35 @@ def a_caller_may_still_say_which_one(w):
     w.call(f, "mine")
     w.call(f, value=None)
     assert w.calls == ["mine", None]
+
+
+def a_rest_is_no_longer_than_an_hour_and_has_no_end_for_a_key_that_is_unknown(w):
+    ring = o.ArgFallback("value", alternatives=["k1", "k2"], cooldown=60)
+    f = w.decorate([Refused(429, 1e6), Refused(401)], policies=[ring])
+    assert isinstance(w.call(f)[0], o.AllFailedError)
+    rested = [e.fields["seconds"] for e in w.heard if e.name == "opero.arg_fallback.rested"]
+    assert rested == [3600, None]
+    assert [e.name for e in w.heard].count("opero.arg_fallback.advanced") == 1
+
+
+def a_ring_without_a_key_left_says_what_to_do(w):
+    ring = o.ArgFallback("value", alternatives=["k1"], cooldown=60)
+    f = w.decorate([Refused(401)], policies=[ring])
+    w.call(f)
+    assert "value was refused for good; replace() them" in str(w.call(f)[0])
+
+
+def errors_of_all_alternatives_leave_no_circle_behind(w):
+    class Mine(Exception):
+        pass
+
+    f = w.decorate([Mine, Mine], arg_fallback="value")
+    gc.collect()
+    gc.disable()
+    try:
+        error, _ = w.call(f, ["a", "b"])
+        kept = [weakref.ref(each) for each in (error, *error.errors)]
+        del error
+        assert [each() for each in kept] == [None] * 3
+    finally:
+        gc.enable()

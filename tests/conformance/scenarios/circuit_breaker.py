@@ -36,6 +36,14 @@ def slow_calls_open_the_circuit_too(w):
     assert isinstance(w.call(f)[0], o.CircuitOpenError)
 
 
+def a_call_is_as_slow_as_its_own_attempt(w):
+    policies = [o.CircuitBreaker(min_calls=9, slow_call=2), o.Retry(1, wait=5, jitter="none")]
+    f = w.decorate([Pause(1), OSError(), Pause(1), 7, Pause(1), 8], policies=policies)
+    assert w.call(f) == (7, 7)
+    assert w.call(f) == (8, 1)
+    assert policies[0].circuit.read(w.time.now())[2] == 0
+
+
 def an_open_circuit_is_not_retried(w):
     f = w.decorate([OSError()] * 9, policies=[o.CircuitBreaker(min_calls=1), o.Retry(5, jitter="none")])
     assert isinstance(w.call(f)[0], o.CircuitOpenError)
@@ -62,3 +70,16 @@ def a_local_rejection_is_no_failure_of_the_dependency(w):
     w.call(f)
     assert isinstance(w.call(f)[0], o.RateLimitedError)
     assert f.opero.breaker.state == "closed"
+
+
+def a_disabled_circuit_counts_nothing(w):
+    policy = o.CircuitBreaker()
+    f = w.decorate([1, 2, 3, OSError(), 4], policies=[policy])
+    w.call(f)
+    f.opero.breaker.disable()
+    for _ in range(3):
+        w.call(f)
+    assert policy.circuit.window.totals(w.time.now()).calls == 0
+    f.opero.breaker.reset()
+    w.call(f)
+    assert policy.circuit.window.totals(w.time.now()).calls == 1

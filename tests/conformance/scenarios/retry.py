@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from world import awaited, called, stats
+from world import Pause, awaited, called, stats
 
 import opero as o
 
@@ -135,3 +135,85 @@ def a_retry_that_has_no_time_left_is_not_begun(w):
     assert (type(error), took) == (ConnectionError, 0)
     assert w.heard[-1].fields["reason"] == "deadline"
     assert stats(f, attempts=1, rejected=1, errors=1)
+
+
+def an_unwanted_result_is_the_callers_whatever_ended_the_retries(w):
+    policy = {"on": OSError, "on_result": "bad".__eq__, "wait": 1, "jitter": "none"}
+    f = w.decorate([OSError(), "bad", 7], policies=[o.Retry(1, **policy)])
+    assert w.call(f) == ("bad", 1)
+    flag, looks = asyncio.Event() if w.driver == "aio" else threading.Event(), iter([False])
+    flag.is_set = lambda: next(looks, True)  # it is set while the call waits
+    f = w.decorate(["bad", 7], policies=[o.Retry(1, stop=o.stops.event(flag), **policy)])
+    assert w.call(f)[0] == "bad"
+    assert [e.fields["error"] for e in w.heard if e.name == "opero.retry.exhausted"] == ["", ""]
+
+
+def an_event_names_the_attempt_the_error_and_the_reason(w):
+    f = w.decorate([OSError(), None, KeyError()], retries=2, retry_on_result=lambda r: r is None, jitter="none")
+    w.call(f)
+    assert [(e.fields.get("attempt"), e.fields["error"]) for e in w.heard] == [
+        (2, "OSError"),
+        (3, ""),
+        (None, "KeyError"),
+    ]
+    assert (w.heard[-1].fields["attempts"], w.heard[-1].fields["reason"]) == (3, "attempts")
+
+
+def a_note_says_what_ended_it(w):
+    f = w.decorate([OSError()], retries=3, jitter="none", min_delay=5, timeout=2.0)
+    assert w.call(f)[0].__notes__ == ["opero: 1 attempt in 0 s, no time left for another"]
+
+
+def a_wait_is_told_how_long_the_last_one_was(w):
+    told = []
+
+    class Doubling(o.waits.Wait):
+        def delay(self, n, previous, outcome):
+            told.append((n, previous))
+            return previous * 2 or 1.0
+
+    f = w.decorate([OSError(), OSError(), OSError(), 7], policies=[o.Retry(3, wait=Doubling(), jitter="none")])
+    assert w.call(f) == (7, 7)
+    assert told == [(1, 0), (2, 1), (3, 2)]
+
+
+def a_deadline_within_a_retry_ends_it_outside_as_well(w):
+    for script, attempts in (([OSError(), Pause(60)] * 3, 2), ([Pause(60)] * 3, 3)):
+        inner = w.decorate(script, retries=1, jitter="none", min_delay=1, timeout=5, name="inner")
+        outer = _around(w, inner)
+        assert isinstance(w.call(outer)[0], o.CallTimeout)
+        assert inner.opero.stats()["attempts"] == attempts
+
+
+def a_refusal_is_retried_where_it_is_named(w):
+    for settings in (
+        {"on": o.CircuitOpenError},
+        {"on": (OSError, o.CircuitOpenError)},
+        {"on": OSError, "strategies": {o.CircuitOpenError: "retry"}},
+    ):
+        policies = [o.Retry(2, wait=3, jitter="none", **settings), o.CircuitBreaker()]
+        f = w.decorate([7], policies=policies)
+        f.opero.breaker.force_open()
+        error, took = w.call(f)
+        assert (type(error), took) == (o.CircuitOpenError, 6)
+
+
+def of_alternatives_that_all_failed_the_last_error_has_the_strategy(w):
+    table = {KeyError: o.Strategy(wait=9)}
+    policies = [o.ArgFallback("value"), o.Retry(1, wait=1, jitter="none", strategies=table)]
+    f = w.decorate([OSError(), KeyError(), 7], policies=policies)
+    assert w.call(f, ["a", "b"]) == (7, 9)
+
+
+def _around(w, inner):
+    if w.driver == "aio":
+
+        async def outer(value=None):
+            return await inner(value)
+
+    else:
+
+        def outer(value=None):
+            return inner(value)
+
+    return o.opero(o.Retry(2, wait=1, jitter="none"))(outer)

@@ -1,5 +1,8 @@
 """RetryBudget: what retries cost and what successes bring in."""
 
+import asyncio
+import threading
+
 from world import stats
 
 import opero as o
@@ -41,3 +44,24 @@ def one_budget_may_serve_several_functions(w):
     w.call(f)
     w.call(g)
     assert [x.opero.stats()["attempts"] for x in (f, g)] == [2, 1]
+
+
+def a_first_attempt_that_succeeds_refunds_nothing(w):
+    policy = o.RetryBudget(0.001, min_per_second=0, cap=1)
+    f = w.decorate([OSError(), OSError(), 7, OSError()], policies=[policy, o.Retry(1)])
+    w.call(f)
+    assert w.call(f)[0] == 7
+    assert isinstance(w.call(f)[0], OSError)
+    assert len(w.calls) == 4
+
+
+def a_retry_that_is_called_off_gives_its_token_back(w):
+    flag = asyncio.Event() if w.driver == "aio" else threading.Event()
+    policy = o.RetryBudget(0.001, min_per_second=0, cap=1)
+    looks = iter([False, True])
+    flag.is_set = lambda: next(looks, True)
+    f = w.decorate([OSError()], policies=[policy, o.Retry(1, wait=1, stop=o.stops.event(flag))])
+    w.call(f)
+    assert w.heard[-1].fields == {"attempts": 1, "reason": "stop", "error": "OSError"}
+    g = w.decorate([OSError(), 7], policies=[policy, o.Retry(1)])
+    assert w.call(g)[0] == 7

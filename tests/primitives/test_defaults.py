@@ -1,0 +1,82 @@
+"""What a policy does if it is told nothing: these numbers are promised."""
+
+import pytest
+
+import opero as o
+
+PROMISED = {
+    o.Retry: {"retries": 3, "jitter": "full", "on": Exception, "on_result": None, "budget": None, "nested": False},
+    o.RetryBudget: {"ratio": 0.07, "min_per_second": 0.1, "cap": 200, "shadow": False},
+    o.CircuitBreaker: {
+        "failure_ratio": 0.5, "min_calls": 20, "window": 10, "calls": None, "consecutive": None, "slow_call": None,
+        "slow_ratio": 1, "reset_after": 5, "max_reset_after": 60, "jitter": 0.1, "half_open_probes": 10, "key": None,
+        "on": Exception, "ignore": (), "shadow": False, "store": None, "max_keys": 1_000,
+    },
+    o.RateLimit: {"per": 1, "burst": None, "wait": True, "key": None, "weight": 1, "store": None, "max_keys": 10_000},
+    o.Bulkhead: {"max_queue": 0, "max_wait": None, "store": None, "shadow": False},
+    o.Timeout: {"attempt": None, "how": "thread"},
+    o.Hedge: {"max_hedges": 1},
+    o.ArgFallback: {"alternatives": None, "on": None, "cooldown": None, "spread": False, "refresh": None},
+    o.Chaos: {"latency": 0, "error": None, "rate": 1, "window": None, "seed": None, "enabled": False},
+    o.Cache: {
+        "soft_ttl": None, "backend": "memory", "max_entries": 10_000, "max_bytes": None, "signing_key": None,
+        "encryption_key": None, "compress_above": None, "max_inflated": 64 << 20, "patience": 0.05, "lease": 10,
+        "error_ttl": 1, "stale_if_error": 0, "early": 0, "jitter": 0,
+    },
+}  # fmt: skip
+NEEDED = {o.Chaos: {"result": 1}, o.ArgFallback: {"parameter": "x"}, o.Cache: {"ttl": 5}, o.Hedge: {"delay": 1}}
+NEEDED |= {o.RateLimit: {"rate": 5}, o.Bulkhead: {"limit": 5}, o.Timeout: {"seconds": 5}}
+
+
+BOUNDS = [  # field, what is taken, what is just too little or too much
+    (o.Retry, "retries", [0], [-1]),
+    (o.RetryBudget, "ratio", [0, 1], [-0.01, 1.01]),
+    (o.RetryBudget, "min_per_second", [0], [-0.01]),
+    (o.RetryBudget, "cap", [1], [0.99]),
+    (o.CircuitBreaker, "failure_ratio", [0.01, 1], [0, 1.01]),
+    (o.CircuitBreaker, "min_calls", [1], [0]),
+    (o.CircuitBreaker, "calls", [20], [0, 19]),
+    (o.CircuitBreaker, "window", [0.001], [0.0009]),
+    (o.CircuitBreaker, "consecutive", [1], [0]),
+    (o.CircuitBreaker, "slow_call", [0.01], [0]),
+    (o.CircuitBreaker, "slow_ratio", [0.01, 1], [0, 1.01]),
+    (o.CircuitBreaker, "reset_after", [0.01, 60], [0]),
+    (o.CircuitBreaker, "max_reset_after", [5], [4.99]),
+    (o.CircuitBreaker, "jitter", [0, 1], [-0.01, 1.01]),
+    (o.CircuitBreaker, "half_open_probes", [1], [0]),
+    (o.CircuitBreaker, "on_result", [bool], [1]),
+    (o.CircuitBreaker, "max_keys", [1], [0]),
+    (o.RateLimit, "rate", [0.01], [0]),
+    (o.RateLimit, "per", [0.01], [0]),
+    (o.RateLimit, "burst", [1], [0]),
+    (o.RateLimit, "weight", [0], [-0.01]),
+    (o.RateLimit, "wait", [0, 0.01], [-0.01]),
+    (o.RateLimit, "max_keys", [1], [0]),
+    (o.Bulkhead, "limit", [1], [0]),
+    (o.Bulkhead, "max_queue", [0], [-1]),
+    (o.Bulkhead, "max_wait", [0], [-0.01]),
+    (o.Timeout, "seconds", [0.01], []),
+    (o.Hedge, "delay", [0], [-0.01]),
+    (o.Hedge, "max_hedges", [1], [0]),
+    (o.ArgFallback, "cooldown", [0], [-0.01]),
+    (o.Chaos, "latency", [0.01], [-0.01]),
+    (o.Chaos, "rate", [0, 1], [-0.01, 1.01]),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "taken", "refused"), BOUNDS, ids=lambda part: getattr(part, "__name__", str(part))
+)
+def test_a_bound_is_where_it_is(kind, field, taken, refused):
+    for value in taken:
+        assert kind(**{**NEEDED.get(kind, {}), field: value}).settings[field] == value
+    for value in refused:
+        with pytest.raises(o.ConfigurationError) as caught:
+            kind(**{**NEEDED.get(kind, {}), field: value})
+        assert caught.value.field == field
+
+
+@pytest.mark.parametrize("kind", PROMISED, ids=lambda kind: kind.__name__)
+def test_a_default_is_what_was_promised(kind):
+    settings = kind(**NEEDED.get(kind, {})).settings
+    assert {name: settings[name] for name in PROMISED[kind]} == PROMISED[kind]
