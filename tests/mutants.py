@@ -35,6 +35,7 @@ BESIDE = [
     "doors/test_generators.py", "doors/test_loops.py", "primitives/test_absurd.py", "doors/test_bad_input.py",
 ]  # fmt: skip
 MORE = {
+    "circuit_breaker": ["core/test_fused.py", "stores/test_redis.py::test_breakers_of_two_processes_are_one"],
     "retry": ["primitives/test_responses.py", "primitives/test_retry_budget.py"],
     "retry_budget": ["primitives/test_hedge.py"],
     "cache": ["cache/test_single_flight.py", "cache/test_cache_faults.py", "cache/test_memory_store.py"],
@@ -294,7 +295,7 @@ def examine(name, only=""):
         path = ROOT / "opero" / "primitives" / f"{name}.py"
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     tests = [f"tests/{test}" for test in TESTS.get(name, [f"primitives/test_{name}.py", *MORE.get(name, []), *BESIDE])]
-    tests = [test for test in tests if Path(test).exists()]
+    tests = [test for test in tests if Path(test.partition("::")[0]).exists()]
     mutants = Mutants(ast.parse(path.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as folder:
         by_line, took = covered(name, path, tests, folder)

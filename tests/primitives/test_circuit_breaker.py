@@ -363,6 +363,18 @@ def test_the_fast_path_is_for_a_circuit_of_its_own_that_looks_at_no_result():
     assert (CircuitBreaker(key="host").reads_arguments, CircuitBreaker().reads_arguments) == (True, False)
 
 
+def test_what_is_observed_is_the_worst_state_and_the_highest_ratios():
+    policy = CircuitBreaker(min_calls=2, slow_call=1, slow_ratio=1.0, key="host")
+    for circuit, outcomes in ((policy.of("a", 0.0), [FAILURE, FAILURE]), (policy.of("b", 0.0), [SUCCESS])):
+        for outcome in outcomes:
+            permit, _, _ = circuit.admit(0.0)
+            circuit.settle(permit, outcome, 0.5, 0.0)
+    seen = {(metric.name, *which): value for metric, which, value in policy.observe(0.0)}
+    states = {"closed": 0, "open": 1, "half_open": 0, "forced_open": 0}
+    ratios = {("opero.circuit.failure.ratio",): 1, ("opero.circuit.slow.ratio",): 0}
+    assert seen == {("opero.circuit.state", state): value for state, value in states.items()} | ratios
+
+
 def test_it_pickles_with_its_settings_and_without_its_state():
     import pickle
 

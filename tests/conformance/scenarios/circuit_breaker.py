@@ -83,3 +83,33 @@ def a_disabled_circuit_counts_nothing(w):
     f.opero.breaker.reset()
     w.call(f)
     assert policy.circuit.window.totals(w.time.now()).calls == 1
+
+
+def a_refusal_and_a_change_name_the_circuit(w):
+    for name in ("bank", None):
+        policy = o.CircuitBreaker(min_calls=1, half_open_probes=1, reset_after=5, name=name)
+        f = w.decorate([OSError(), 7], policies=[policy])
+        w.call(f)
+        error, _ = w.call(f)
+        assert (error.circuit, error.reason, error.retry_after) == (name or "", "circuit_open", 5)
+        w.time.advance(5)
+        permit, _, _ = policy.circuit.admit(w.time.now())
+        error, _ = w.call(f)
+        assert (error.circuit, error.reason) == (name or "", "half_open_limit")
+        assert str(error).startswith(f"the circuit of {name or 'shop.pay'} has all its probes out")
+        assert f.opero.operation.book.read()[0]["opero.circuit.transitions", (name or "", "open")] == 1
+        assert permit is not None
+
+
+def slow_calls_within_one_slice_open_it_and_that_is_told(w):
+    f = w.decorate([Pause(0.02), 7, Pause(0.02), 8], policies=[o.CircuitBreaker(min_calls=2, slow_call=0.01)])
+    assert [w.call(f)[0] for _ in range(2)] == [7, 8]
+    assert w.names() == ["circuit.opened"]
+    assert (w.heard[0].fields["slow_ratio"], w.heard[0].fields["calls"]) == (1, 2)
+    assert isinstance(w.call(f)[0], o.CircuitOpenError)
+
+
+def each_key_has_a_circuit_of_its_own(w):
+    f = w.decorate([OSError(), 7], policies=[o.CircuitBreaker(min_calls=1, key="value")])
+    assert [type(w.call(f, key)[0]) for key in ("a", "a", "b")] == [OSError, o.CircuitOpenError, int]
+    assert f.opero.breaker.state == "open"
