@@ -161,3 +161,16 @@ def test_a_cooperative_timeout_runs_in_place_and_judges_at_the_end():
 def test_a_way_to_end_that_does_not_exist_is_refused():
     with pytest.raises(o.ConfigurationError, match="how takes 'thread' or 'signal' or 'cooperative'"):
         o.Timeout(5, how="magic")
+
+
+def test_a_hundredth_of_a_second_is_a_time_and_nothing_is_none():
+    assert o.Timeout(attempt=0.01).attempt == 0.01
+    for settings in ({"seconds": 0}, {"attempt": 0}):
+        with pytest.raises(o.ConfigurationError):
+            o.Timeout(**settings)
+
+
+def test_the_fast_path_of_a_blocking_function_is_for_timeouts_that_cooperate():
+    assert o.Timeout(1, how="cooperative").fragment() is not None
+    assert o.Timeout(1).fragment() is o.Timeout(attempt=1, how="cooperative").fragment() is None
+    assert (o.Timeout.minds_refusals, o.Timeout.reads_arguments) == (False, False)

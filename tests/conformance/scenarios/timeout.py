@@ -33,3 +33,14 @@ def a_users_own_timeout_error_is_not_ours(w):
     f = w.decorate([mine], timeout=2.0)
     assert w.call(f)[0] is mine
     assert stats(f, errors=1, timeouts=0)
+
+
+def of_two_deadlines_at_the_same_moment_the_outer_one_is_told(w):
+    f = w.decorate([Pause(60)], timeout=5, attempt_timeout=5)
+    error, took = w.call(f)
+    assert (error.scope, took) == ("timeout", 5)
+
+
+def a_cooperative_timeout_ends_a_call_at_its_very_moment(w):
+    f = w.decorate([Pause(5), 7], policies=[o.Timeout(5, how="cooperative")])
+    assert (type(w.call(f)[0]), w.names()) == (o.CallTimeout, ["timeout.expired"])
