@@ -21,7 +21,12 @@ def _sleep(seconds: float) -> None:
     time.sleep(min(seconds, LONGEST))
 
 
+def _steady(seconds: float) -> float:
+    return seconds
+
+
 now: Callable[[], float] = time.monotonic
 wall: Callable[[], float] = time.time
 sleep: Callable[[float], None] = _sleep
 wait: Callable[[Event, float | None], bool] = _wait  # block this thread until the event is set, for so long at most
+pace: Callable[[float], float] = _steady  # seconds a loop that looks now and then may wait for its next look

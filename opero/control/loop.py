@@ -310,7 +310,7 @@ class Loop:
             controller.step(now)
 
     def _run(self, stop: Flag) -> None:
-        while self._some(stop) and not clock.wait(stop, INTERVAL):
+        while self._some(stop) and not clock.wait(stop, clock.pace(INTERVAL)):
             self.step(clock.now())
 
     def _some(self, stop: Flag) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STEP = 0.002  # real seconds between two looks at what others do
 LOOKS = 5  # so many looks find a thread stuck that waits for another one
+LOOKS_ON_THE_WAY = 200  # that a loop takes while everybody else waits for one time; 100 s or less are not affected
 PATIENT_LOOKS = 250  # and so many one that waits for something outside
 WAITING = ("threading.py", "queue.py", "selectors.py", "futures/thread.py", "futures/_base.py")
 KERNEL = Path("/proc/self/task")
@@ -70,6 +71,13 @@ class Clock:
             return self._real_wait(event, None)
         self.until(self._now + seconds, woken=event.is_set, wait=lambda step: self._real_wait(event, step))
         return event.is_set()
+
+    def pace(self, seconds: float) -> float:
+        """Return how long a loop that looks every `seconds` may wait: longer where others wait for ages."""
+        me = threading.get_ident()
+        with self._moved:
+            ends = [at for thread, (at, _) in self._parked.items() if thread != me]
+        return max(seconds, (min(ends, default=self._now) - self._now) / LOOKS_ON_THE_WAY)
 
     def until(self, at: float, *, woken: Callable[[], bool], wait: Callable[[float], object]) -> None:
         """Wait for a time, or until `woken` says so; `wait` waits really, for so many seconds or until woken."""
@@ -133,7 +141,7 @@ def clock(start: float = 1000.0) -> Iterator[Clock]:
         4600.0
     """
     virtual = Clock(start)
-    names = ("now", "wall", "sleep", "wait")
+    names = ("now", "wall", "sleep", "wait", "pace")
     saved = {name: getattr(real, name) for name in names}
     loop = asyncio.BaseEventLoop
     time, run_once = loop.time, loop._run_once  # type: ignore[attr-defined]  # noqa: SLF001

@@ -234,6 +234,15 @@ def names_of_threads():
     return {thread.name for thread in threading.enumerate()}
 
 
+def test_a_controller_keeps_nobody_from_waiting_for_ages_on_a_virtual_clock():
+    fail = failing()
+    with clock() as virtual:
+        with pytest.raises(ConnectionError):
+            fail()
+        virtual.sleep(1e9)
+        assert virtual.now() >= 1e9
+
+
 def test_a_burning_objective_is_heard():
     with clock() as virtual:
         fail = failing()
