@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, TypeVar
 
-    from opero.signals import Attributes, Metric, Signals
+    from opero.signals import Attributes, Event, Metric, Signals
 
     Key = tuple[str, Attributes]
     Delta = tuple[dict[Key, float], dict[Key, list[float]], list[int]]
@@ -110,6 +110,7 @@ class Book:
         self._declared: tuple[Signals, ...] = ()
         self._expected: tuple[tuple[Metric, Attributes], ...] = ()
         self._errors: set[str] = set()
+        self.failures: dict[type, tuple[list[float], ...]] = {}
         self.after_fork()
         forks.remember(self)
 
@@ -117,6 +118,7 @@ class Book:
         """Start at zero: the parent goes on with the sums."""
         self._lock = allocate_lock()
         self.sums: dict[Key, float] = {}
+        self.failures.clear()
         self.distributions: dict[Key, list[float]] = {}
         self.latencies: dict[int, int] = {}  # bucket of `tally.latency` → calls of the general path
         self.calls = [0]
@@ -186,6 +188,28 @@ class Book:
                 return "_OTHER"
             self._errors.add(name)
         return name
+
+    def failing(self, error: Exception, events: Iterable[Event], waits: Metric) -> tuple[list[float], ...] | None:
+        """Return what the failing path adds to by itself for errors of this type, and see that it is there.
+
+        Those are the distributions of attempts, of calls, of their numbers of attempts, and of waits; and these events.
+        """
+        if len(self.failures) >= ERROR_TYPES:
+            return None
+        for event in events:
+            self.count(event.key, 0)
+        name = self.error_type(error)
+        wanted = (
+            (ATTEMPT_DURATION, ("retryable", name)),
+            (DURATION, ("error", name)),
+            (CALL_ATTEMPTS, ("error",)),
+            (waits, ()),
+        )
+        kept = tuple(
+            self.distributions.setdefault((metric.name, attributes), self._empty(metric))
+            for metric, attributes in wanted
+        )
+        return self.failures.setdefault(type(error), kept)
 
     def drain(self) -> Delta:
         """Return what came since the last time, to be merged elsewhere."""

@@ -80,7 +80,7 @@ rejections_heard = events.watch(REJECTED.name)
 FAILED = ("retryable", "fatal", "timeout")  # outcomes of an attempt that raised
 SUCCESS, FAILURE, NONE = "success", "failure", "none"
 HISTORY = "_opero_attempts"
-_ids = count(1)
+ids = count(1)
 
 
 class Attempt:
@@ -117,6 +117,25 @@ class Attempt:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.number, self.delay, self.started, self.duration, self.outcome, self.error = state
+
+
+class History(tuple):  # type: ignore[type-arg]
+    """What the failing path keeps of its attempts, to be told by whoever asks: error, wait, start and end of each."""
+
+    __slots__ = ()
+
+    def attempts(self) -> list[Attempt]:
+        """Return them."""
+        made = []
+        for number, place in enumerate(range(0, len(self), 4), 1):
+            error, delay, started, ended = self[place : place + 4]
+            attempt = Attempt(number, delay, started)
+            attempt.duration, attempt.outcome, attempt.error = ended - started, "retryable", error
+            made.append(attempt)
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (self.attempts(),)
 
 
 class Deadline:
@@ -207,7 +226,7 @@ class Record:
     )
 
     def __init__(self, started: float) -> None:
-        self.id = next(_ids)
+        self.id = next(ids)
         self.started = started
         self.attempts: list[Attempt] = []  # their errors apart: frames hold attempts, and errors hold frames
         self.errors: dict[int, BaseException | None] | None = {}  # by number; None once the call has ended
@@ -312,7 +331,9 @@ class Call:
 
 def attempts(error: BaseException) -> tuple[Attempt, ...]:
     """Return the attempts of the call that ended with `error`, in order; empty when it was no decorated call."""
-    history: tuple[Attempt, ...] = error.__dict__.get(HISTORY, ())
+    history: Sequence[Attempt] = error.__dict__.get(HISTORY, ())
+    if isinstance(history, History):
+        history = history.attempts()
     return tuple(each.ending(error) if each.error is None and each.outcome in FAILED else each for each in history)
 
 

@@ -288,10 +288,10 @@ def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any]
 def _driver(is_async: bool) -> dict[str, Any]:
     """Return what the fast path uses of a driver."""
     if not is_async:
-        return {"general": blocking.call}
+        return {"general": blocking.call, "pause": blocking.pause}
     from opero.drivers import aio, timers
 
-    return {"general": aio.call, "begin": timers.begin, "judge": timers.judge}
+    return {"general": aio.call, "pause": aio.pause, "begin": timers.begin, "judge": timers.judge}
 
 
 def _streamer(operation: Operation) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         def after_fork(self) -> None: ...
 
 
+pid = os.getpid()  # ours; asking the system each time costs as much as raising an error
 worker = False  # whether this process is a worker of a map: what it counts and says travels to its parent
 _objects: WeakSet[Forkable] = WeakSet()
 _locks: WeakSet[LockType] = WeakSet()
@@ -34,6 +35,8 @@ def lock() -> LockType:
 
 
 def _in_child() -> None:
+    global pid
+    pid = os.getpid()
     for held in list(_locks):
         held._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 - as threading and logging do it
     for item in list(_objects):

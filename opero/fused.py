@@ -13,6 +13,7 @@ from _bisect import bisect_left
 from _weakref import ref
 from types import CoroutineType, FunctionType
 
+from opero import again as failing
 from opero import clock, events
 from opero.call import Record, heard, late, rejections_heard, within
 from opero.errors import ConfigurationError
@@ -70,7 +71,12 @@ def wrapper(operation: Operation, general: Callable[..., Any], **tools: Any) -> 
             )
         return result
 
-    names.update(warm=warm, ran=ran)
+    def again(*what: Any) -> Any:
+        """Make the failing path, at the first failure."""
+        names["again"] = made = failing.path(operation, general, tools["pause"])
+        return made(*what)
+
+    names.update(warm=warm, ran=ran, again=again)
     return wrapped
 
 
@@ -134,7 +140,10 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
     if not fast or len(found) < len(fragments) or is_generator_function(operation.function):
         return _GENERAL.format(**texts), bound, shape is not ANY
     parts = {name: _part(found, name) for name in ("check", "fail", "settle")}
-    text = _FAST.format(**texts, **parts, admit=_admit(found, texts), permits=_permits(found))
+    parts |= {"admit": _admit(found, texts), "permits": _permits(found)}
+    last = _AGAIN if failing.plain(operation) else _GO_ON
+    parts |= {name: line.format(**texts, **parts) for name, line in last.items()}
+    text = _FAST.format(**texts, **parts)
     tally = operation.book.tally
     tally.passed = {(m.name, attributes): len(m.buckets) + 2 for _, f in found for m, attributes in f.passed}
     bound.update(function=operation.function, started=tally.started, total=tally.total)
@@ -218,14 +227,21 @@ _FAST = """\
 {check}        took = end - now
         index = bisect(bounds, took) if took > least else 0
     except BaseException as error:
-        started[0] -= 1
-{fail}        record = failed(now, {permits}, error, clock.now())
+{keep}
     else:
         counts[index] += 1
         total[0] += took
 {settle}        return result
-    return {wait}general(operation, {args}, {kwargs}, record)
+    return {wait}{go_on}
 """
+_GO_ON = {
+    "keep": "        started[0] -= 1\n{fail}        record = failed(now, {permits}, error, clock.now())",
+    "go_on": "general(operation, {args}, {kwargs}, record)",
+}
+_AGAIN = {
+    "keep": "        past = [error, 0.0, now, clock.now()]",
+    "go_on": "again({args}, {kwargs}, past)",
+}
 _SHORTCUT = """\
 {define} call({parameters}):
     if not (heard and asked(heard)):
@@ -236,7 +252,7 @@ _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "failed": failed
 _TOOLS |= {"asked": events.asked, "kind_of": type, "KeyError": KeyError}
 _TALLIED = ("general", "operation", "answers")
 _OURS = ("general", "operation", "function", "started", "refused", "total", "counts", "bounds", "least")
-_LOCALS = ("now", "end", "took", "index", "result", "error", "record", "warm")
+_LOCALS = ("now", "end", "took", "index", "result", "error", "record", "past", "again", "warm")
 RESERVED = {*_TOOLS, *_OURS, *_LOCALS}
 
 

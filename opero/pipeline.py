@@ -236,18 +236,19 @@ def _outcome_of_attempt(call: Call, error: Exception) -> str:
 
 
 def _replay(call: Call) -> Any:
-    """Raise what the fast path's attempt ended with, as if it had ended here."""
+    """Raise what the last attempt of the fast path ended with, as if it had ended here."""
     record = call.record
     error, started, duration = record.replay  # type: ignore[misc]
     record.replay = None
-    attempt = Attempt(1, 0.0, started)
+    attempt = Attempt(len(record.attempts) + 1, record.delay, started)
     record.attempts.append(attempt)
+    record.delay = 0.0
     call.operation.book.attempts[0] += 1
     if isinstance(error, CallTimeout) and call.deadline is not None and error.operation == call.operation.name:
         call.deadline.hit = True
     try:
         if heard:
-            call.say(ATTEMPT_STARTED, number=1, delay=0.0)
+            call.say(ATTEMPT_STARTED, number=attempt.number, delay=attempt.delay)
         if isinstance(error, Exception):
             _settle(call, attempt, _outcome_of_attempt(call, error), error, duration)
         else:

@@ -54,6 +54,7 @@ class Wait:
     """Base of the strategies. `a + b` uses each of `a` once where it ends (`sequence`), then goes on with `b`."""
 
     jittered = False  # draws its own randomness, and wants no jitter on top
+    never = False  # no delay at all
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
         """Seconds before the n-th retry."""
@@ -77,6 +78,11 @@ class exponential(Wait):  # noqa: N801 - read as waits.exponential(0.1, 30)
         self.low = number("low", low, low=0)
         self.high = number("high", high, low=self.low)
         self.factor = number("factor", factor, low=1)
+
+    @property
+    def never(self) -> bool:  # type: ignore[override]
+        """Whether every delay is 0."""
+        return self.low == 0
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
         if self.low == 0:
@@ -120,6 +126,11 @@ class constant(Wait):  # noqa: N801
 
     def __init__(self, seconds: float = 0.1) -> None:
         self.seconds = number("seconds", seconds, low=0)
+
+    @property
+    def never(self) -> bool:  # type: ignore[override]
+        """Whether the delay is 0."""
+        return self.seconds == 0
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
         return self.seconds

@@ -152,6 +152,7 @@ def _on_loop(at: float) -> float:
 
 
 RUNTIME = Aio()
+pause = RUNTIME.sleep
 
 
 async def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None) -> Any:

@@ -143,6 +143,12 @@ class _Branch:
 RUNTIME = Blocking()
 
 
+def pause(seconds: float) -> None:
+    """Wait."""
+    if seconds > 0:
+        clock.sleep(seconds)
+
+
 def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None) -> Any:
     """Make one call of an operation by the general path, in this thread."""
     if record is not None and record.replay is not None and isinstance(record.replay[0], StopIteration):

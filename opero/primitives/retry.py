@@ -13,10 +13,9 @@
 
 from __future__ import annotations
 
-import os
 from _contextvars import ContextVar
 
-from opero import conditions, stops, waits
+from opero import conditions, forks, stops, waits
 from opero.errors import AllFailedError, ConfigurationError, DoNotRetry, OperoError, RetryNow
 from opero.kinds import is_coroutine_function
 from opero.policy import Fragment, Policy, choice, optional, whole
@@ -54,7 +53,7 @@ DELAY = Metric("opero.retry.delay", "histogram", "s", "How long retries waited."
 SIGNALS = Signals("retry", (SCHEDULED, SUCCEEDED, EXHAUSTED, NESTED), (DELAY,), ("deadline",))
 
 GAVE_UP = "_opero_gave_up"  # on an error: process, time, operation and number of the call that retried it to its end
-_gave_up: ContextVar[int] = ContextVar("opero.gave_up", default=0)
+gave_up: ContextVar[int] = ContextVar("opero.gave_up", default=0)
 
 
 class Retry(Policy):
@@ -161,6 +160,13 @@ class Retry(Policy):
         plain = all(isinstance(kind, type) and not issubclass(kind, OperoError) for kind in kinds)
         return not plain or bool(self.table.entries)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is a number of retries, after errors of some types, and nothing else to think of."""
+        return not (self.minds_refusals or self.stop or self.condition.on_result or self.is_async) and bool(
+            self.retries
+        )
+
     def fragment(self) -> Fragment | None:
         return Fragment() if self.condition.on_result is None and not self.is_async else None
 
@@ -245,11 +251,11 @@ class _Tries:
     def __init__(self, policy: Retry, call: Call) -> None:
         self.policy = policy
         self.call = call
-        self.made = 0
-        self.delay = 0.0
+        self.made = len(call.record.attempts)  # those of the failing path
+        self.delay = call.record.delay
         self.last: Exception | None = None  # what the caller gets if there is no other attempt
         self.reserved = 0.0  # tokens of the budget for the attempt that comes, or runs
-        self.counts: dict[Strategy | None, int] = {}
+        self.counts: dict[Strategy | None, int] = {None: self.made}
 
     async def go_on(self, error: Exception) -> bool:
         """Whether another attempt follows this error."""
@@ -349,8 +355,8 @@ class _Tries:
 
 def _mark(call: Call, error: Exception) -> None:
     """Let an outer retry know that this error was retried to its end."""
-    error.__dict__[GAVE_UP] = (os.getpid(), call.runtime.now(), call.operation.name, call.record.id)
-    _gave_up.set(call.record.id)
+    error.__dict__[GAVE_UP] = (forks.pid, call.runtime.now(), call.operation.name, call.record.id)
+    gave_up.set(call.record.id)
 
 
 def _retried_inside(call: Call, error: BaseException) -> str | None:
@@ -364,7 +370,7 @@ def _retried_inside(call: Call, error: BaseException) -> str | None:
         return inner[0] if all(inner) else None
     for each in conditions.chain(error):
         process, at, operation, number = each.__dict__.get(GAVE_UP, (0, 0.0, "", 0))
-        ours = operation != call.operation.name or _gave_up.get() == number
-        if process and (process != os.getpid() or (at > call.record.started and ours)):
+        ours = operation != call.operation.name or gave_up.get() == number
+        if process and (process != forks.pid or (at > call.record.started and ours)):
             return str(operation)
     return None
