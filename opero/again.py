@@ -36,7 +36,7 @@ def plain(operation: Operation) -> bool:
 
 
 def path(operation: Operation, general: Callable[..., Any], pause: Callable[[float], Any]) -> Again:
-    """Return what goes on with a call whose first attempt failed."""
+    """Make what goes on with a call whose first attempt failed, and keep it with the operation."""
     retry: Any = operation.retry
     kind = operation.is_async, retry.wait.never
     if kind not in _makers:
@@ -45,7 +45,8 @@ def path(operation: Operation, general: Callable[..., Any], pause: Callable[[flo
         text = _TEXT.format(**how, paused=_AT_ONCE if retry.wait.never else _PAUSED.format(**how))
         exec(compile(text, "<opero failing path>", "exec"), _TOOLS, made)  # noqa: S102 - the text below
         _makers[kind] = made["make"]
-    return _makers[kind](operation, retry, general, pause)
+    operation.again = made_for_it = _makers[kind](operation, retry, general, pause)
+    return made_for_it
 
 
 def _resumed(past: list[Any]) -> Record:

@@ -328,7 +328,7 @@ class Book:
 
     def _raw(self) -> Delta:
         sums = self.sums.copy()
-        distributions = {key: counts.copy() for key, counts in self.distributions.copy().items()}
+        distributions = {key: counts.copy() for key, counts in self.distributions.copy().items() if any(counts)}
         active = self.calls[0] + self.tally.into(sums, distributions)
         sums[IN_FLIGHT] = sums.get(IN_FLIGHT, 0) + active
         latencies = self.tally.latency.counts.copy()

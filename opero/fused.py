@@ -13,8 +13,7 @@ from _bisect import bisect_left
 from _weakref import ref
 from types import CoroutineType, FunctionType
 
-from opero import again as failing
-from opero import clock, events
+from opero import again, clock, events
 from opero.call import Record, heard, late, rejections_heard, within
 from opero.errors import ConfigurationError
 from opero.exclusive import GIL
@@ -71,12 +70,7 @@ def wrapper(operation: Operation, general: Callable[..., Any], **tools: Any) -> 
             )
         return result
 
-    def again(*what: Any) -> Any:
-        """Make the failing path, at the first failure."""
-        names["again"] = made = failing.path(operation, general, tools["pause"])
-        return made(*what)
-
-    names.update(warm=warm, ran=ran, again=again)
+    names.update(warm=warm, ran=ran)
     return wrapped
 
 
@@ -141,7 +135,7 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
         return _GENERAL.format(**texts), bound, shape is not ANY
     parts = {name: _part(found, name) for name in ("check", "fail", "settle")}
     parts |= {"admit": _admit(found, texts), "permits": _permits(found)}
-    last = _AGAIN if failing.plain(operation) else _GO_ON
+    last = _AGAIN if again.plain(operation) else _GO_ON
     parts |= {name: line.format(**texts, **parts) for name, line in last.items()}
     text = _FAST.format(**texts, **parts)
     tally = operation.book.tally
@@ -240,7 +234,7 @@ _GO_ON = {
 }
 _AGAIN = {
     "keep": "        past = [error, 0.0, now, clock.now()]",
-    "go_on": "again({args}, {kwargs}, past)",
+    "go_on": "(operation.again or again(operation, general, pause))({args}, {kwargs}, past)",
 }
 _SHORTCUT = """\
 {define} call({parameters}):
@@ -249,10 +243,10 @@ _SHORTCUT = """\
 """
 _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, "within": within, "late": late}
 _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "failed": failed, "BaseException": BaseException}
-_TOOLS |= {"asked": events.asked, "kind_of": type, "KeyError": KeyError}
+_TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "KeyError": KeyError}
 _TALLIED = ("general", "operation", "answers")
 _OURS = ("general", "operation", "function", "started", "refused", "total", "counts", "bounds", "least")
-_LOCALS = ("now", "end", "took", "index", "result", "error", "record", "past", "again", "warm")
+_LOCALS = ("now", "end", "took", "index", "result", "error", "record", "past", "pause", "warm")
 RESERVED = {*_TOOLS, *_OURS, *_LOCALS}
 
 

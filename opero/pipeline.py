@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
+    from opero.again import Again
     from opero.call import Layer, Next, Record
     from opero.control.loop import Controllers
     from opero.objectives import SLO
@@ -64,6 +65,7 @@ class Operation:
 
     __slots__ = (
         "__weakref__",
+        "again",
         "book",
         "controllers",
         "function",
@@ -98,6 +100,7 @@ class Operation:
             policy.check(function, self.places)
         self.slos = slos
         self.recorded: Recorder | None = None
+        self.again: Again | None = None  # the failing path, once there was a failure
         self.controllers: Controllers | None = None
         self.book = book or Book(objectives.bounds(name, slos))
         if book is None:
