@@ -119,29 +119,30 @@ def test_it_is_the_way_of_a_plain_retry_only():
     assert "again(" not in opero(retries=2, circuit_breaker=True)(divmod).opero.source()
 
 
-@pytest.mark.parametrize("wait", [AT_ONCE, PAUSED])
-def test_failures_leave_no_cyclic_garbage(wait):
-    results = iter([1, 1, 0] * 10)
-
+@pytest.mark.parametrize("wait", [AT_ONCE, waits.constant(0.0001)], ids=["at once", "after a while"])
+@pytest.mark.parametrize("failures", [2, 3])
+def test_failures_leave_no_cyclic_garbage(wait, failures):
     @opero(Retry(2, wait=wait, jitter="none"))
     def unsteady():
-        if next(results):
+        made.append(None)
+        if len(made) <= failures:
             raise ConnectionError
-        return 7
 
-    fail = failing(wait=wait)
-    with testing.clock():
-        for function in (fail, unsteady):
-            for n in range(4):
-                if n == 1:
-                    gc.collect()
-                    gc.disable()
-                with contextlib.suppress(ConnectionError):
-                    function()
-        try:
-            assert gc.collect() == 0
-        finally:
-            gc.enable()
+    def call():
+        made.clear()
+        with contextlib.suppress(ConnectionError):
+            unsteady()
+
+    made = []
+    call()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(15):
+            call()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_three_layers_make_three_calls_not_twenty_seven():
