@@ -1,8 +1,9 @@
 """What a process worker leaves behind when it dies: memory that its parent sees as well.
 
 1. Before an item is begun its mark is set, so the parent knows which items a dead worker had begun, and which not.
-2. Results that were not sent yet stand in the journal, one record an item; a record counts once the length behind it
-   says so. A worker that dies costs the item it had in hand, and no other.
+2. Results that were not sent yet stand in the journal, one record an item; a record counts once their length says so,
+   or, where items follow one another, once the mark of the next item is set. A worker that dies costs the item it had
+   in hand, and no other.
 3. The journal speaks of the chunk whose number it bears; the worker writes that when the marks are clear. The parent
    writes nothing but the stop flag, which the worker looks at before each item.
 """
@@ -24,6 +25,7 @@ MARKS = 64
 RECORDS = MARKS + MAX_CHUNK
 SIZE = RECORDS + 60 * 1024
 USED, BASE, STOP, CHUNK = 0, 1, 2, 3  # words of the head; then comes the time at which the item in hand was begun
+BY_MARKS = 1 << 32  # in the place of the records' length: the marks tell how many there are
 
 
 def available() -> bool:
@@ -68,14 +70,20 @@ class Journal:
         self.words[USED] = 0
         self.words[BASE] = base
 
-    def read(self) -> tuple[int, list[Any]]:
-        """Return the place in the chunk of the first record, and the records, of a worker that is dead."""
-        used = self.words[USED]
-        stream = BytesIO(self.map[RECORDS : RECORDS + used])
-        records = []
-        while stream.tell() < used:
+    def rewind(self) -> int:
+        """Write records from the front, with `map.write`, each before the next mark; return how many bytes fit."""
+        self.words[USED] = BY_MARKS
+        self.map.seek(RECORDS)
+        return self.full - RECORDS
+
+    def read(self, items: int) -> tuple[int, list[Any]]:
+        """Return the place of the first record in a chunk of so many, and the records, of a worker that is dead."""
+        used, base, records = self.words[USED], self.words[BASE], []
+        following = bytes(self.marks[:items]).count(1) - base - 1 if used == BY_MARKS else MAX_CHUNK
+        stream = BytesIO(self.map[RECORDS : RECORDS + min(used, SIZE)])
+        while stream.tell() < used and len(records) < following:
             records.append(marshal.load(stream))  # noqa: S302 - of a process we started
-        return self.words[BASE], records
+        return base, records
 
 
 class Blank(Journal):
@@ -84,7 +92,11 @@ class Blank(Journal):
     __slots__ = ()
 
     def __init__(self) -> None:
+        self.map = mmap.mmap(-1, 1)  # nothing is written to it
         self.words = memoryview(bytearray(32)).cast("Q")
         self.clock = memoryview(bytearray(8)).cast("d")
         self.marks = memoryview(bytearray(MAX_CHUNK))
         self.full = 0
+
+    def rewind(self) -> int:
+        return 0

@@ -11,6 +11,7 @@ import marshal
 
 from opero import clock
 from opero.workers.journal import RECORDS, STOP, USED
+from opero.workers.wire import FLAT
 from opero.workers.worker import FLUSH_SECONDS, SLOW_SECONDS
 
 TYPE_CHECKING = False
@@ -81,7 +82,7 @@ class _Order:
 
     def _note(self, entry: Any) -> None:
         """Leave it in the journal, or send it when there is no room."""
-        journal, record = self._chunk.worker.journal, marshal.dumps(entry)
+        journal, record = self._chunk.worker.journal, marshal.dumps(entry, FLAT)
         end = self._used + len(record)
         if end > journal.full:
             self._flush(clock.now())

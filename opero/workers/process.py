@@ -124,7 +124,7 @@ class Process:
         if encoded:
             number = next(_numbers)
             returned, forgotten = self.borrower.collect(), self.lender.forgotten
-            message = marshal.dumps((number, plain, encoded, settings, returned, forgotten))
+            message = marshal.dumps((number, plain, encoded, settings, returned, forgotten), wire.FLAT)
             if ahead and len(message) > AHEAD_BYTES:
                 self.borrower.returned += returned
                 self.lender.take_back([n for e in encoded if type(e) is tuple for n, _ in e[1]])
@@ -226,7 +226,7 @@ class Process:
             return None, list(rest[:1]), list(rest[1:])
         if self.journal.words[CHUNK] != hand.number:
             return None, [], list(rest)
-        base, records = self.journal.read()
+        base, records = self.journal.read(len(hand.items))
         entries = records[hand.answered - base :] if hand.answered >= base else []
         following = hand.answered + len(entries)
         found = None

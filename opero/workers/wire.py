@@ -22,6 +22,7 @@ TRACEBACKS, FRAMES, MAX_KINDS = 3, 8, 100  # that travel: of each kind of error,
 OURS = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - as traceback spells it
 _noted: dict[type, int] = {}
 BIG = 64 * 1024  # bytes from which a text or a buffer counts as large
+FLAT = 2  # the version of marshal that looks for no repetitions: half the time for numbers
 PICKLED, FAILED = 1, 2  # what a tuple holds: a pickled result, a pickled error; all else is the result itself
 REFUSALS = (pickle.PicklingError, AttributeError, TypeError)  # how pickle says that it cannot
 

@@ -20,10 +20,10 @@ from opero import clock, events, forks
 from opero.workers import direct, wire
 from opero.workers import place as here
 from opero.workers.arena import Borrower, Lender, receive_descriptors
-from opero.workers.journal import RECORDS, STOP, USED, Blank, Journal
+from opero.workers.journal import STOP, Blank, Journal
 from opero.workers.said import flat
 from opero.workers.session import NOTHING
-from opero.workers.wire import BIG, FAILED, NUMBERS, PICKLED
+from opero.workers.wire import BIG, FAILED, FLAT, NUMBERS, PICKLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -186,10 +186,9 @@ class Chunk:
         """Serve the items. The loop is as flat as it is for what it costs an item."""
         worker, plain, timed = self.worker, self.plain, self._timed
         journal, call, only_numbers = worker.journal, self.call, NUMBERS if worker.fold is None else ()
-        marks, words, memory, full = journal.marks, journal.words, journal.map, journal.full
-        now, dumps, entries = clock.now, marshal.dumps, self.entries
-        used, ended = RECORDS, self.since
-        due = ended + FLUSH_SECONDS
+        marks, words, note = journal.marks, journal.words, journal.map.write
+        now, dumps, entries, ended = clock.now, marshal.dumps, self.entries, self.since
+        due, room = ended + FLUSH_SECONDS, journal.rewind()
         for place, item in enumerate(self.items):
             if words[STOP]:
                 break
@@ -211,15 +210,13 @@ class Chunk:
             ended = now()
             if ended - began >= SLOW_SECONDS:
                 self.slow.append((place - self.place, ended - began))
-            record = dumps(entry)
-            end = used + len(record)
-            if end > full or ended >= due:
+            record = dumps(entry, FLAT)
+            room -= len(record)
+            if room < 0 or ended >= due:
                 self.flush(ended)
-                used, due, entries = RECORDS, ended + FLUSH_SECONDS, self.entries
+                due, room, entries = ended + FLUSH_SECONDS, journal.rewind(), self.entries
             else:
-                memory[used:end] = record
-                words[USED] = end - RECORDS
-                used = end
+                note(record)
         self.flush(ended, last=True)
 
     def decoded(self, item: Any) -> Any:
@@ -307,7 +304,8 @@ class Chunk:
                 _packed(worker.said),
                 worker.borrower.collect(),
                 worker.lender.forgotten,
-            )
+            ),
+            FLAT,
         )
         worker.lender.announce(worker.pipe)
         worker.pipe.send_bytes(message)
