@@ -74,6 +74,11 @@ def wrapper(operation: Operation, general: Callable[..., Any], **tools: Any) -> 
     return wrapped
 
 
+def compile_again(wrapped: Any) -> None:
+    """Make the fast path anew: a policy no longer does what it did."""
+    wrapped.__globals__["warm"]()
+
+
 def source(operation: Operation) -> str:
     """Return the text of an operation's fast path."""
     return _render(operation, enabled)[0]

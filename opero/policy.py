@@ -97,6 +97,14 @@ class Policy:
     def start(self) -> None:
         """Make the state; called when constructed and when unpickled."""
 
+    def can_share(self) -> bool:
+        """Whether it has a state that processes may share, and no store for it yet."""
+        return False
+
+    def share(self, store: Any, name: str) -> None:
+        """Keep the state in a store from now on, by this name."""
+        raise NotImplementedError
+
     def parts(self) -> Iterable[Policy]:
         """Yield the policies it brings along, for places that are free."""
         return ()

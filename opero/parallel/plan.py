@@ -214,10 +214,16 @@ class Plan:
 
     def pool(self, function: Any) -> Pool:
         """Return the process workers that are kept for this function."""
+        from opero.workers import shared
         from opero.workers.pool import Pool
 
         if self._pool is None:
-            self._pool = Pool(lambda: self._job(function), function.opero.name, self.workers, self.start_method)
+            self._pool = Pool(
+                lambda: self._job(function, shared.names_of(function.one)),
+                function.opero.name,
+                self.workers,
+                self.start_method,
+            )
         return self._pool
 
     def queue(self) -> Queue:
@@ -247,7 +253,7 @@ class Plan:
 
         return partial(one, **self.constants)
 
-    def _job(self, function: Any) -> Job:
+    def _job(self, function: Any, shared: Mapping[str, str] | None = None) -> Job:
         from opero.workers.wire import can_be_found
         from opero.workers.worker import Job
 
@@ -260,6 +266,7 @@ class Plan:
             lifespan=self.worker_lifespan,
             memory=self.worker_memory,
             at_once=AT_ONCE if self.is_async else 1,
+            shared=shared,
         )
 
     def _workers(self) -> int:

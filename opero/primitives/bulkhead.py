@@ -116,6 +116,14 @@ class Bulkhead(Block, Policy):
 
             self.__dict__["shared"] = SharedSlots(self.store, self.name or "")
 
+    def can_share(self) -> bool:
+        return self.store is None and self.control is None
+
+    def share(self, store: StateStore, name: str) -> None:
+        from opero.stores.shared import SharedSlots
+
+        self.__dict__.update(store=store, shared=SharedSlots(store, name))
+
     def resize(self, limit: int) -> None:
         """Change how many calls may run at once, from now on."""
         self.slots.limit.set(whole("limit", limit, low=1))

@@ -171,6 +171,14 @@ class CircuitBreaker(Block, Rules, Policy):
 
             self.__dict__["shared"] = SharedCircuit(self.store, self.name or "", self)
 
+    def can_share(self) -> bool:
+        return self.store is None
+
+    def share(self, store: StateStore, name: str) -> None:
+        from opero.stores.shared import SharedCircuit
+
+        self.__dict__.update(store=store, shared=SharedCircuit(store, name, self))
+
     @property
     def reads_arguments(self) -> bool:  # type: ignore[override]
         """Whether it looks at a call's arguments."""

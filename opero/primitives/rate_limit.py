@@ -154,6 +154,15 @@ class RateLimit(Block, Policy):
             given: Any = self.rate
             self.__dict__.update(local=None, limiter=Foreign(given) if hasattr(given, "has_capacity") else given)
 
+    def can_share(self) -> bool:
+        return self.store is None and self.local is not None
+
+    def share(self, store: StateStore, name: str) -> None:
+        from opero.stores.shared import SharedLimit
+
+        local: Any = self.local
+        self.__dict__.update(store=store, limiter=SharedLimit(store, name, local.given(), local, DELAYED))
+
     @property
     def only_async(self) -> bool:  # type: ignore[override]
         """Whether it cannot wait for blocking functions."""

@@ -78,7 +78,8 @@ class Journal:
 
     def read(self, items: int) -> tuple[int, list[Any]]:
         """Return the place of the first record in a chunk of so many, and the records, of a worker that is dead."""
-        used, base, records = self.words[USED], self.words[BASE], []
+        used, base = self.words[USED], self.words[BASE]
+        records: list[Any] = []
         following = bytes(self.marks[:items]).count(1) - base - 1 if used == BY_MARKS else MAX_CHUNK
         stream = BytesIO(self.map[RECORDS : RECORDS + min(used, SIZE)])
         while stream.tell() < used and len(records) < following:

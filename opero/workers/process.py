@@ -11,7 +11,7 @@ from itertools import count
 
 from opero import clock
 from opero.workers import journal as journals
-from opero.workers import wire, worker
+from opero.workers import shared, wire, worker
 from opero.workers.arena import Borrower, Lender, send_descriptors
 from opero.workers.journal import CHUNK, STOP, Journal
 from opero.workers.said import Teller
@@ -84,7 +84,7 @@ class Process:
             descriptor = journals.share(journals.SIZE)
             self.journal = Journal(descriptor)
             try:
-                send_descriptors(ours, [descriptor])
+                send_descriptors(ours, [descriptor, *([shared.descriptor()] if job.shared else [])])
             except OSError:  # it is dead already, which its sentinel says
                 return
             finally:

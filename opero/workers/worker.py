@@ -17,7 +17,7 @@ from functools import partial
 from threading import Thread
 
 from opero import clock, events, forks
-from opero.workers import direct, wire
+from opero.workers import direct, shared, wire
 from opero.workers import place as here
 from opero.workers.arena import Borrower, Lender, receive_descriptors
 from opero.workers.journal import STOP, Blank, Journal
@@ -27,7 +27,7 @@ from opero.workers.wire import BIG, FAILED, FLAT, NUMBERS, PICKLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from multiprocessing.connection import Connection
     from typing import Any
 
@@ -51,6 +51,7 @@ class Job:
         lifespan: int | None = None,
         memory: int | None = None,
         at_once: int = 1,
+        shared: Mapping[str, str] | None = None,
     ) -> None:
         self.function = function
         self.general = general  # makes a call by the general path
@@ -60,6 +61,7 @@ class Job:
         self.lifespan = lifespan
         self.memory = memory
         self.at_once = at_once  # of coroutine functions, in one worker
+        self.shared = shared or {}  # the names of states that are one for all workers, by the policies' places
 
 
 def main(pipe: Connection, lifeline: Connection, inherited: list[Connection], job: Job | bytes, shares: bool) -> None:
@@ -91,11 +93,14 @@ class Worker:
         self.job = job
         self.pipe = pipe
         self.shares = shares
-        self.journal = Journal(receive_descriptors(pipe, 1)[0]) if shares else Blank()
+        journal, *state = receive_descriptors(pipe, 1 + bool(job.shared)) if shares else (None,)
+        self.journal = Blank() if journal is None else Journal(journal)
         self.lender, self.borrower = Lender(), Borrower()
         self._bare = job.function.one
         self.one = partial(self._bare, **job.constants) if job.constants else self._bare
         self.book = self._bare.opero.operation.book
+        if state:
+            shared.join(self._bare, job.shared, *state)
         if job.init is not None:
             job.init()
         self.book.cut()
