@@ -160,8 +160,8 @@ class RateLimit(Block, Policy):
     def share(self, store: StateStore, name: str) -> None:
         from opero.stores.shared import SharedLimit
 
-        local: Any = self.local
-        self.__dict__.update(store=store, limiter=SharedLimit(store, name, local.given(), local, DELAYED))
+        limiter = SharedLimit(store, name, self.local, DELAYED, lease=None, max_keys=self.max_keys)
+        self.__dict__.update(store=store, limiter=limiter)
 
     @property
     def only_async(self) -> bool:  # type: ignore[override]

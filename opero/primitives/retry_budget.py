@@ -111,6 +111,14 @@ class RetryBudget(Policy):
 
             self.__dict__["shared"] = SharedTokens(self.store, self.name or "", self.tokens)
 
+    def can_share(self) -> bool:
+        return self.store is None and self.control is None
+
+    def share(self, store: StateStore, name: str) -> None:
+        from opero.stores.shared import SharedTokens
+
+        self.__dict__.update(store=store, shared=SharedTokens(store, name, self.tokens))
+
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
 

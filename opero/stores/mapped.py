@@ -16,7 +16,7 @@ import os
 import pickle
 from contextlib import contextmanager
 from hashlib import blake2b
-from math import inf
+from math import exp, inf
 
 from opero import circuit, clock, forks
 from opero.quota import ROUNDING
@@ -35,6 +35,7 @@ DIGEST, HEAD, HALF = 16, 32, 8 * 1024
 RECORD = HEAD + 2 * HALF
 SIZE = RECORDS * RECORD  # of which the system gives what is used
 EMPTY = bytes(DIGEST)
+HORIZON, FLOOR = 10.0, 10.0  # of a retry budget: seconds over which successes fade, tokens it may always keep
 SILENCE = 1.0  # seconds after which who does not ask again has left the queue of a bulkhead
 
 
@@ -63,6 +64,35 @@ class Mapped:
                 return at - now, None
             state.value = [max(each, at) + interval * weight for each, (interval, _) in zip(due, rates, strict=True)]
             return (at - now if at - now > ROUNDING else 0.0), state.value
+
+    async def lease(  # noqa: PLR0917 - as the protocol has it
+        self,
+        runtime: Runtime,
+        key: str,
+        rates: Sequence[tuple[float, float]],
+        weight: float,
+        patience: float,
+        more: int,
+    ) -> tuple[float, Any, int]:
+        return *await self.reserve(runtime, key, rates, weight, patience), 0  # asking costs less than a lease saves
+
+    async def pay(  # noqa: PLR0917 - as the protocol has it
+        self, runtime: Runtime, key: str, law: tuple[float, float, float], income: int, back: float, cost: float
+    ) -> tuple[bool, float]:
+        ratio, trickle, most = law
+        with self._held(key) as state:
+            now = clock.now()
+            left, successes, since = state.value or (min(FLOOR, most), 0.0, now)
+            passed = max(0.0, now - since)
+            faded = exp(-passed / HORIZON)
+            spread = HORIZON * (1.0 - faded) / passed if passed else 1.0  # as if they had come evenly
+            successes = successes * faded + income * spread
+            cap = min(most, max(FLOOR, ratio * successes))
+            left = min(cap, left + ratio * income + trickle * passed + back)
+            granted = left + 1e-9 >= cost
+            left -= cost * granted
+            state.value = left, successes, now
+            return granted, min(1.0, max(0.0, 1.0 - left / cap))
 
     async def give_back(
         self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, booking: Any

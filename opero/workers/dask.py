@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 
 from opero import clock, events
 from opero.errors import ConfigurationError, WorkerLost
-from opero.workers import wire
+from opero.workers import around, wire
 from opero.workers.said import Teller, flat
 from opero.workers.session import NOTHING, Block, Insight
 
@@ -108,7 +108,7 @@ class Dask:
         self._out: dict[Any, tuple[Sequence[int], list[Any]]] = {}
         self._ended: SimpleQueue[Any] = SimpleQueue()
         self._insights: dict[str, Insight] = {}
-        self._correlation = context.copy().run(events.current_correlation_id)
+        self._told = around.told(context)
 
     @property
     def insights(self) -> list[Insight]:
@@ -178,7 +178,7 @@ class Dask:
             kept = [n for n in range(len(items)) if n not in refused]
             places, items = [places[n] for n in kept], [items[n] for n in kept]
         if packed:
-            settings = (tuple(events.patterns()), self._correlation)
+            settings = (tuple(events.patterns()), self._told)
             future = self._client.submit(serve, self._job, packed, settings, self._reduce, pure=False)
             self._out[future] = (places, items)
             future.add_done_callback(self._ended.put)
@@ -238,7 +238,7 @@ class Dask:
         return [Block(places, [None] * len(items), lost)]
 
 
-def serve(job: bytes, items: list[bytes], settings: tuple[tuple[str, ...], str], reduce: bytes) -> bytes:
+def serve(job: bytes, items: list[bytes], settings: tuple[tuple[str, ...], around.Told], reduce: bytes) -> bytes:
     """Run a chunk; in a worker of the cluster."""
     from functools import partial
     from os import getpid
@@ -253,11 +253,11 @@ def serve(job: bytes, items: list[bytes], settings: tuple[tuple[str, ...], str],
     one = partial(bare, **constants) if constants else bare
     fold = pickle.loads(reduce) if reduce else None  # noqa: S301 - as above
     said: list[Any] = []
-    patterns, correlation = settings
+    patterns, called = settings
     subscription = events.subscribe(lambda event: said.append(flat(event)), *patterns) if patterns else None
     entries, slow, folded = [], [], NOTHING
     started = ended = clock.now()
-    with events.correlation_id(correlation):
+    with around.entered(called):
         for place, item in enumerate(items):
             began = ended
             try:

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 
 from opero import clock, events
 from opero.errors import CallTimeout, WorkerLost
-from opero.workers import wire
+from opero.workers import around, wire
 from opero.workers.journal import MAX_CHUNK
 from opero.workers.process import why
 from opero.workers.session import Block
@@ -267,14 +267,12 @@ class Processes:
         self._book.finish(outcome, self._book.error_type(error), seconds, 1)
 
     def _settings(self) -> bytes:
-        """What a worker must know besides the items: what to tell, whose trace it is in, how to reduce."""
+        """What a worker must know besides the items: what to tell, where it is called from, how to reduce."""
         patterns = tuple(events.patterns())
         if patterns != self._heard:
             self._heard = patterns
-            correlation = self._context.copy().run(events.current_correlation_id)
-            carried = self._context.copy().run(events.carry)
-            trace = wire.dumps(carried) if carried else b""
-            self._packed = marshal.dumps((patterns, correlation, trace, self._folds, self._item_timeout is not None))
+            told = around.told(self._context)
+            self._packed = marshal.dumps((patterns, told, self._folds, self._item_timeout is not None))
         return self._packed
 
     def _until_timeout(self) -> float | None:

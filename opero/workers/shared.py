@@ -1,4 +1,4 @@
-"""One state for a map in all its processes: of the limits, circuits and bulkheads that have no store of their own.
+"""One state for a map in all its processes: of limits, circuits, bulkheads and budgets without a store.
 
 It lies in memory that workers share with their parent (`opero.stores.mapped`): one piece for all maps of a process.
 """

@@ -12,12 +12,13 @@ import os
 import pickle
 import signal
 import sys
-from contextlib import ExitStack
+from contextvars import Context
 from functools import partial
 from threading import Thread
 
 from opero import clock, events, forks
-from opero.workers import direct, shared, wire
+from opero.call import within
+from opero.workers import around, direct, shared, wire
 from opero.workers import place as here
 from opero.workers.arena import Borrower, Lender, receive_descriptors
 from opero.workers.journal import STOP, Blank, Journal
@@ -28,6 +29,7 @@ from opero.workers.wire import BIG, FAILED, FLAT, NUMBERS, PICKLED
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import ExitStack
     from multiprocessing.connection import Connection
     from typing import Any
 
@@ -65,7 +67,12 @@ class Job:
 
 
 def main(pipe: Connection, lifeline: Connection, inherited: list[Connection], job: Job | bytes, shares: bool) -> None:
-    """Be a worker."""
+    """Be a worker, in no context: a forked one would stay in the deadline and the trace of the call around it."""
+    within.clear()
+    Context().run(_be, pipe, lifeline, inherited, job, shares=shares)
+
+
+def _be(pipe: Connection, lifeline: Connection, inherited: list[Connection], job: Job | bytes, *, shares: bool) -> None:
     here.inside_worker = forks.worker = True
     events.leave()
     for connection in inherited:
@@ -141,9 +148,9 @@ class Worker:
         """Return the quick way to call, if there is one now."""
         return None if self.job.at_once > 1 else direct.of(self._bare, self.job.constants, self.job.general)
 
-    def _as_told(self, settings: bytes) -> Any:
-        """Hear what the parent wants to hear, and be in its trace."""
-        patterns, correlation, trace, folds, self.timed = marshal.loads(settings)  # noqa: S302
+    def _as_told(self, settings: bytes) -> ExitStack:
+        """Hear what the parent wants to hear, and be where it called."""
+        patterns, told, folds, self.timed = marshal.loads(settings)  # noqa: S302
         if patterns != self._subscription.patterns:
             self._subscription.close()
             self._subscription = events.Subscription(lambda _: None, ())
@@ -151,13 +158,7 @@ class Worker:
                 self._subscription = events.subscribe(lambda event: self.said.append(flat(event)), *patterns)
         if folds != self._folds:
             self._folds, self.fold = folds, pickle.loads(folds) if folds else None  # noqa: S301
-        scopes = ExitStack()
-        if trace:
-            resume, carried = pickle.loads(trace)  # noqa: S301 - of our parent
-            scopes.enter_context(resume(carried))
-        if correlation:
-            scopes.enter_context(events.correlation_id(correlation))
-        return scopes
+        return around.entered(told)
 
     def _worn_out(self, served: int) -> bool:
         """Whether it is time for a fresh worker."""

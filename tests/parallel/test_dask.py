@@ -140,3 +140,13 @@ def test_without_the_library_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(o.ConfigurationError, match=r"pip install 'opero\[dask\]'"):
         opmap(mode="dask", name="dask.none")(work.plain)([1])
+
+
+def left(x):
+    return o.remaining()
+
+
+def test_the_callers_deadline_goes_along_to_a_cluster(client):
+    function = opmap(mode="dask", cluster=client, name="dask.deadline")(left)
+    around = o.opero(timeout=1000.0, retries=0, name="dask.deadline.around")(lambda: function(range(4)))
+    assert all(900 < seconds < 1000 for seconds in around())

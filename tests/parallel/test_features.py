@@ -437,3 +437,33 @@ def test_a_map_error_tells_causes_and_where():
     assert "4 of 6 items of shop.parse failed" in text
     assert "3 × KeyError, first at item 1: 1" in text
     assert "1 × ZeroDivisionError, first at item 4: division by zero" in text
+
+
+# ---- deadlines
+
+
+def left(x):
+    return o.remaining()
+
+
+async def left_async(x):
+    return o.remaining()
+
+
+@pytest.mark.parametrize("mode", ["thread", "process", "auto"])
+def test_the_callers_deadline_goes_along(mode):
+    function = opmap(mode=mode, workers=2, start_method="fork", name=f"features.deadline.{mode}")(left)
+    around = o.opero(timeout=1000.0, retries=0, name="features.deadline")(lambda: function(range(4)))
+    assert all(900 < seconds < 1000 for seconds in around())
+    assert function([1]) == [None]
+
+
+@pytest.mark.parametrize("mode", ["async", "async_process"])
+def test_the_deadline_of_a_coroutine_goes_along(mode):
+    function = opmap(mode=mode, workers=2, start_method="fork", name=f"features.deadline.{mode}")(left_async)
+
+    @o.opero(timeout=1000.0, retries=0, name="features.deadline.around")
+    async def around():
+        return await function(range(4))
+
+    assert all(900 < seconds < 1000 for seconds in asyncio.run(around()))

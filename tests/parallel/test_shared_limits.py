@@ -1,4 +1,4 @@
-"""Limits, circuits and bulkheads of a map are one for all its worker processes."""
+"""Limits, circuits, bulkheads and budgets of a map are one for all its worker processes."""
 
 import collections
 import os
@@ -106,6 +106,16 @@ def test_a_bulkhead_is_one_for_all_workers_and_a_dead_one_holds_no_slot():
     with function.pool:
         assert isinstance(function(["kill"])[0], o.WorkerLost)
         assert function(["a"]) == ["a"]
+
+
+def test_a_retry_budget_is_one_for_all_workers():
+    function = opmap(
+        mode="process", workers=3, chunk_size=1, errors="return", start_method="fork", name="shared.budget",
+        retries=3, min_delay=0, retry_budget=o.RetryBudget(min_per_second=0.0),
+    )(failing)  # fmt: skip
+    with function.pool:
+        assert counted(function(range(30))) == {Down: 30}
+    assert function.opero.stats()["retries"] == 10  # the tokens a budget begins with
 
 
 def test_the_memory_is_left_whole_by_who_dies_in_the_middle_of_a_change():
