@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import copy_context
 from itertools import count
+from sys import getsizeof
 
 from opero import clock
 from opero.errors import MapError, WorkerLost
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from opero.workers.session import Session
 
 EVERYTHING = 1 << 60
+AHEAD_BYTES = 8 * 1024 * 1024  # of items pulled and not consumed, in a list not done; as `sys.getsizeof` counts them
 PROGRESS_SECONDS = 1.0
 INTERVAL = 0.25  # seconds between two looks of the controllers
 _ids = count(1)
@@ -45,6 +47,7 @@ class Run:
         self._ready: list[Block] = []
         self._following = 0
         self._pulled = self._given = self._back = 0
+        self._item_bytes = 1
         self._said_at = self._tune_at = 0.0
         self._limit = plan.workers
         self.failures: dict[int, BaseException] = {}
@@ -98,14 +101,18 @@ class Run:
         wanted = min(self._wish(session), self._bound(session) - (self._pulled - self._given))
         found = source.take(wanted) if wanted > 0 else []
         if found:
+            self._item_bytes = max(getsizeof(found[0], 1), getsizeof(found[-1], 1))
             first, self._pulled = self._pulled, self._pulled + len(found)
             self._book.add(ACTIVE, (), len(found))
             session.submit(range(first, self._pulled), found)
         return bool(found)
 
     def _wish(self, session: Session) -> int:
-        """As much as the workers can use; everything there may be, for a queue that compares."""
-        return EVERYTHING if self._plan.priority is not None else session.room()
+        """As much as the workers can use, in items and in bytes; everything there may be, for a queue that compares."""
+        if self._plan.priority is not None:
+            return EVERYTHING
+        at_hand = self._pulled - (self._given if self._lazily else self._back)
+        return min(session.room(), self._fitting() - at_hand)
 
     def _bound(self, session: Session) -> int:
         """How many items may be pulled and not consumed. A list of results holds them all anyway."""
@@ -113,6 +120,13 @@ class Run:
         if bound is not None:
             return bound
         return session.ahead() if self._lazily else EVERYTHING
+
+    def _fitting(self) -> int:
+        """How many items are as many bytes as may be at hand, unless the user says; two for each worker in any case."""
+        plan = self._plan
+        if plan.max_pending is not None or plan.batching is not None:
+            return EVERYTHING
+        return max(2 * self._limit, AHEAD_BYTES // self._item_bytes)
 
     def _take_back(self, blocks: list[Block]) -> None:
         for block in blocks:

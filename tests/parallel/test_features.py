@@ -439,6 +439,18 @@ def test_a_map_error_tells_causes_and_where():
     assert "1 × ZeroDivisionError, first at item 4: division by zero" in text
 
 
+@pytest.mark.parametrize("mode", ["thread", "process", "auto"])
+@pytest.mark.parametrize("size", [100_000, 1_000_000])
+def test_large_items_are_pulled_ahead_by_their_bytes(mode, size):
+    pulled = itertools.count()
+    function = opmap(mode=mode, workers=2, start_method="fork", name=f"features.ahead.{mode}")(len)
+    stream = function.stream(bytes(size) for _ in pulled)
+    assert stream.request(300) == [size] * 300
+    stream.cancel()
+    assert (next(pulled) - 300) * size < 9_000_000
+    function.pool.close()
+
+
 # ---- deadlines
 
 
