@@ -8,6 +8,7 @@ from opero.drivers import blocking
 from opero.errors import ConfigurationError
 from opero.kinds import is_coroutine_function, is_generator_function
 from opero.knobs import Knob
+from opero.parallel import fitting
 from opero.parallel.progress import shown
 from opero.policy import choice, number, optional, whole
 from opero.workers.place import cores
@@ -107,6 +108,16 @@ class Plan:
         self.start_method = choice("start_method", start_method, (None, *METHODS))
         self.general = blocking.call
         self.cluster = cluster
+        fitting.check(
+            self.mode,
+            item_timeout=item_timeout,
+            worker_init=worker_init,
+            worker_exit=worker_exit,
+            worker_lifespan=worker_lifespan,
+            worker_memory=worker_memory,
+            start_method=start_method,
+            cluster=cluster,
+        )
         self.tuning: Tuning | None = None
         self._pool: Pool | None = None
         self._cluster: Cluster | None = None

@@ -443,7 +443,7 @@ def test_a_map_error_tells_causes_and_where():
 @pytest.mark.parametrize("size", [100_000, 1_000_000])
 def test_large_items_are_pulled_ahead_by_their_bytes(mode, size):
     pulled = itertools.count()
-    function = opmap(mode=mode, workers=2, start_method="fork", name=f"features.ahead.{mode}")(len)
+    function = opmap(mode=mode, workers=2, name=f"features.ahead.{mode}")(len)
     stream = function.stream(bytes(size) for _ in pulled)
     assert stream.request(300) == [size] * 300
     stream.cancel()
@@ -464,7 +464,7 @@ async def left_async(x):
 
 @pytest.mark.parametrize("mode", ["thread", "process", "auto"])
 def test_the_callers_deadline_goes_along(mode):
-    function = opmap(mode=mode, workers=2, start_method="fork", name=f"features.deadline.{mode}")(left)
+    function = opmap(mode=mode, workers=2, name=f"features.deadline.{mode}")(left)
     around = o.opero(timeout=1000.0, retries=0, name="features.deadline")(lambda: function(range(4)))
     assert all(900 < seconds < 1000 for seconds in around())
     assert function([1]) == [None]
@@ -472,10 +472,30 @@ def test_the_callers_deadline_goes_along(mode):
 
 @pytest.mark.parametrize("mode", ["async", "async_process"])
 def test_the_deadline_of_a_coroutine_goes_along(mode):
-    function = opmap(mode=mode, workers=2, start_method="fork", name=f"features.deadline.{mode}")(left_async)
+    function = opmap(mode=mode, workers=2, name=f"features.deadline.{mode}")(left_async)
 
     @o.opero(timeout=1000.0, retries=0, name="features.deadline.around")
     async def around():
         return await function(range(4))
 
     assert all(900 < seconds < 1000 for seconds in asyncio.run(around()))
+
+
+# ---- settings that do nothing
+
+
+@pytest.mark.parametrize(
+    ("setting", "mode", "text"),
+    [
+        ({"item_timeout": 1.0}, "dask", "attempt_timeout="),
+        ({"worker_exit": print}, "dask", "WorkerPlugin"),
+        ({"worker_memory": 1 << 30}, "dask", "--memory-limit"),
+        ({"worker_lifespan": 9}, "dask", "--lifetime"),
+        ({"worker_init": print}, "thread", "mode='process'"),
+        ({"worker_init": print}, "auto", "mode='process'"),
+        ({"cluster": "tcp://127.0.0.1:1"}, "process", "mode='dask'"),
+    ],
+)
+def test_a_setting_that_does_nothing_in_a_mode_is_refused(setting, mode, text):
+    with pytest.raises(o.ConfigurationError, match=text):
+        opmap(mode=mode, **setting)(work.plain)
