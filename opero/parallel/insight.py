@@ -14,7 +14,7 @@ SLOWEST = 5
 
 
 class LastRun:
-    """Times in seconds. `workers` has one entry a worker: `.items .chunks .busy .starting`; the rest it waited.
+    """Times in seconds. `workers` has one entry a worker: `.items .chunks .busy .starting .waiting`.
 
     `slowest` are (seconds, index) of the slowest items that took a millisecond or more, the slowest first.
     """
@@ -37,6 +37,9 @@ class LastRun:
         """Fix what is known."""
         self.workers = tuple(workers)
         self.duration = now - self._started
+        for worker in workers:
+            there = now - max(self._started, worker.started)
+            worker.waiting = max(0.0, there - worker.starting - worker.busy)
 
     @property
     def slowest(self) -> list[tuple[float, int]]:
@@ -57,7 +60,8 @@ class LastRun:
     def __str__(self) -> str:
         head = f"{self.items} items in {self.duration:.3g} s, {self.mode}, workers busy {self.busy:.0%}"
         lines = [
-            f"  {w.name}: {w.items} items in {w.chunks} chunks, busy {w.busy:.3g} s, start-up {w.starting:.3g} s"
+            f"  {w.name}: {w.items} items in {w.chunks} chunks, "
+            f"busy {w.busy:.3g} s, waiting {w.waiting:.3g} s, start-up {w.starting:.3g} s"
             for w in self.workers
         ]
         slow = [f"  item {index} took {seconds:.3g} s" for seconds, index in self.slowest]

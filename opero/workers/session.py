@@ -78,13 +78,14 @@ class Block:
 class Insight:
     """What one worker of a run did. Times in seconds."""
 
-    __slots__ = ("busy", "chunks", "items", "name", "started", "starting")
+    __slots__ = ("busy", "chunks", "items", "name", "started", "starting", "waiting")
 
     def __init__(self, name: str, started: float) -> None:
         self.name = name
         self.started = started  # on the monotonic clock
         self.starting = 0.0  # until it was ready
         self.busy = 0.0
+        self.waiting = 0.0  # for items, once the run has ended
         self.items = 0
         self.chunks = 0
 

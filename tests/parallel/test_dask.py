@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,15 @@ def test_the_callers_deadline_goes_along_to_a_cluster(client):
     function = opmap(mode="dask", cluster=client, name="dask.deadline")(left)
     around = o.opero(timeout=1000.0, retries=0, name="dask.deadline.around")(lambda: function(range(4)))
     assert all(900 < seconds < 1000 for seconds in around())
+
+
+def napping(x):
+    time.sleep(x)
+    return x
+
+
+def test_an_attempt_that_takes_too_long_on_a_cluster_is_left(client):
+    function = opmap(mode="dask", cluster=client, attempt_timeout=0.3, errors="return", name="dask.napping")(napping)
+    found = function([0, 5, 0])
+    assert found[::2] == [0, 0]
+    assert isinstance(found[1], o.CallTimeout)

@@ -390,6 +390,8 @@ def test_the_last_run_is_told():
     assert (run.items, [index for _, index in run.slowest][:2]) == (4, [1, 3])
     assert run.duration >= 0.05
     assert 0 < run.busy <= 1
+    assert all(w.starting + w.busy + w.waiting <= run.duration + 0.001 for w in run.workers)
+    assert any(w.waiting > 0 for w in run.workers)
     assert "4 items in" in str(run)
     assert "item 1 took" in str(run)
 
