@@ -80,3 +80,10 @@ def test_a_bound_is_where_it_is(kind, field, taken, refused):
 def test_a_default_is_what_was_promised(kind):
     settings = kind(**NEEDED.get(kind, {})).settings
     assert {name: settings[name] for name in PROMISED[kind]} == PROMISED[kind]
+
+
+def test_a_fallback_and_a_retry_leave_the_fast_path_to_calls_that_succeed():
+    assert o.Fallback(0).fragment() is not None
+    assert o.Retry().fragment() is not None
+    assert o.Fallback(0, on_result=bool).fragment() is o.Retry(on_result=bool).fragment() is None
+    assert (o.Retry().minds_refusals, o.Retry.reads_arguments) == (False, False)

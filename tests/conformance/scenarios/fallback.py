@@ -46,3 +46,21 @@ def strategies_reach_the_fallback_and_the_alternatives(w):
     assert isinstance(w.call(f, ["a", "b"])[0], TypeError)
     assert w.call(f, ["a", "b"]) == (8, 1)
     assert w.calls == ["a", "b", "a", "a", "a", "a"]
+
+
+def of_two_classes_that_match_the_first_has_the_answer(w):
+    def broken(value=None):
+        raise KeyError
+
+    policy = o.Fallback("last", by={OSError: broken, ConnectionError: "never"})
+    f = w.decorate([ConnectionError()], policies=[policy])
+    assert w.call(f)[0] == "last"
+    assert w.heard[-1].fields["answer"] == 2
+
+
+def an_answer_may_be_a_coroutine_function_where_the_function_is_one(w):
+    async def later(value=None):
+        return f"later {value}"
+
+    f = w.decorate([OSError()], policies=[o.Fallback(later if w.driver == "aio" else "later {}".format)])
+    assert w.call(f, "x")[0] == "later x"
