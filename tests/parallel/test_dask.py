@@ -9,14 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import dask
+import distributed
 import pytest
 import work
 
 import opero as o
 from opero import events, opmap
 
-distributed = pytest.importorskip("distributed")
-dask = pytest.importorskip("dask")
 pytestmark = [
     pytest.mark.timeout(120),
     pytest.mark.filterwarnings("default"),  # those of a foreign library are not ours to fail on

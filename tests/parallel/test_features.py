@@ -333,7 +333,6 @@ def test_constants_travel_once_and_arrive_by_name():
 
 
 def test_lambdas_and_closures_travel_by_cloudpickle():
-    pytest.importorskip("cloudpickle")
     secret = random.random()
     function = opmap(mode="process", workers=1, start_method="forkserver", name="features.closure")(
         lambda x: x + secret
