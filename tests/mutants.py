@@ -1,6 +1,6 @@
 """Mutation testing of what decides: change one operator at a time, and see whether a test notices.
 
-    nice -n 15 .venv/bin/python tests/mutants.py retry_budget quota  # all modules unless named
+    nice -n 15 .venv/bin/python tests/mutants.py retry_budget quota:40,41  # all modules unless named, or some lines
 
 1. The tests of a module run once under coverage: a mutant meets only the tests that execute its line, quickest first.
 2. Each mutant runs in a forked process, where the changed module is imported in place of the true one.
@@ -288,8 +288,10 @@ def covered(module, path, tests, folder):
     return {int(line): tests for line, tests in by_line.items()}, time.monotonic() - started
 
 
-def examine(name, only=""):
-    """Try all mutants of a module; print those that no test noticed, and the score."""
+def examine(named):
+    """Try all mutants of a module, or of the lines named after it; print those that no test noticed, and the score."""
+    name, _, lines = named.partition(":")
+    wanted = {int(line) for line in lines.split(",") if line}
     path = ROOT / "opero" / f"{name}.py"
     if not path.exists():
         path = ROOT / "opero" / "primitives" / f"{name}.py"
@@ -301,7 +303,7 @@ def examine(name, only=""):
         by_line, took = covered(name, path, tests, folder)
     counts = {"killed": 0, "survived": 0, "timeout": 0, "untested": 0}
     for index, (line, what, *_) in enumerate(mutants.found):
-        if only and only not in what:
+        if wanted and line not in wanted:
             continue
         chosen = by_line.get(max((known for known in by_line if known <= line), default=0), [])
 

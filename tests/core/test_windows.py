@@ -142,3 +142,9 @@ def test_percentiles_at_the_ends():
         both.add(seconds)
     assert both.quantiles([0.5]) == pytest.approx([0.001], rel=0.07)  # half of them took no longer
     assert both.quantiles([0.51]) == pytest.approx([1.0], rel=0.07)
+
+
+def test_a_window_of_calls_never_asks_to_roll():
+    window = CountWindow(3)
+    window.add(5.0, failed=True, slow=True)
+    assert window.turn == inf

@@ -73,7 +73,7 @@ def a_local_rejection_is_no_failure_of_the_dependency(w):
 
 
 def a_disabled_circuit_counts_nothing(w):
-    policy = o.CircuitBreaker()
+    policy = o.CircuitBreaker(calls=50)
     f = w.decorate([1, 2, 3, OSError(), 4], policies=[policy])
     w.call(f)
     f.opero.breaker.disable()
