@@ -60,6 +60,9 @@ class Permit:
         self.probe = probe
 
 
+UNCOUNTED = Permit([0], probe=False)  # of no generation: its outcome changes nothing
+
+
 class Change:
     """A transition, with what led to it."""
 
@@ -105,7 +108,7 @@ class Circuit:
         with self._lock:
             change = None
             if self.mode == DISABLED:
-                return Permit([0], probe=False), None, None
+                return UNCOUNTED, None, None
             if self.state == CLOSED:
                 self.window.roll(now)
                 self.turn = self.window.turn

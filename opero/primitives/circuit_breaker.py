@@ -12,7 +12,7 @@ from __future__ import annotations
 from opero import conditions, keyed, stores
 from opero.blocks import Block
 from opero.call import FAILURE, NONE, SUCCESS
-from opero.circuit import AUTO, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, STATES, Change, Circuit, Permit, Rules
+from opero.circuit import AUTO, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, STATES, UNCOUNTED, Change, Circuit, Permit, Rules
 from opero.errors import CircuitOpenError, ConfigurationError, Rejected
 from opero.keyed import Keyed
 from opero.policy import Fragment, Policy, number, optional, whole
@@ -208,10 +208,8 @@ class CircuitBreaker(Block, Rules, Policy):
                 result = await next(call)
                 outcome = FAILURE if self.unwanted is not None and self.unwanted(result) else SUCCESS
             except GeneratorExit:
-                if not isinstance(
-                    permit, Permit
-                ):  # nothing may be awaited now; its probe is given out again after a pause
-                    permit = Permit([0], probe=False)
+                if not isinstance(permit, Permit):
+                    permit = UNCOUNTED  # nothing may be awaited now; its probe is given out again after a pause
                 raise
             except Exception as error:
                 outcome = NONE if call.excuses(error) else self.judge(error)
@@ -291,7 +289,7 @@ class CircuitBreaker(Block, Rules, Policy):
         reason = "half_open_limit" if limited else "circuit_open"
         if self.shadow:
             call.emit(SHADOWED, reason=reason)
-            return Permit([0], probe=False)
+            return UNCOUNTED
         text = f"the circuit of {self.name or call.operation.name} has all its probes out" if limited else ""
         raise call.reject(CircuitOpenError(text, circuit=self.name or "", reason=reason, retry_after=retry_after))
 

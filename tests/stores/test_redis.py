@@ -153,12 +153,11 @@ def test_breakers_of_two_processes_are_one(redis_server):
 
     store = RedisStore(redis_server.url, timeout=5)
     first, second = make(), make()  # as two processes would: their only bond is the name
-    assert [outcome(f) for f in (first, second, first, second)] == [OSError] * 4
-    assert [outcome(f, False) for f in (first, second)] == [o.CircuitOpenError] * 2
-    assert (first.opero.breaker.state, second.opero.breaker.state) == ("open", "open")
-    time.sleep(0.35)
-    assert outcome(second, False) == 1
-    assert outcome(first, False) == 1
+    said = []
+    assert [outcome(f) for f in (first, second, first)] == [OSError] * 3
+    with events.subscribe(lambda event: said.append(event.name.removeprefix("opero.circuit.")), "opero.circuit.*"):
+        changes_by_one_are_told_by_one(first, second)
+    assert said == ["opened", "half_opened", "closed"]
     first.opero.breaker.force_open()
     assert outcome(second, False) is o.CircuitOpenError
     second.opero.breaker.reset()
@@ -166,6 +165,15 @@ def test_breakers_of_two_processes_are_one(redis_server):
     copy = pickle.loads(pickle.dumps(first.opero.policies[0]))
     with copy:
         assert copy.state() == "closed"
+
+
+def changes_by_one_are_told_by_one(first, second):
+    assert outcome(second) is OSError
+    assert [outcome(f, False) for f in (first, second)] == [o.CircuitOpenError] * 2
+    assert (first.opero.breaker.state, second.opero.breaker.state) == ("open", "open")
+    time.sleep(0.35)
+    assert outcome(second, False) == 1
+    assert outcome(first, False) == 1
 
 
 def outcome(function, *args):
