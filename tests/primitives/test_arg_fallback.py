@@ -223,6 +223,11 @@ def test_its_repr_shows_what_was_set_and_how_many_there_are():
     assert repr(o.ArgFallback("key")) == "ArgFallback(parameter='key')"
 
 
+def test_a_parameter_is_a_name():
+    with pytest.raises(o.ConfigurationError):
+        o.ArgFallback("two words")
+
+
 def test_a_refresh_needs_alternatives_to_refresh():
     with pytest.raises(o.ConfigurationError) as caught:
         o.ArgFallback("key", refresh=list)

@@ -91,3 +91,10 @@ def test_a_fallback_and_a_retry_leave_the_fast_path_to_calls_that_succeed():
 
 def test_a_circuit_may_open_at_its_first_call():
     assert o.CircuitBreaker(calls=1, min_calls=1).calls == 1
+
+
+def test_a_retry_minds_refusals_where_it_might_retry_them():
+    plain = [o.Retry(on=on).minds_refusals for on in (OSError, (OSError, KeyError))]
+    ours = [o.Retry(on=on).minds_refusals for on in (o.CircuitOpenError, (OSError, o.CircuitOpenError), bool)]
+    assert (plain, ours) == ([False] * 2, [True] * 3)
+    assert o.Retry(strategies={OSError: "raise"}).minds_refusals
