@@ -199,10 +199,10 @@ def a_refusal_is_retried_where_it_is_named(w):
 
 
 def of_alternatives_that_all_failed_the_last_error_has_the_strategy(w):
-    table = {KeyError: o.Strategy(wait=9)}
+    table = {KeyError: o.Strategy("rotate", wait=9)}
     policies = [o.ArgFallback("value"), o.Retry(1, wait=1, jitter="none", strategies=table)]
-    f = w.decorate([OSError(), KeyError(), 7], policies=policies)
-    assert w.call(f, ["a", "b"]) == (7, 9)
+    f = w.decorate([OSError(), OSError(), KeyError(), 7], policies=policies)
+    assert w.call(f, ["a", "b", "c"]) == (7, 9)
 
 
 def _around(w, inner):
