@@ -53,6 +53,8 @@ def main() -> int:
         parser.error(f"there is no suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
     if options.save and (options.suites or options.share < 1):
         parser.error("only a whole run is kept: leave out suites and --share, or take --json FILE")
+    if options.save and results.load() > results.CORES:
+        parser.error(f"others keep the machine busy (load {results.load()}): waits would be of their making; try later")
     about = results.environment()
     print(f"{about['python']}, {about['machine']}, load {results.load()}, at {about['commit']}\n")
     tables = measured(options.suites or SUITES, options.share)

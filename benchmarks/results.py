@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+CORES = os.cpu_count() or 1
 FOLDER = Path(__file__).parent / "results"
 
 
@@ -23,7 +24,7 @@ def environment() -> dict[str, Any]:
         "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} × {_processor()}",
+        "machine": f"{platform.system()} {platform.machine()}, {CORES} × {_processor()}",
         "load": [load()],
         "peers": _peers(),
     }

@@ -1,11 +1,13 @@
 """What benchmarks found is kept, held to goals and to what was reached, and shown as it is."""
 
 import re
+import sys
 from html.parser import HTMLParser
 
 import pytest
 
 from benchmarks import budget, page, results, tables
+from benchmarks.__main__ import SUITES, main
 from benchmarks.harness import Table, once
 
 KEPT = results.kept()
@@ -83,6 +85,14 @@ def test_a_run_tells_what_its_figures_depend_on():
         assert {"tenacity", "pyresilience", "redis"} <= run["environment"]["peers"].keys()
 
 
+def test_no_run_is_kept_that_others_disturbed(monkeypatch, capsys):
+    monkeypatch.setattr(results, "load", lambda: results.CORES + 0.1)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--save"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "others keep the machine busy" in capsys.readouterr().err
+
+
 class Page(HTMLParser):
     """Every tag that must be closed is."""
 
@@ -116,8 +126,6 @@ def test_the_drawing_shows_how_a_figure_went_over_the_runs():
 
 
 def test_a_suite_that_is_drawn_exists():
-    from benchmarks.__main__ import SUITES
-
     assert set(page.SUITES) == set(SUITES)
     assert {table["suite"] for table in KEPT[-1]["tables"].values()} <= set(SUITES)
 
