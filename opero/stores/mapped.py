@@ -126,6 +126,11 @@ class Mapped:
             found.generation += 1
             return "" if change is None else change.state
 
+    def look(self, key: str) -> str:
+        """Return the state of a circuit; empty if nobody asked it for leave yet."""
+        with self._held(key) as state:
+            return "" if state.value is None else str(state.value[1]["state"])
+
     async def take(self, runtime: Runtime, key: str, token: str, limit: int, room: int) -> tuple[str, int, int]:
         with self._held(key) as state:
             now, (slots, queue) = clock.now(), state.value or ({}, {})

@@ -152,13 +152,19 @@ class SharedCircuit:
         self._guard = guard(store)
         self._name = name
         self._rules = rules
-        self.state = ""  # as last heard; empty while it is away
+        self._heard = ""
+        self._look = getattr(self._guard.store, "look", None)
+
+    @property
+    def state(self) -> str:
+        """As last heard, empty while the store is away; or as it is, where looking costs nothing."""
+        return (self._look and self._look(key_of("circuit", self._name, None))) or self._heard
 
     async def admit(self, call: Call, key: Any) -> Admission | None:
         """Ask for leave to call."""
         place = key_of("circuit", self._name, key)
         answer = await self._guard.ask(call, lambda store: store.admit(call.runtime, place, self._rules))
-        self.state = "" if answer is None else answer.state
+        self._heard = "" if answer is None else answer.state
         return answer
 
     async def settle(self, call: Call, key: Any, permit: Permit, outcome: str, duration: float) -> Change | None:
@@ -172,7 +178,7 @@ class SharedCircuit:
         )
         if told is None or not told[0]:
             return None
-        self.state = told[0]
+        self._heard = told[0]
         return Change(told[0], **told[1])
 
     def hold(self, runtime: Runtime, key: Any, mode: str) -> Coroutine[Any, Any, str]:
