@@ -157,6 +157,8 @@ def an_event_names_the_attempt_the_error_and_the_reason(w):
         (None, "KeyError"),
     ]
     assert (w.heard[-1].fields["attempts"], w.heard[-1].fields["reason"]) == (3, "attempts")
+    *delays, _ = f.opero.operation.book.read()[1]["opero.retry.delay", ()]
+    assert sum(delays) == 2
 
 
 def a_note_says_what_ended_it(w):
