@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from math import inf
 from pathlib import Path
 
 import benchmarks.simulation as about
 from benchmarks.control.plot import lines
+from benchmarks.simulation import baselines
 from benchmarks.simulation.scenarios import PLOTS, SCENARIOS, met
 
 ROW = "{:4} {:40} {:>28} {:>9}  {}"
@@ -40,6 +42,24 @@ def table(found: dict[str, list[dict[str, float]]]) -> bool:
     return good
 
 
+def row(place: tuple[int, int, int]) -> baselines.Row:
+    """Return a row of a table of others' laws."""
+    seed, table, number = place
+    return list(baselines.tables(seed))[table][1][number]()
+
+
+def compare(seed: int) -> None:
+    """Print what others' laws do."""
+    wanted = list(baselines.tables(seed))
+    places = [(seed, table, number) for table, (_, rows) in enumerate(wanted) for number in range(len(rows))]
+    with ProcessPoolExecutor() as pool:
+        found = iter(list(pool.map(row, places)))
+    for heads, rows in wanted:
+        print(f"\n{'':20}" + "".join(f"{head:>18}" for head in heads))
+        for name, figures in (next(found) for _ in rows):
+            print(f"{name:20}" + "".join(f"{'never' if figure == inf else f'{figure:.3g}':>18}" for figure in figures))
+
+
 def main(arguments: list[str]) -> int:
     """Exit status 1 when a gate is missed."""
     parser = argparse.ArgumentParser(
@@ -50,8 +70,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--short", action="store_true", help="seconds instead of minutes; the gates are for the long form"
     )
+    parser.add_argument("--peers", action="store_true", help="only show what others' laws do, with the first seed")
     parser.add_argument("--plots", type=Path, metavar="DIR")
     options = parser.parse_args(arguments)
+    if options.peers:
+        compare(options.seeds[0])
+        return 0
     jobs = [(name, seed, options.short) for name in options.only for seed in options.seeds]
     with ProcessPoolExecutor() as pool:
         results = dict(zip(jobs, pool.map(play, jobs), strict=True))

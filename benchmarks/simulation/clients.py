@@ -38,6 +38,7 @@ class Client:
         self.world = world
         self.attempts: list[float] = []
         self.outcomes: list[Outcome] = []
+        self.ended = self.outcomes.append
         self.operation = opero(*policies, **settings)(attempt).opero.operation
         for controller in self.operation.controllers or ():
             world.every(STEP, controller.step)
@@ -83,7 +84,7 @@ class Client:
             await self()
         except Exception as raised:  # noqa: BLE001 - the figure
             error = type(raised).__name__
-        self.outcomes.append(Outcome(started, self.world.now - started, error))
+        self.ended(Outcome(started, self.world.now - started, error))
 
 
 def percentile(values: list[float], share: float) -> float:

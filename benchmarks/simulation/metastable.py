@@ -8,6 +8,8 @@ Source: Bronson et al., "Metastable Failures in Distributed Systems", HotOS 2021
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.simulation.amplification import retry
 from benchmarks.simulation.clients import Client
 from benchmarks.simulation.services import Service
@@ -21,12 +23,14 @@ DOWN, OUTAGE, OFFERED = 30.0, 10.0, 280.0
 WELL, CALM = 0.95, 5  # answered, in each of so many seconds
 
 
-def play(seed: int, *, adaptive: bool, after: float, offered: float = OFFERED) -> Client:
-    """Return the client after the outage and so many seconds."""
+ADAPTIVE: dict[str, Any] = {"retry_budget": "adaptive", "bulkhead": "adaptive"}
+
+
+def play(seed: int, *, after: float, offered: float = OFFERED, **settings: Any) -> Client:
+    """Return the client with these settings after the outage and so many seconds."""
     world = World(seed)
     service = Service(world, 15, 0.05)
-    settings = {"retry_budget": "adaptive", "bulkhead": "adaptive"} if adaptive else {}
-    client = Client(world, service, retry(), attempt_timeout=1.0, name=f"s2.{adaptive}.{seed}", **settings)
+    client = Client(world, service, retry(), attempt_timeout=1.0, name=f"s2.{len(settings)}.{seed}", **settings)
     world.at(DOWN, lambda: service.resize(0))
     world.at(DOWN + OUTAGE, lambda: service.resize(15))
     client.offer(offered, DOWN + OUTAGE + after)
@@ -46,15 +50,15 @@ def recovery(client: Client, after: float) -> float:
 def figures(seed: int, *, short: bool = False) -> dict[str, float]:
     """Return what the gates are on."""
     after = 30.0 if short else 120.0
-    adaptive = recovery(play(seed, adaptive=True, after=after), after)
-    plain = recovery(play(seed, adaptive=False, after=after), after)
+    adaptive = recovery(play(seed, after=after, **ADAPTIVE), after)
+    plain = recovery(play(seed, after=after), after)
     return dict(zip(GATES, (adaptive, float(plain < float("inf"))), strict=True))
 
 
 def plot(seed: int) -> tuple[str, dict[str, list[tuple[float, float]]], list[tuple[float, float, str]]]:
     """Return title, lines and bands: the share answered, second by second."""
     lines = {}
-    for name, adaptive in (("plain retries", False), ("adaptive", True)):
-        client = play(seed, adaptive=adaptive, after=60)
+    for name, settings in (("plain retries", {}), ("adaptive", ADAPTIVE)):
+        client = play(seed, after=60, **settings)
         lines[name] = [(float(at), client.share(at, at + 1)) for at in range(5, int(DOWN + OUTAGE) + 60)]
     return "S2: share of calls answered", lines, [(DOWN, DOWN + OUTAGE, "outage")]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from heapq import heappop, heappush
 from math import log, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmarks.simulation.world import Waiter, World
@@ -76,6 +77,10 @@ class Service:
         self.capacity = capacity
         self._serve()
 
+    def slow_down(self, times: float) -> None:
+        """Let what comes take so many times as long."""
+        self.mean *= times
+
     def _drawn(self) -> float:
         if self._sigma is None:
             return self.world.random.expovariate(1 / self.mean)
@@ -94,6 +99,46 @@ class Service:
         self.done += not job.refused
         job.waiter.wake()
         self._serve()
+
+
+class Sharing(Service):
+    """`capacity` processors shared by all that are inside: nobody queues, everybody gets slower.
+
+    Each has done as much since it came as `_share`, the work that one request got since the beginning, has grown.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._share = self._since = 0.0
+        self._inside: list[tuple[float, int, Job]] = []  # by the share at which they are done
+        self._turn = 0
+
+    def resize(self, capacity: int) -> None:
+        self._pass()
+        super().resize(capacity)
+
+    def _serve(self) -> None:
+        self._pass()
+        while self._queue:
+            job = self._queue.popleft()
+            self._busy += 1
+            heappush(self._inside, (self._share + job.work, self.arrived, job))
+        self._turn += 1
+        if self._inside and self.capacity:
+            turn, left = self._turn, self._inside[0][0] - self._share
+            self.world.at(self.world.now + left / self._speed(), lambda: self._next(turn))
+
+    def _next(self, turn: int) -> None:
+        if turn == self._turn:
+            self._pass()
+            self._over(heappop(self._inside)[2])
+
+    def _pass(self) -> None:
+        self._share += (self.world.now - self._since) * self._speed()
+        self._since = self.world.now
+
+    def _speed(self) -> float:
+        return min(1.0, self.capacity / self._busy) if self._busy else 1.0
 
 
 class Replica(Service):

@@ -5,7 +5,8 @@
    the knee is N + √N, room for chance.
 2. The limit binds and p95 is below .8 of the objective: 5 % more; half as many more while it is below the knee.
 3. More than 2 % dropped (timed out, refused, connection lost): .9 of it, down to .7 of the knee.
-4. p95 above the objective: .9 of it, never below the knee: there the queue is not what is slow (`slo_unreachable`).
+4. p95 above the objective: .9 of it, never below the knee, nor where throughput falls as the limit does: there the
+   queue is not what is slow (`slo_unreachable`). For 20 s it stays where all the throughput was, then tries again.
 5. More in flight brought less, beyond chance: .9 of it (`contention`).
 
 Source: Little's law; Vegas (Brakmo, Peterson, 1995) for the knee; Netflix concurrency-limits for limits in clients.
@@ -14,14 +15,14 @@ Source: Little's law; Vegas (Brakmo, Peterson, 1995) for the knee; Netflix concu
 from __future__ import annotations
 
 from collections import deque
-from math import log, sqrt
+from math import exp, log, sqrt
 from typing import NamedTuple
 
 from opero.control.law import Wish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 PARAMETER = "bulkhead.limit"
 SECONDS, ENOUGH = 0.5, 30.0
@@ -29,6 +30,8 @@ RATES, TIMES = 10.0, 30.0  # seconds that throughput and the unhindered time are
 CALM, DROPPED = 0.8, 0.02
 FASTER, UP, DOWN, FLOOR = 1.5, 1.05, 0.9, 0.7
 CONTENTION, EVIDENCE, SPREAD = -0.1, 20, 0.05  # elasticity; windows it is seen in; what their limits differ by
+STARVING, LATELY, NEEDED = 0.5, 6, 20.0  # elasticity; windows it is seen in; seconds that it is heeded
+JUMP = 0.35  # log of a change of throughput that no limit explains
 UNKNOWN, CALMEST = 2.0, 300.0  # without an objective: so many times the least p95 of so many seconds
 
 
@@ -61,6 +64,7 @@ class ConcurrencyLaw:
         self._times: deque[tuple[float, float]] = deque()
         self._tails: deque[tuple[float, float]] = deque()
         self._bound: deque[tuple[float, float]] = deque(maxlen=EVIDENCE)  # logs of limit and throughput where it bound
+        self._least: tuple[float, float] = (0.0, 0.0)  # until when, and what limit the throughput needs
 
     def decide(self, snapshot: Snapshot) -> Sequence[Wish]:
         """Return the limit, when a window is full."""
@@ -88,7 +92,7 @@ class ConcurrencyLaw:
         if dropped > DROPPED:
             return self._less(limit, FLOOR * knee, "drops", inputs)
         if p95 > target:
-            return self._less(limit, knee, "slo_exceeded", inputs)
+            return self._less(limit, max(knee, self._needed(last.now, limit, rate)), "slo_exceeded", inputs)
         if slope < CONTENTION:
             self._bound.clear()
             return self._less(limit, knee, "contention", {**inputs, "elasticity": slope})
@@ -99,7 +103,9 @@ class ConcurrencyLaw:
     def _less(self, limit: float, floor: float, reason: str, inputs: Mapping[str, float]) -> Wish:
         """Wish for less, but nothing below the floor; and for no more, where it is below already."""
         value = max(limit * DOWN, min(limit, floor))
-        unreachable = value == limit and reason == "slo_exceeded"
+        if reason == "slo_exceeded" and self._least[1] > limit:
+            value = min(self._least[1], limit * FASTER)
+        unreachable = value >= limit and reason == "slo_exceeded"
         return Wish(PARAMETER, value, "slo_unreachable" if unreachable else reason, inputs)
 
     def _knee(self, now: float, rate: float, timed: Sequence[Snapshot]) -> float:
@@ -117,20 +123,38 @@ class ConcurrencyLaw:
         at_work = rates[min(len(rates) - 1, int(0.8 * len(rates)))] * min(each for _, each in self._times)
         return max(1.0, at_work + sqrt(at_work))
 
+    def _needed(self, now: float, limit: float, rate: float) -> float:
+        """Return the limit that the throughput needs, where it was seen to fall with the limit; 0 elsewhere."""
+        if self._least[0] <= now:
+            self._least = (0.0, 0.0)
+        lately = list(self._bound)[-LATELY:]
+        slope, _, across = _line(lately) if len(lately) >= LATELY - 2 else (0.0, 0.0, 0.0)
+        if across >= SPREAD and slope > STARVING:
+            best, most = max(rate for _, rate in self._rates), exp(max(x for x, _ in lately))
+            self._least = (now + NEEDED, min(most, limit * best / rate))
+        return self._least[1]
+
     def _slope(self, limit: float, rate: float, pressed: float) -> float:
         """Return the elasticity of throughput by the limit, at the upper end of what chance allows; 0 if unknown.
 
         A window of 150 calls is off by 8 %, and a step of the limit is 5 %: two windows say nothing, a line says.
         """
         if pressed and rate:
-            self._bound.append((log(limit), log(rate)))
-        count = len(self._bound)
-        if count < EVIDENCE // 2:
+            now = log(limit), log(rate)
+            if any(abs(now[1] - y) - abs(now[0] - x) > JUMP for x, y in list(self._bound)[-2:]):
+                self._bound.clear()  # the service changed
+            self._bound.append(now)
+        if len(self._bound) < EVIDENCE // 2:
             return 0.0
-        x0, y0 = (sum(values) / count for values in zip(*self._bound, strict=True))
-        across = sum((x - x0) ** 2 for x, _ in self._bound)
-        if across < SPREAD:
-            return 0.0
-        slope = sum((x - x0) * (y - y0) for x, y in self._bound) / across
-        left = sum((y - y0 - slope * (x - x0)) ** 2 for x, y in self._bound) / (count - 2)
-        return float(slope + 2 * sqrt(left / across))
+        slope, left, across = _line(self._bound)
+        return slope + 2 * sqrt(left / across) if across >= SPREAD else 0.0
+
+
+def _line(points: Collection[tuple[float, float]]) -> tuple[float, float, float]:
+    """Return the slope of a line through points, what it leaves unexplained, and how far they lie apart."""
+    count = len(points)
+    x0, y0 = (sum(values) / count for values in zip(*points, strict=True))
+    across = sum((x - x0) ** 2 for x, _ in points)
+    slope = sum((x - x0) * (y - y0) for x, y in points) / across if across else 0.0
+    left = sum((y - y0 - slope * (x - x0)) ** 2 for x, y in points) / (count - 2) if count > 2 else 0.0
+    return slope, left, across

@@ -6,7 +6,7 @@ import pytest
 
 import opero
 from benchmarks.simulation.scenarios import SCENARIOS, met
-from benchmarks.simulation.services import Refused, Service
+from benchmarks.simulation.services import Refused, Service, Sharing
 from benchmarks.simulation.world import World
 
 
@@ -37,9 +37,10 @@ def ended(world, work, until=100.0):
     return task
 
 
-def test_a_queue_is_as_long_as_the_textbook_says():
+@pytest.mark.parametrize("kind", [Service, Sharing])
+def test_a_call_takes_as_long_as_the_textbook_says(kind):
     world = World(1)
-    service, waits = Service(world, 1, 1.0), []
+    service, waits = kind(world, 1, 1.0), []
 
     async def call():
         started = world.now
@@ -52,7 +53,7 @@ def test_a_queue_is_as_long_as_the_textbook_says():
 
     world.at(0.0, come)
     world.run(50_000)
-    assert sum(waits) / len(waits) == pytest.approx(2.0, rel=0.05)  # M/M/1 at one half: 1 / (1 - .5)
+    assert sum(waits) / len(waits) == pytest.approx(2.0, rel=0.05)  # M/M/1 at one half: 1 / (1 - .5), shared or not
 
 
 def test_the_same_seed_gives_the_same_run():
