@@ -65,12 +65,13 @@ class Status:
         """One word: missed when more was bad than allowed, at risk when an alert fires or a tenth is left."""
         if not self.counts.total:
             return "no data"
+        if self.remaining is not None and self.remaining < 0:
+            return "missed"
+        if any(reading.breached for reading in self.readings):
+            return "at risk"  # also with too few events for a share: whoever is paged must find it here
         if self.remaining is None:
             return "too few events"
-        if self.remaining < 0:
-            return "missed"
-        firing = any(reading.breached for reading in self.readings)
-        return "at risk" if firing or self.remaining < 0.1 else "met"
+        return "at risk" if self.remaining < 0.1 else "met"
 
     @property
     def exhausted_in(self) -> float | None:

@@ -35,4 +35,5 @@ def _get(url: str, format: str, names: Sequence[str]) -> str:  # noqa: A002
         with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 - http or https, checked
             return str(answer.read(ANSWER).decode("utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigurationError("live", url, f"a process that serves /slo ({error})") from None
+        why = f"{getattr(error, 'reason', error)}; is opero_telemetry.start() called there?"
+        raise ConfigurationError("live", url, f"a process that serves /slo, and it does not answer: {why}") from None

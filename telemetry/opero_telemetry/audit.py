@@ -110,7 +110,8 @@ def command(arguments: Sequence[str]) -> int:
     if given.last not in (None, last):
         print(f"{given.file}: the last line is {last}, not {given.last}: lines were removed", file=sys.stderr)
         return 1
-    print(f"{given.file}: {count} acts, the chain holds; last {last}")
+    acts = f"{count} act{'' if count == 1 else 's'}"
+    print(f"{given.file}: {acts}, the chain holds; last {last}" if count else f"{given.file}: nothing was done yet")
     return 0
 
 

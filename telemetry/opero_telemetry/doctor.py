@@ -155,8 +155,10 @@ def _metrics(given: argparse.Namespace) -> Iterator[Finding]:
         return
     took = time.monotonic() - started
     series = [row for name in read for row in read[name]]
-    operations = {row[CALL] for row in series if CALL in row.labels}
-    text = f"{given.metrics}: {len(operations)} operations, {len(series)} series, {1000 * took:.0f} ms"
+    called = [row for name in read if not name.startswith("opero_telemetry_") for row in read[name]]
+    operations = {row[CALL] for row in called if CALL in row.labels}
+    count = f"{len(operations)} operation{'' if len(operations) == 1 else 's'}"
+    text = f"{given.metrics}: {count}, {len(series)} series, {1000 * took:.0f} ms"
     yield Finding(FINE, text) if operations else Finding(WRONG, text, "nothing is decorated in that program yet")
     dropped = sum(row.value for row in read["opero_telemetry_events_dropped_total"])
     if dropped:

@@ -37,9 +37,16 @@ class Readiness:
         """Answer 200 when every check holds, else 503; what fails is named by the check alone."""
         answers = {name: _ask(check) for name, check in self.checks.items()}
         ready = all(why is None for why in answers.values())
-        told = {name: _ask(check) for name, check in self.told.items()}
+        told = {name: _ask(check) for name, check in {"critical": self._unknown, **self.told}.items()}
+        if not self.critical:
+            del told["critical"]
         body = {"ready": ready, "checks": {name: why or "ok" for name, why in {**answers, **told}.items()}}
         return as_json(body, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _unknown(self) -> str | None:
+        calls = _family("opero.call.active")
+        missing = self.critical - {key[0] for key in (calls.samples if calls else ())}
+        return f"not decorated: {', '.join(sorted(missing))}" if missing else None
 
     def _breakers(self) -> str | None:
         states = _family("opero.circuit.state")

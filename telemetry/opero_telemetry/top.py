@@ -79,6 +79,8 @@ def show(
 
 def fetch(address: str) -> str:
     """Return the text of a page; raise `Unreachable`."""
+    if "://" not in address:
+        address = f"http://{address}"
     if urlsplit(address).scheme not in {"http", "https"}:
         raise Unreachable(f"{address!r} is no address; it takes http://HOST:PORT")
     try:

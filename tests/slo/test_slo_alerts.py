@@ -191,6 +191,11 @@ def test_too_few_events_give_no_number():
     assert evaluate(slo(guard=Guard(min_events=999)), series, 1e6).sli == 998 / 999
 
 
+def test_who_is_paged_finds_the_objective_at_risk_also_with_too_few_events():
+    status = evaluate(slo(), Series([(0, 0, 0), (1e6 - 250, 0, 0), (1e6, 446, 466)]), 1e6)
+    assert (status.sli, status.remaining, status.state) == (None, None, "at risk")
+
+
 def test_a_budget_is_told_to_run_out_when_it_will():
     status = evaluate(slo(0.99), steady(0.5, minutes=43200, before=43140), 1e7)
     assert status.burn_rates[HOUR] == pytest.approx(50)

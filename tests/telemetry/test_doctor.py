@@ -76,7 +76,7 @@ def test_a_running_program_is_looked_at(capsys):
     finally:
         handle.stop()
     assert status == 0
-    assert re.search(r"✓ http://127\.0\.0\.1:\d+: \d+ operations, \d+ series", said)
+    assert re.search(r"✓ http://127\.0\.0\.1:\d+: \d+ operations?, \d+ series", said)
     status, said = told(capsys, "--metrics", handle.url)
     assert status == 1
     assert "does not answer" in said

@@ -1,5 +1,6 @@
 """Who is answered, by whom, and what a page may not do to the server."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ import pytest
 
 import opero as o
 import opero_telemetry
+from opero_telemetry.health import Readiness
 from opero_telemetry.routes import Answer
 from opero_telemetry.server import Server
 
@@ -184,3 +186,14 @@ def test_without_the_extra_it_is_one_sentence_with_the_way_out():
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.endswith(": pip install 'opero[telemetry]'\n")
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+def test_a_critical_name_that_nothing_has_is_told():
+    @o.opero(name="server.there", retries=0)
+    def there():
+        return 7
+
+    there()
+    page = Readiness(["server.there", "server.typo"]).page(None)
+    assert json.loads(page.body)["checks"]["critical"] == "not decorated: server.typo"
+    assert json.loads(Readiness(["server.there"]).page(None).body)["checks"]["critical"] == "ok"
