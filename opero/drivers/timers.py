@@ -6,7 +6,8 @@ operations. `asyncio.timeout` makes and cancels a timer for each.
 
 from __future__ import annotations
 
-from asyncio import CancelledError, current_task, get_running_loop
+import sys
+from asyncio import CancelledError, get_running_loop, tasks
 
 from opero import clock
 from opero.call import Deadline, deadline, within
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     Timers = dict[AbstractEventLoop, "Timer"]
+
+if sys.version_info < (3, 12):  # where it is a frame around this, as dear as the rest of `begin`
+    current_task = tasks._current_tasks.get  # type: ignore[attr-defined]  # noqa: SLF001
+else:
+    current_task = tasks.current_task
 
 new = object.__new__  # a frame less than `Limit()`, a tenth of what a timeout costs
 
