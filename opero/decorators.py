@@ -288,10 +288,16 @@ def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any]
 def _driver(is_async: bool) -> dict[str, Any]:
     """Return what the fast path uses of a driver."""
     if not is_async:
-        return {"general": blocking.call, "pause": blocking.pause}
+        return {
+            "general": blocking.call,
+            "pause": blocking.pause,
+            "plain_run": blocking.run,
+            "own_runtime": blocking.RUNTIME,
+        }
     from opero.drivers import aio, timers
 
-    return {"general": aio.call, "pause": aio.pause, "begin": timers.begin, "judge": timers.judge}
+    fast = {"begin": timers.begin, "judge": timers.judge, "pause": aio.pause}
+    return {"general": aio.call, "own_runtime": aio.RUNTIME, **fast}
 
 
 def _streamer(operation: Operation) -> Callable[..., Any]:

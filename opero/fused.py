@@ -155,19 +155,20 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
 
 def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], bool] | None:
     """Return what answers a call before anything else, if a policy has such and none further out has a part in it."""
-    function, fragment = operation.function, None
+    function, fragment, place = operation.function, None, ""
     shape = ANY if any(policy.reads_arguments for policy in operation.policies) else _own_shape(function)
     if not shape.only or "__wrapped__" in function.__dict__ or "__signature__" in function.__dict__:
         return None
     for policy in operation.policies:
-        fragment = policy.shortcut(function, shape.parameters)
+        fragment, place = policy.shortcut(function, shape.parameters), policy.place
         around = policy.fragment() if fragment is None else None
         if fragment is not None or around is None or around.acts():
             break
     if fragment is None or not shape.names.isdisjoint({*_TOOLS, *_TALLIED, *fragment.names, "entry", "now"}):
         return None
     how = {"define": "async def", "wait": "await "} if operation.is_async else {"define": "def", "wait": ""}
-    answer = "".join(f"        {line}\n" for line in fragment.admit.splitlines())
+    over = _OVER.format(**shape.texts, **how, place=place, permit=fragment.permit)
+    answer = "".join(f"        {line}\n" for line in fragment.admit.replace(HAND_OVER, over).splitlines())
     tally = operation.book.tally
     tally.answered = fragment.counted
     return _SHORTCUT.format(**shape.texts, **how, answer=answer), {**fragment.names, "answers": tally.answers}, True
@@ -246,10 +247,11 @@ _SHORTCUT = """\
     if not (heard and asked(heard)):
 {answer}    return {wait}general(operation, {args}, {kwargs}, None)
 """
+_OVER = "return {wait}general(operation, {args}, {kwargs}, held(now, {{{place!r}: {permit}}}))"
 _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, "within": within, "late": late}
 _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "failed": failed, "BaseException": BaseException}
 _TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "KeyError": KeyError}
-_TALLIED = ("general", "operation", "answers")
+_TALLIED = ("general", "operation", "answers", "plain_run", "own_runtime")
 _OURS = ("general", "operation", "function", "started", "refused", "total", "counts", "bounds", "least")
 _LOCALS = ("now", "end", "took", "index", "result", "error", "record", "past", "pause", "warm")
 RESERVED = {*_TOOLS, *_OURS, *_LOCALS}

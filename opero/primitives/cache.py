@@ -17,6 +17,7 @@ from __future__ import annotations
 from math import inf
 
 from opero.errors import ConfigurationError
+from opero.kinds import is_coroutine_function
 from opero.policy import Fragment, Policy, choice, number, optional, whole
 from opero.stores.cache.address import Address
 from opero.stores.cache.entry import drawn
@@ -49,6 +50,14 @@ if {plain}:
             if entry.uses < 3:
                 entry.uses += 1
             return entry.value
+"""
+LOOK = """\
+if {plain}:
+    now = clock.now()
+    entry = {ask}(operation, own_runtime, (cached_own, {parts}), now){end}
+    if kind_of(entry) is not missed:
+        return entry
+    HAND_OVER
 """
 
 
@@ -182,27 +191,38 @@ class Cache(Policy):
         return callable(self.key) or callable(self.tags)
 
     def shortcut(self, function: Callable[..., Any], parameters: Sequence[str]) -> Fragment | None:
-        """Return a hit in memory: a fresh entry, or a fresh copy of one in Redis, for plain arguments."""
-        if self.state.memory is None or self.eviction == "lru" or self.key is not None or self.early:
+        """Return a hit for plain arguments: a fresh entry in memory, a fresh copy of one in Redis, or one there."""
+        distant = self.state.memory is None
+        if self.eviction == "lru" or self.key is not None or self.early or (distant and self.backend != "redis"):
             return None
         from opero.stores.cache.keys import SIMPLE, name_of, own_of
         from opero.stores.cache.state import forced, modes
 
-        near = self.state.near(self.namespace or name_of(function))
-        names: dict[str, Any] = {
-            "plain_kinds": SIMPLE,
-            "cached_own": own_of(function, self.version),
-            "cached_in": self.state.memory,
-        }
-        names |= {"int_kind": int, "str_kind": str, "forced": forced, "forced_mode": modes.get, "copies": near}
+        names: dict[str, Any] = {"plain_kinds": SIMPLE, "cached_own": own_of(function, self.version)}
+        names |= {"int_kind": int, "str_kind": str, "forced": forced, "forced_mode": modes.get}
         kinds = [f"kind_{number}" for number in range(len(parameters))]
         found = [PLAIN.format(kind=kind, name=name) for kind, name in zip(kinds, parameters, strict=True)]
         plain = " and ".join(["not (forced and forced_mode())", *found])
+        parts = ", ".join([*kinds, *parameters])
+        if distant:
+            return self._look(function, names, plain, parts)
+        near = self.state.near(self.namespace or name_of(function))
         return Fragment(
-            HIT.format(plain=plain, parts=", ".join([*kinds, *parameters]), until=COPY if near else FRESH),
-            names=names,
+            HIT.format(plain=plain, parts=parts, until=COPY if near else FRESH),
+            names={**names, "cached_in": self.state.memory, "copies": near},
             counted=(REQUESTS.name, ("hit",)),
         )
+
+    def _look(self, function: Callable[..., Any], names: dict[str, Any], plain: str, parts: str) -> Fragment | None:
+        from opero.stores.cache.around import Around
+        from opero.stores.cache.look import Looked
+
+        look = Around(self, function).place.look
+        if look is None:
+            return None
+        ask = "await look" if is_coroutine_function(function) else "plain_run(look"
+        text = LOOK.format(plain=plain, parts=parts, ask=ask, end="" if ask[0] == "a" else ")")
+        return Fragment(text, names={**names, "look": look.counted, "missed": Looked}, permit="entry")
 
     def observe(self, now: float) -> Iterable[Observation]:
         yield COUNT, (), self.state.count()

@@ -7,6 +7,8 @@ from opero.errors import CacheError
 from opero.stores.cache.entry import Entry, freeze, judge
 from opero.stores.cache.flights import Flight, current
 from opero.stores.cache.keys import Keys, Unbindable
+from opero.stores.cache.look import Looked
+from opero.stores.cache.places import PLACE
 from opero.stores.cache.said import BACKEND_FAILED, LOADED, REFRESH_FAILED, REQUESTS, STALE_SERVED
 
 TYPE_CHECKING = False
@@ -51,6 +53,13 @@ class Around:
                 self._count(call, verdict)
                 call.record.cached = True
                 return entry.read()
+            if self.place.look is not None:
+                looked = call.record.permits.get(PLACE) or await self.place.look.at(call.runtime, key)
+                if type(looked) is not Looked:
+                    self._count(call, "hit")
+                    call.record.cached = True
+                    return looked
+                call.record.permits[PLACE] = looked
         return await self._share(call, next, key, anew=mode == "refresh")
 
     # ---- single-flight
@@ -91,6 +100,8 @@ class Around:
         """Load in this thread, or in a task of its own: then its caller waits like all others, and may be cancelled."""
         load = Call(call.operation, call.runtime, call.args, call.kwargs, deadline=call.deadline)
         load.record.id = call.record.id
+        if PLACE in call.record.permits:
+            load.record.permits[PLACE] = call.record.permits.pop(PLACE)
         if not call.operation.is_async:
             await self._fly(load, next, flight, anew=anew)
             return call.runtime.waiter()

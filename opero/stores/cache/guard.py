@@ -27,6 +27,11 @@ class Guard:
         self._pause = 0.0
         self._until = 0.0
 
+    @property
+    def doubts(self) -> bool:
+        """Whether the last question failed."""
+        return bool(self._failures)
+
     def admits(self, now: float) -> bool:
         """Whether to ask; the first after a pause asks for all."""
         with self._lock:

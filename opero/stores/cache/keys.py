@@ -55,7 +55,7 @@ class Keys:
         tags: tuple[str, ...] | Callable[..., Iterable[str]] = (),
     ) -> None:
         self.own = own_of(function, version)
-        self.shared = (name_of(function).encode(), encode(version))
+        self.shared = encode((name_of(function).encode(), encode(version)))
         self.parameters = Parameters(function)
         self._simple: dict[tuple[type, ...], bool] = {}
         self._plain = self.parameters.plain
@@ -75,10 +75,15 @@ class Keys:
             simple = self._remember(types)
         return (self.own, *types, *args) if simple else (self.own, encode(args))
 
+    @property
+    def tagged(self) -> bool:
+        """Whether entries have tags."""
+        return bool(self._tags) or self._tag_function is not None
+
     def full(self, key: Key) -> bytes:
         """Return the bytes of a key that `of` made: the same in every process, with the name of the function."""
         arguments = key[1] if len(key) == 2 else encode(key[len(key) // 2 + 1 :])
-        return b"".join((encode(self.shared), arguments))  # type: ignore[arg-type]
+        return b"".join((self.shared, arguments))  # type: ignore[arg-type]
 
     def tags(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
         """Return the tags of a call's entry, with their fields filled in."""

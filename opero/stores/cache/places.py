@@ -7,9 +7,12 @@ miss; by hand it is a `CacheError`.
 from __future__ import annotations
 
 from opero.errors import CacheError
+from opero.stores.cache.look import UNLOOKED
 from opero.stores.cache.said import BACKEND_FAILED, ENTRY_REFUSED, EVICTIONS
 from opero.stores.cache.shelf import Found
 from opero.stores.cache.trouble import Refused, Unavailable
+
+PLACE = "cache"  # of what a call found on its way, in its record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 class Local:
     """In this process."""
+
+    look = None  # there is nothing to wait for
 
     def __init__(self, memory: MemoryStore, flights: Flights, keys: Keys) -> None:
         self.memory = memory
@@ -81,11 +86,12 @@ class Local:
 class Distant:
     """On a shelf of a store, and near, where copies are kept."""
 
-    def __init__(self, shelf: Shelf, near: Near | None, behind: Flights, keys: Keys) -> None:
+    def __init__(self, shelf: Shelf, near: Near | None, behind: Flights, keys: Keys, *, early: float) -> None:
         self.shelf = shelf
         self.near = near
         self.behind = behind  # apart: who finds the stale entry meanwhile does not wait
         self._keys = keys
+        self.look = None if near is not None or keys.tagged or early else shelf.glances(keys.full)
 
     def glance(self, key: Key, now: float) -> Entry | None:
         """Return a copy, while copies are known to be no older than the bound."""
@@ -95,12 +101,19 @@ class Distant:
     async def find(self, load: Call, flight: Flight, tags: Tags, *, anew: bool) -> Found:
         """Look into the store, and take the lease to load where nothing is found."""
         full = self._keys.full(flight.slot[0])  # type: ignore[arg-type]
+        looked = load.record.permits.pop(PLACE, UNLOOKED)
+        if looked.failure is not None:
+            found = Found(full)
+            self._tell(load, found, looked.failure)
+            return found
         name, near, now = self.shelf.names(full)[0], self.near, load.runtime.now()
         ticket = None if near is None else near.expect(name, now)
         born = 0 if near is None else near.memory.born()
         until = None if load.deadline is None else load.deadline.at
         try:
-            found = await self.shelf.find(load.runtime, full, tags, anew=anew, wait=not flight.background, until=until)
+            found = await self.shelf.find(
+                load.runtime, full, tags, anew=anew, wait=not flight.background, until=until, looked=looked.asked
+            )
         except Unavailable as failure:
             found = Found(full)
             self._tell(load, found, failure)

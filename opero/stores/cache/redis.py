@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from opero import clock, forks
 from opero.errors import ConfigurationError
 from opero.stores.cache.batch import Batch
+from opero.stores.cache.quick import UNASKED, Quick, unasked
 from opero.stores.cache.trouble import Unavailable
 
 TYPE_CHECKING = False
@@ -82,11 +83,12 @@ class RedisStore:
 
     def after_fork(self) -> None:
         """Connect anew in a child."""
-        self._inherited = getattr(self, "_clients", None), getattr(self, "_loops", None)
+        self._inherited = [getattr(self, name, None) for name in ("_clients", "_loops", "_quick")]
         self._clients: dict[str, Any] = {}
         self._loops: WeakKeyDictionary[Any, tuple[Any, Any, Batch]] = WeakKeyDictionary()
         self._connecting: dict[Any, list[Waiter]] = {}
         self._cluster: bool | None = None
+        self._quick = Quick(self._connection, self.patience)
         self._offset, self._synced = 0.0, -SYNCED
         self.publishes = False  # set where a near-cache is kept right by a channel
 
@@ -106,15 +108,36 @@ class RedisStore:
     async def read(self, runtime: Runtime, name: str) -> bytes | None:
         return (await self._run(runtime, ("GET", key_of(name))))[0]  # type: ignore[no-any-return]
 
+    def glance(self, runtime: Runtime, question: bytes) -> Any:
+        """Return, or for tasks let await, what `command` asks for; `UNASKED` where that takes the long way."""
+        asks = self._cluster is False and clock.now() - self._synced <= SYNCED
+        if runtime.suspends:
+            return self._quick.ask_together(runtime, question) if asks else unasked()
+        return self._quick.ask(runtime, question) if asks else UNASKED
+
+    def told(self) -> float:
+        """Return the time on the server's clock, as it was last told."""
+        return clock.now() + self._offset
+
+    def failure(self, error: Exception) -> Unavailable:
+        """Return what an error means."""
+        return Unavailable(self._reason(error))
+
     async def claim(
         self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
     ) -> tuple[bytes | None, bytes | None, list[bytes]]:
         data, *texts = await self._run(runtime, ("GET", key_of(name)), *map(_mark, marks))
         if data is not None:
             return data, None, texts
+        return (*(await self.claim_unseen(runtime, name, token, seconds, ()))[:2], texts)
+
+    async def claim_unseen(
+        self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
+    ) -> tuple[bytes | None, bytes | None, list[bytes]]:
+        """Do the same for an entry without marks that was not there a moment ago."""
         claim = ("EVAL", CLAIM, 2, key_of(name), lease_of(name), token, _ms(seconds))  # dearer than a GET by a third
         ((data, holder),) = await self._run(runtime, claim)
-        return data, holder, texts
+        return data, holder, []
 
     async def lock(self, runtime: Runtime, name: str, token: bytes, seconds: float, force: bool) -> bytes | None:
         lock = ("EVAL", LOCK, 1, lease_of(name), token, _ms(seconds), int(force))
@@ -163,6 +186,14 @@ class RedisStore:
         return found
 
     # ---- talking
+
+    def _connection(self, runtime: Runtime) -> Any:
+        """Return a connection to be opened, of this loop or of plain callers; None before there is a client."""
+        known = self._loops.get(runtime.scope()) if runtime.suspends else (self._clients.get("plain"),)
+        if known is None or known[0] is None:
+            return None
+        pool = known[0].connection_pool
+        return pool.connection_class(**pool.connection_kwargs)
 
     def _published(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
         """Return what tells near-caches that have no tracking."""

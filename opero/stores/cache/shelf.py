@@ -18,6 +18,7 @@ from opero.stores.cache.codecs import Codecs
 from opero.stores.cache.entry import Entry
 from opero.stores.cache.envelope import Sheet
 from opero.stores.cache.leases import leases
+from opero.stores.cache.look import Look
 from opero.stores.cache.trouble import Refused, Unavailable
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from opero.runtime import Runtime
     from opero.stores.cache.envelope import Envelope
     from opero.stores.cache.guard import Guard
+    from opero.stores.cache.keys import Key
     from opero.stores.cache.store import Store
 
 FIRST, LAST = 0.005, 0.05  # seconds between two looks at somebody else's lease
@@ -71,6 +73,18 @@ class Shelf:
         self.namespace = namespace
         self._lease = lease
 
+    def glances(self, full: Callable[[Key], bytes]) -> Look | None:
+        """Return what looks briefly, where the store can be asked so."""
+        if not hasattr(self.store, "glance"):
+            return None
+
+        def place(key: Key) -> tuple[bytes, str]:
+            text = full(key)
+            return self._address(text), self.names(text)[0]
+
+        store: Any = self.store
+        return Look(store, self._guard, self._envelope, self._codecs, place)
+
     async def find(
         self,
         runtime: Runtime,
@@ -80,15 +94,21 @@ class Shelf:
         anew: bool,
         wait: bool = True,
         until: float | None = None,
+        looked: bool = False,
     ) -> Found:
-        """Look for an entry; without one, take the lease. `anew` looks for none; without `wait` it waits for nobody."""
+        """Look for an entry; without one, take the lease. `anew` looks for none; without `wait` it waits for nobody.
+
+        `looked`: a moment ago there was nothing fresh.
+        """
         found, address = Found(full), self._address(full)
-        name, *older = self.names(full)
+        name, *older = self._names(address)
         marks = [self.mark(tag) for tag in tags]
         token = os.urandom(12).hex().encode()
         waited_for, delay = None, FIRST
+        claim: Any = self.store.claim_unseen if looked else self.store.claim  # type: ignore[attr-defined]
         while True:
-            data, holder, texts = await self._ask(runtime, self.store.claim, name, token, self._lease, marks)
+            data, holder, texts = await self._ask(runtime, claim, name, token, self._lease, marks)
+            claim = self.store.claim
             found.marks = tuple(_digest(mark, MARKED) + text for mark, text in zip(marks, texts, strict=True))
             for other in older if data is None else ():
                 data = data or await self._ask(runtime, self.store.read, other)
@@ -177,7 +197,10 @@ class Shelf:
 
     def names(self, full: bytes) -> list[str]:
         """Return the name of an entry, then those it had under older signing keys."""
-        address, ring = self._address(full), self._envelope.signing
+        return self._names(self._address(full))
+
+    def _names(self, address: bytes) -> list[str]:
+        ring = self._envelope.signing
         keys = (b"",) if ring is None else ring.all()
         return [f"{self.namespace}:v1:{_digest(address, 20, key).hex()}" for key in keys]
 

@@ -68,7 +68,7 @@ class State:
             inflated=policy.max_inflated,
         )
         shelf = Shelf(self.store(namespace), self.guard, envelope, function, namespace, lease=policy.lease)
-        return Distant(shelf, self.near(namespace), self.behind, keys)
+        return Distant(shelf, self.near(namespace), self.behind, keys, early=policy.early)
 
     def store(self, namespace: str) -> Store:
         """Return the store of a namespace: one file each on disk, one and the same in Redis."""

@@ -1,0 +1,236 @@
+"""The short way to an entry in Redis: one GET, written and read by hand on connections that redis-py made.
+
+redis-py's own way costs three times what the trip does. A thread has a connection while it asks, and none waits for
+another. The tasks of a loop share one: what they ask in one turn of the loop goes out together, and answers come in
+order. Whatever is unusual (no connection to spare, an error for an answer, a lost connection, a cluster) is `UNASKED`:
+the long way is there for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from weakref import WeakKeyDictionary
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from typing import Any
+
+    from opero.runtime import Runtime
+
+UNASKED = object()
+SPARE = 16  # threads that ask at once; more take the long way, where those who miss one key are one
+CHUNK = 64 * 1024
+
+
+def command(key: bytes) -> bytes:
+    """Return the question for a key, as Redis reads it."""
+    return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+
+
+class Quick:
+    """The connections of one store; `connect` makes one, `patience` bounds each wait, in seconds."""
+
+    def __init__(self, connect: Callable[[Runtime], Any], patience: float) -> None:
+        self._connect = connect
+        self._patience = patience
+        self._spare: list[Any] = [None] * SPARE
+        self._lines: WeakKeyDictionary[Any, Line | None] = WeakKeyDictionary()
+
+    def ask(self, runtime: Runtime, question: bytes) -> Any:
+        """Return the answer to a `command`: bytes, None, or `UNASKED`; for plain callers."""
+        try:
+            connection = self._spare.pop()
+        except IndexError:
+            return UNASKED
+        known = connection is not None
+        try:
+            if connection is None:
+                connection = self._connect(runtime)
+                if connection is None:
+                    self._spare.insert(0, None)
+                    return UNASKED
+                connection.connect()
+            answer = _exchange(connection._sock, question)  # noqa: SLF001 - see above
+        except BaseException as error:
+            self._spare.insert(0, None)
+            if connection is not None:
+                connection.disconnect()
+            if known and isinstance(error, ConnectionError):
+                return UNASKED  # it was idle for long, or the server began anew
+            raise
+        self._spare.append(connection)
+        return answer
+
+    def ask_together(self, runtime: Runtime, question: bytes) -> Any:
+        """Return the same for tasks to await."""
+        try:
+            line = self._lines[runtime.scope()]
+        except KeyError:
+            return self._lay(runtime, question)
+        return unasked() if line is None or line.closed else line.ask(question)
+
+    async def _lay(self, runtime: Runtime, question: bytes) -> Any:
+        """Connect for the running loop, then ask; who comes meanwhile takes the long way."""
+        loop = runtime.scope()
+        connection = None if loop in self._lines else self._connect(runtime)
+        if connection is None:
+            return UNASKED
+        self._lines[loop] = None
+        try:
+            await connection.connect()
+        except BaseException:
+            del self._lines[loop]
+            raise
+        line = Line(loop, connection, self._patience, lambda: self._lines.pop(loop, None))
+        self._lines[loop] = line
+        await anext(line.guard)
+        return await line.ask(question)
+
+
+async def unasked() -> Any:
+    """Ask nobody."""
+    return UNASKED
+
+
+def _exchange(socket: Any, question: bytes) -> Any:
+    """Ask on a socket that is blocking and has a timeout, and read the whole answer."""
+    socket.sendall(question)
+    data = socket.recv(CHUNK)
+    while (end := data.find(b"\r\n")) < 0:
+        data += _more(socket)
+    if data[:1] != b"$":
+        return UNASKED
+    start, size = end + 2, int(data[1:end])
+    if size < 0:
+        return None
+    missing = start + size + 2 - len(data)
+    if missing > 0:
+        parts = [data]
+        while missing > 0:
+            parts.append(_more(socket))
+            missing -= len(parts[-1])
+        data = b"".join(parts)
+    return data[start : start + size]
+
+
+def _more(socket: Any) -> bytes:
+    data: bytes = socket.recv(CHUNK)
+    if not data:
+        raise ConnectionResetError
+    return data
+
+
+class Line:
+    """One connection of a loop: a protocol, as asyncio has them, in the place of redis-py's own."""
+
+    def __init__(self, loop: Any, connection: Any, patience: float, lost: Callable[[], object]) -> None:
+        self._loop, self._patience, self._lost = loop, patience, lost
+        self._connection = connection  # kept alive: it closes what it opened
+        self._transport = connection._writer.transport  # noqa: SLF001 - see above
+        self._before = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+        self._asked: list[tuple[bytes, Any]] = []
+        self._awaited: deque[tuple[Any, float]] = deque()  # with the moment until which it waits
+        self._parts: list[bytes] = []
+        self._missing = 0  # bytes until there is something to read
+        self._timed = False
+        self.closed = False
+        self.guard = self._closing()
+
+    def ask(self, question: bytes) -> Any:
+        """Return a future of the answer."""
+        if not self._asked:
+            self._loop.call_soon(self._send)
+        future = self._loop.create_future()
+        self._asked.append((question, future))
+        return future
+
+    def _send(self) -> None:
+        asked, self._asked = self._asked, []
+        if self.closed:
+            _tell(future for _, future in asked)
+            return
+        due = self._loop.time() + self._patience
+        self._awaited.extend([(future, due) for _, future in asked])
+        self._transport.write(b"".join([question for question, _ in asked]))
+        if not self._timed:
+            self._timed = True
+            self._loop.call_at(due, self._look)
+
+    def _look(self) -> None:
+        """End what was awaited for too long."""
+        self._timed = False
+        if self.closed or not self._awaited:
+            return
+        due = self._awaited[0][1]
+        if self._loop.time() < due:
+            self._timed = True
+            self._loop.call_at(due, self._look)
+            return
+        late, self._awaited = self._awaited, deque()
+        for future, _ in late:
+            if not future.done():
+                future.set_exception(TimeoutError())
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return
+        if len(self._parts) > 1:
+            data = b"".join(self._parts)
+        at, awaited, whole = 0, self._awaited, len(data)
+        while awaited:
+            end = data.find(b"\r\n", at)
+            if end < 0:
+                self._missing = 1
+                break
+            answer: Any = UNASKED
+            after = end + 2
+            if data[at] == 36:  # "$"
+                size = int(data[at + 1 : end])
+                answer = None
+                if size >= 0:
+                    after += size + 2
+                    if after > whole:
+                        self._missing = after - whole
+                        break
+                    answer = data[end + 2 : after - 2]
+            future, _ = awaited.popleft()
+            if not future.done():
+                future.set_result(answer)
+            at = after
+        self._parts = [data[at:]] if at < whole else []
+
+    def eof_received(self) -> None:
+        """Let the transport close."""
+
+    def pause_writing(self) -> None:
+        """Go on: what is asked is bounded by the tasks that wait."""
+
+    def resume_writing(self) -> None:
+        """Go on."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        self._lost()
+        _tell(future for future, _ in self._awaited)
+        self._awaited.clear()
+        self._before.connection_lost(error)
+
+    async def _closing(self) -> AsyncIterator[None]:
+        """Close when the loop ends: `asyncio.run` finishes the generators that were begun in it."""
+        try:
+            yield
+        finally:
+            with suppress(Exception):
+                await self._connection.disconnect()
+
+
+def _tell(futures: Any) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(UNASKED)
