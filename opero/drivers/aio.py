@@ -152,7 +152,11 @@ def _on_loop(at: float) -> float:
 
 
 RUNTIME = Aio()
-pause = RUNTIME.sleep
+
+
+def pause(seconds: float) -> Awaitable[None]:
+    """Wait, in the way of the runtime as it is now: a test may have replaced it."""
+    return RUNTIME.sleep(seconds)
 
 
 async def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None) -> Any:

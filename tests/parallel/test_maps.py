@@ -11,7 +11,7 @@ import pytest
 import work
 
 import opero as o
-from opero import events, opmap, testing
+from opero import catalogue, events, opmap, testing
 
 ASYNC = {"async", "async_process"}
 
@@ -100,6 +100,19 @@ def test_an_endless_input_is_pulled_only_as_far_ahead_as_allowed(mode):
     assert found == [40, 50, 60]
     assert len(taken) <= 3 + 7
     assert function.opero.operation.book.read()[0]["opero.map.active", ()] == 0
+
+
+def test_a_reader_sees_how_many_items_are_out():
+    seen = []
+
+    @opmap(mode="thread", workers=2, name="maps.out")
+    def look(_):
+        (family,) = [f for f in catalogue.snapshot() if f.metric.name == "opero.map.active"]
+        seen.extend(value for labels, value in family.samples.items() if "maps.out" in labels)
+
+    look(range(20))
+    assert 1 <= max(seen) <= 20
+    assert look.opero.operation.book.read()[0]["opero.map.active", ()] == 0
 
 
 @MODES
