@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import Table, once
 from benchmarks.peers import there
+from benchmarks.servers import free_port, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,20 +27,10 @@ PERCENTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 @contextlib.contextmanager
 def service() -> Iterator[str]:
     """Start the service, and give its address."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = ["-m", "uvicorn", "benchmarks.service:app", "--port", str(port), "--lifespan", "off", "--no-access-log"]
-    server = subprocess.Popen([sys.executable, *command, "--log-level", "warning"], cwd=HERE.parent)
-    try:
-        for _ in range(500):
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            time.sleep(0.02)
+    with serving([sys.executable, *command, "--log-level", "warning"], port, cwd=HERE.parent):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def latencies(url: str, path: Path) -> dict[str, list[float]]:

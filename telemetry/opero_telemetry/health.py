@@ -37,9 +37,8 @@ class Readiness:
         """Answer 200 when every check holds, else 503; what fails is named by the check alone."""
         answers = {name: _ask(check) for name, check in self.checks.items()}
         ready = all(why is None for why in answers.values())
-        told = {name: _ask(check) for name, check in {"critical": self._unknown, **self.told}.items()}
-        if not self.critical:
-            del told["critical"]
+        named = {"critical": self._unknown} if self.critical else {}
+        told = {name: _ask(check) for name, check in {**named, **self.told}.items()}
         body = {"ready": ready, "checks": {name: why or "ok" for name, why in {**answers, **told}.items()}}
         return as_json(body, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
