@@ -21,7 +21,7 @@ from opero import forks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Protocol
 
     class Waiter(Protocol):
@@ -56,12 +56,23 @@ class Ticket:
 
     __slots__ = ("at", "before", "number", "waiter", "weight")
 
-    def __init__(self, number: int, weight: float, at: float, before: tuple[float, ...]) -> None:
+    def __init__(self, number: int, weight: float, at: float, before: Sequence[float]) -> None:
         self.number = number
         self.weight = weight
         self.at = at
         self.before = before
         self.waiter: Waiter | None = None
+
+
+def earliest(rates: Sequence[tuple[float, float]], dues: Sequence[float], now: float, weight: float) -> float:
+    """When the slowest of some rates, each an interval and a burst, lets a call go."""
+    at = max(max(due, now) + interval * (weight - burst) for (interval, burst), due in zip(rates, dues, strict=True))
+    return at if at > now + ROUNDING else now
+
+
+def charged(rates: Sequence[tuple[float, float]], dues: Sequence[float], at: float, weight: float) -> list[float]:
+    """Return what is due once it went at that time."""
+    return [max(due, at) + interval * weight for (interval, _), due in zip(rates, dues, strict=True)]
 
 
 class Quota:
@@ -73,6 +84,7 @@ class Quota:
 
     def __init__(self, rates: Iterable[Rate]) -> None:
         self.rates = tuple(rates)
+        self.laws = [(rate.interval, rate.burst) for rate in self.rates]
         self.only = self.rates[0] if len(self.rates) == 1 else None
         self._numbers = count()
         self.after_fork()
@@ -89,10 +101,10 @@ class Quota:
         with self._lock:
             if self._left is not None:
                 self._move_up_locked(now)
-            before = tuple(rate.due for rate in self.rates)
+            before = [rate.due for rate in self.rates]
             at = self._charge_locked(now, patience, weight)
             if at is None:
-                return self._when_locked(now, weight) - now, None
+                return earliest(self.laws, before, now, weight) - now, None
             ticket = Ticket(next(self._numbers), weight, at, before)
             if at > now:
                 self._waiting[ticket] = None
@@ -137,18 +149,14 @@ class Quota:
         """Whether so heavy a call can ever go."""
         return all(weight <= rate.burst for rate in self.rates)
 
-    def _when_locked(self, now: float, weight: float) -> float:
-        at: float = max(max(r.due, now) + r.interval * (weight - 1) - r.slack for r in self.rates)
-        return at if at > now + ROUNDING else now
-
     def _charge_locked(self, now: float, patience: float, weight: float) -> float | None:
         rate = self.only
         if rate is None:
-            at = self._when_locked(now, weight)
+            dues = [rate.due for rate in self.rates]
+            at = earliest(self.laws, dues, now, weight)
             if at - now > patience + ROUNDING:
                 return None
-            for rate in self.rates:
-                rate.due = max(rate.due, at) + rate.interval * weight
+            self._set_locked(charged(self.laws, dues, at, weight))
             return at
         cost = rate.interval * weight
         early = cost - rate.interval - rate.slack
@@ -164,15 +172,16 @@ class Quota:
         left, self._left = self._left, None
         assert left is not None  # noqa: S101 - for the type checkers; whoever calls this asked
         behind = [ticket for ticket in self._waiting if ticket.number > left.number]
-        dues = list(left.before)
+        dues = left.before
         for ticket in behind:
-            before = tuple(dues)
-            moved = zip(self.rates, dues, strict=True)
-            at = max(now, *(max(d, now) + r.interval * (ticket.weight - 1) - r.slack for r, d in moved))
-            dues = [max(d, at) + r.interval * ticket.weight for r, d in zip(self.rates, dues, strict=True)]
-            earlier, ticket.at, ticket.before = at < ticket.at, at, before
+            at = earliest(self.laws, dues, now, ticket.weight)
+            earlier, ticket.at, ticket.before = at < ticket.at, at, dues
+            dues = charged(self.laws, dues, at, ticket.weight)
             if earlier:
                 _woken(ticket)
+        self._set_locked(dues)
+
+    def _set_locked(self, dues: Sequence[float]) -> None:
         for rate, due in zip(self.rates, dues, strict=True):
             rate.due = due
 

@@ -28,6 +28,7 @@ TESTS = {
     "windows": ["core/test_windows.py", "core/test_catalogue.py", "primitives/test_circuit_breaker.py"],
     "quota": ["core/test_quota.py", "primitives/test_rate_limit.py"],
     "circuit": ["primitives/test_circuit_breaker.py", "conformance/test_conformance.py", "core/test_fused.py"],
+    "tokens": ["primitives/test_retry_budget.py"],
     "keyed": ["primitives/test_circuit_breaker.py", "primitives/test_rate_limit.py"],
 }
 BESIDE = [
@@ -328,7 +329,7 @@ def main(names):
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     primitives = sorted(p.stem for p in (ROOT / "opero" / "primitives").glob("*.py") if p.stem != "__init__")
-    results = [examine(name) for name in names or ["windows", "quota", "circuit", *primitives]]
+    results = [examine(name) for name in names or ["windows", "quota", "tokens", "circuit", *primitives]]
     killed, every = map(sum, zip(*results, strict=True))
     print(f"{killed} of {every} killed ({killed / every:.1%})")
 

@@ -17,15 +17,11 @@ keep an overload going is in Bronson et al., "Metastable Failures in Distributed
 
 from __future__ import annotations
 
-from _thread import allocate_lock
-from math import exp
-
-from opero import clock, forks, responses, stores
+from opero import clock, responses, stores
 from opero.errors import RetryBudgetExhausted
-from opero.exclusive import exclusive
-from opero.knobs import Knob
 from opero.policy import Fragment, Policy, choice, controlled, number
 from opero.signals import POLICY, REJECTIONS, Event, Metric, Signals
+from opero.tokens import Tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +46,6 @@ UTILIZATION = Metric(
 SIGNALS = Signals("retry", (EXHAUSTED,), (UTILIZATION,), ("retry_budget",))
 
 COST, THROTTLED_COST = 1.0, 0.35
-HORIZON = 10.0  # seconds over which successes are counted
-FLOOR = 10.0  # tokens a budget may keep however little succeeds
 TELL = 100  # successes after which a process tells the store, if it has not asked it for a token before
 
 
@@ -178,75 +172,3 @@ class RetryBudget(Policy):
     def _utilization(self, now: float) -> float:
         heard = None if self.shared is None else self.shared.utilization
         return self.tokens.utilization(now) if heard is None else heard
-
-
-class Tokens:
-    """The state: tokens, and how much succeeded of late. Time is an argument; the lock is held for arithmetic only.
-
-    Successes are only counted (`funding[0] += 1`), and turned into tokens when somebody asks for some.
-    """
-
-    def __init__(self, ratio: float, min_per_second: float, cap: float) -> None:
-        self.ratio = Knob("retry_budget.ratio", ratio, low=min(ratio, 0.02), high=max(ratio, 0.2))
-        self.min_per_second = min_per_second
-        self.most = cap
-        self.left = self.cap = min(FLOOR, cap)
-        self.successes = 0.0  # of the last `HORIZON` seconds, fading
-        self.since: float | None = None
-        self.funding = [0]
-        self.gathered = 0  # successes, ever
-        self.after_fork()
-        forks.remember(self)
-
-    def after_fork(self) -> None:
-        """Make the lock anew."""
-        self._lock = allocate_lock()
-
-    @exclusive
-    def fund(self) -> None:
-        """Count a success that needed one attempt."""
-        self.funding[0] += 1
-
-    def gather(self, now: float) -> int:
-        """Turn successes into tokens; return how many there ever were."""
-        with self._lock:
-            self._gather_locked(now)
-            return self.gathered
-
-    def reserve(self, now: float, cost: float) -> bool:
-        """Take so many tokens, if there are."""
-        with self._lock:
-            self._gather_locked(now)
-            if self.left + 1e-9 < cost:
-                return False
-            self.left -= cost
-            return True
-
-    def refund(self, cost: float) -> None:
-        """Put tokens back."""
-        with self._lock:
-            self.left = min(self.cap, self.left + cost)
-
-    def utilization(self, now: float) -> float:
-        """Return the share that is spent, from 0 to 1."""
-        with self._lock:
-            self._gather_locked(now)
-            return min(1.0, max(0.0, 1.0 - self.left / self.cap))
-
-    def wait_for(self, cost: float) -> float | None:
-        """Seconds until the trickle alone brings so many; None without one."""
-        with self._lock:
-            return max(0.0, cost - self.left) / self.min_per_second if self.min_per_second else None
-
-    def _gather_locked(self, now: float) -> None:
-        passed = 0.0 if self.since is None else max(0.0, now - self.since)
-        self.since = now
-        count = self.funding[0]
-        self.funding[0] -= count
-        self.gathered += count
-        faded = exp(-passed / HORIZON)
-        spread = HORIZON * (1.0 - faded) / passed if passed else 1.0  # as if they had come evenly
-        self.successes = self.successes * faded + count * spread
-        ratio = self.ratio.value
-        self.cap = min(self.most, max(FLOOR, ratio * self.successes))
-        self.left = min(self.cap, self.left + ratio * count + self.min_per_second * passed)

@@ -3,8 +3,8 @@
 1. A state has a record, found by the digest of its name. It is there twice: a change is written beside the state that
    counts, and then takes its place, so a process that dies in between leaves what was.
 2. One lock for all of it. It belongs to a process, and the system frees it when that dies.
-3. Decisions are those of one process: the circuit is `opero.circuit`, the quota that of `opero.quota`. Time is the
-   monotonic clock, which is one for all processes of a machine.
+3. Decisions are those of one process: circuits are `opero.circuit`, quotas and budgets count by `opero.quota` and
+   `opero.tokens`. Time is the monotonic clock, which is one for all processes of a machine.
 4. A slot of a bulkhead is held while its process lives.
 """
 
@@ -16,11 +16,12 @@ import os
 import pickle
 from contextlib import contextmanager
 from hashlib import blake2b
-from math import exp, inf
+from math import inf
 
 from opero import circuit, clock, forks
-from opero.quota import ROUNDING
+from opero.quota import ROUNDING, charged, earliest
 from opero.stores import Admission, Permit
+from opero.tokens import enough, gathered, opening, spent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ DIGEST, HEAD, HALF = 16, 32, 8 * 1024
 RECORD = HEAD + 2 * HALF
 SIZE = RECORDS * RECORD  # of which the system gives what is used
 EMPTY = bytes(DIGEST)
-HORIZON, FLOOR = 10.0, 10.0  # of a retry budget: seconds over which successes fade, tokens it may always keep
 SILENCE = 1.0  # seconds after which who does not ask again has left the queue of a bulkhead
 
 
@@ -57,13 +57,12 @@ class Mapped:
     ) -> tuple[float, Any]:
         with self._held(key) as state:
             now = clock.now()
-            due = [max(each, now) for each in state.value or [now] * len(rates)]
-            early = [at + interval * (weight - burst) for at, (interval, burst) in zip(due, rates, strict=True)]
-            at = max(now, *early)
+            dues = state.value or [now] * len(rates)
+            at = earliest(rates, dues, now, weight)
             if at - now > patience + ROUNDING:
                 return at - now, None
-            state.value = [max(each, at) + interval * weight for each, (interval, _) in zip(due, rates, strict=True)]
-            return (at - now if at - now > ROUNDING else 0.0), state.value
+            state.value = charged(rates, dues, at, weight)
+            return at - now, state.value
 
     async def lease(  # noqa: PLR0917 - as the protocol has it
         self,
@@ -79,20 +78,14 @@ class Mapped:
     async def pay(  # noqa: PLR0917 - as the protocol has it
         self, runtime: Runtime, key: str, law: tuple[float, float, float], income: int, back: float, cost: float
     ) -> tuple[bool, float]:
-        ratio, trickle, most = law
         with self._held(key) as state:
             now = clock.now()
-            left, successes, since = state.value or (min(FLOOR, most), 0.0, now)
-            passed = max(0.0, now - since)
-            faded = exp(-passed / HORIZON)
-            spread = HORIZON * (1.0 - faded) / passed if passed else 1.0  # as if they had come evenly
-            successes = successes * faded + income * spread
-            cap = min(most, max(FLOOR, ratio * successes))
-            left = min(cap, left + ratio * income + trickle * passed + back)
-            granted = left + 1e-9 >= cost
+            left, successes, since = state.value or (opening(law[2]), 0.0, now)
+            left, successes, cap = gathered(law, left + back, successes, max(0.0, now - since), income)
+            granted = enough(left, cost)
             left -= cost * granted
             state.value = left, successes, now
-            return granted, min(1.0, max(0.0, 1.0 - left / cap))
+            return granted, spent(left, cap)
 
     async def give_back(
         self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, booking: Any

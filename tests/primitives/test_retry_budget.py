@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import opero as o
 from opero import testing
-from opero.primitives.retry_budget import COST, THROTTLED_COST, Tokens
+from opero.primitives.retry_budget import COST, THROTTLED_COST
+from opero.tokens import Tokens
 
 RATIO, TRICKLE, CAP = 0.1, 0.5, 50.0
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from opero import CircuitBreaker
 from opero.call import FAILURE, NONE, SUCCESS
-from opero.primitives.retry_budget import Tokens
 from opero.quota import Quota, Rate
 from opero.stores import Address
 from opero.stores.redis import NEVER, RedisStore, _rules, _slots
+from opero.tokens import Tokens
 
 pytestmark = pytest.mark.service("redis")
 ONE_SERVER = settings(

@@ -1,4 +1,4 @@
--- Pay from a retry budget (opero/primitives/retry_budget.py).
+-- Pay from a retry budget (opero/tokens.py).
 -- KEYS: the budget. ARGV: now or "", tokens a success, tokens a second, most, successes, tokens given back, cost.
 -- Returns whether there were enough, and the share that is spent.
 local now = tonumber(ARGV[1])
