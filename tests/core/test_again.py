@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import pickle
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import opero as o
+from garbage import uncollected
 from opero import Retry, attempts, events, fused, opero, testing, waits
 
 AT_ONCE, PAUSED = waits.constant(0), waits.exponential(1, 4, 2)
@@ -135,14 +135,10 @@ def test_failures_leave_no_cyclic_garbage(wait, failures):
 
     made = []
     call()
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected() as circles:
         for _ in range(15):
             call()
-        assert gc.collect() == 0
-    finally:
-        gc.enable()
+        assert circles() == 0
 
 
 def test_three_layers_make_three_calls_not_twenty_seven():

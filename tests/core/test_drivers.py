@@ -1,12 +1,12 @@
 """What only one driver can do, and what neither may."""
 
 import asyncio
-import gc
 import threading
 
 import pytest
 
 import opero as o
+from garbage import uncollected
 from opero import clock, testing
 from opero.drivers import blocking
 from opero.workers import spare
@@ -191,13 +191,9 @@ def test_a_thousand_calls_leave_no_garbage():
                 continue
 
     calls()
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected() as circles:
         calls()
-        assert gc.collect() < 20
-    finally:
-        gc.enable()
+        assert circles() < 20
 
 
 # ---- one timer for all calls of a loop

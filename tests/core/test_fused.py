@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import inspect
 import pickle
 import sys
@@ -10,6 +9,7 @@ import threading
 
 import pytest
 
+from garbage import uncollected
 from opero import Cache, CircuitOpenError, Timeout, clock, events, opero
 
 STACK = {"retries": 3, "circuit_breaker": True, "rate_limit": 1e9, "bulkhead": 1000}
@@ -117,14 +117,10 @@ def test_a_call_leaves_no_cyclic_garbage(outcome):
             f()
 
     call()
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected() as circles:
         for _ in range(15):
             call()
-        assert gc.collect() == 0
-    finally:
-        gc.enable()
+        assert circles() == 0
 
 
 def test_a_function_that_raises_stop_iteration_is_heard():

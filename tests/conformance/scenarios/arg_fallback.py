@@ -1,11 +1,11 @@
 """ArgFallback: alternatives of one argument, and rings of keys."""
 
-import gc
 import weakref
 
 from world import stats
 
 import opero as o
+from garbage import uncollected
 
 
 def alternatives_are_tried_in_order(w):
@@ -129,12 +129,8 @@ def errors_of_all_alternatives_leave_no_circle_behind(w):
         pass
 
     f = w.decorate([Mine, Mine], arg_fallback="value")
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         error, _ = w.call(f, ["a", "b"])
         kept = [weakref.ref(each) for each in (error, *error.errors)]
         del error
         assert [each() for each in kept] == [None] * 3
-    finally:
-        gc.enable()

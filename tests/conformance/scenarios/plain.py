@@ -3,6 +3,7 @@
 from world import stats
 
 import opero as o
+from garbage import uncollected
 
 
 def a_plain_call_counts_once(w):
@@ -50,19 +51,14 @@ def everything_together_in_one_order(w):
 
 
 def an_error_leaves_no_circle_behind(w):
-    import gc
     import weakref
 
     class Mine(Exception):
         pass
 
     f = w.decorate([Mine, Mine], retries=1, circuit_breaker=True, jitter="none", min_delay=1)
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         error, _ = w.call(f)
         first, last = weakref.ref(o.attempts(error)[0].error), weakref.ref(error)
         del error
         assert (first(), last()) == (None, None)
-    finally:
-        gc.enable()
