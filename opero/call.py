@@ -207,7 +207,11 @@ def remaining() -> float | None:
 
 
 class Record:
-    """What all copies of one call share. `permits` and `replay` are what the fast path already did."""
+    """What all copies of one call share.
+
+    `held` is what layers have before they begin, by place: a permit, or what a cache was found to have. It and `replay`
+    are what the fast path already did.
+    """
 
     __slots__ = (
         "attempts",
@@ -216,9 +220,9 @@ class Record:
         "errors",
         "excused",
         "fell_back",
+        "held",
         "id",
         "judged",
-        "permits",
         "replay",
         "started",
         "why",
@@ -237,7 +241,7 @@ class Record:
         self.why = ""  # there was no other attempt, in words, where it is not their number
         self.cached = False
         self.judged: tuple[BaseException, bool] | None = None
-        self.permits: dict[str, Any] = {}
+        self.held: dict[str, Any] = {}
         self.replay: tuple[BaseException, float, float] | None = None
 
 

@@ -3,7 +3,7 @@
 Its source is made of the policies' fragments: admit before, settle after; or it is a shortcut, the hit of a cache that
 nothing stands before. No coroutine, no layer, no event, no lock.
 The first unusual thing (a gate says no, an error, somebody who wants every event) hands over to the general path,
-together with what already happened: the permits held, and the attempt made. Both are indistinguishable but for speed.
+together with what already happened: what its layers hold, and the attempt made. Both differ in nothing but speed.
 It is compiled at the first call, once for each text; `f.opero.source()` shows it.
 """
 
@@ -90,16 +90,16 @@ def only_counts(operation: Operation) -> bool:
     return enabled and not any(f is None or f.acts() for f in fragments)
 
 
-def held(started: float, permits: dict[str, Any]) -> Record:
-    """Keep what was admitted before a gate said no."""
+def held(started: float, by_place: dict[str, Any]) -> Record:
+    """Keep what the layers before a gate that said no hold already."""
     record = Record(started)
-    record.permits = permits
+    record.held = by_place
     return record
 
 
-def failed(started: float, permits: dict[str, Any], error: BaseException, ended: float) -> Record:
+def failed(started: float, by_place: dict[str, Any], error: BaseException, ended: float) -> Record:
     """Keep what an attempt ended with, for the general path to go on from."""
-    record = held(started, permits)
+    record = held(started, by_place)
     record.replay = (error, started, ended - started)
     return record
 
@@ -139,7 +139,7 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
     if not fast or len(found) < len(fragments) or is_generator_function(operation.function):
         return _GENERAL.format(**texts), bound, shape is not ANY
     parts = {name: _part(found, name) for name in ("check", "fail", "settle")}
-    parts |= {"admit": _admit(found, texts), "permits": _permits(found)}
+    parts |= {"admit": _admit(found, texts), "already": _already(found)}
     last = _AGAIN if again.plain(operation) else _GO_ON
     parts |= {name: line.format(**texts, **parts) for name, line in last.items()}
     text = _FAST.format(**texts, **parts)
@@ -167,7 +167,7 @@ def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], bool] | None:
     if fragment is None or not shape.names.isdisjoint({*_TOOLS, *_TALLIED, *fragment.names, "entry", "now"}):
         return None
     how = {"define": "async def", "wait": "await "} if operation.is_async else {"define": "def", "wait": ""}
-    over = _OVER.format(**shape.texts, **how, place=place, permit=fragment.permit)
+    over = _OVER.format(**shape.texts, **how, place=place, has=fragment.held)
     answer = "".join(f"        {line}\n" for line in fragment.admit.replace(HAND_OVER, over).splitlines())
     tally = operation.book.tally
     tally.answered = fragment.counted
@@ -235,7 +235,7 @@ _FAST = """\
     return {wait}{go_on}
 """
 _GO_ON = {
-    "keep": "        started[0] -= 1\n{fail}        record = failed(now, {permits}, error, clock.now())",
+    "keep": "        started[0] -= 1\n{fail}        record = failed(now, {already}, error, clock.now())",
     "go_on": "general(operation, {args}, {kwargs}, record)",
 }
 _AGAIN = {
@@ -247,7 +247,7 @@ _SHORTCUT = """\
     if not (heard and asked(heard)):
 {answer}    return {wait}general(operation, {args}, {kwargs}, None)
 """
-_OVER = "return {wait}general(operation, {args}, {kwargs}, held(now, {{{place!r}: {permit}}}))"
+_OVER = "return {wait}general(operation, {args}, {kwargs}, held(now, {{{place!r}: {has}}}))"
 _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, "within": within, "late": late}
 _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "failed": failed, "BaseException": BaseException}
 _TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "KeyError": KeyError}
@@ -262,8 +262,8 @@ def _admit(found: list[tuple[Policy, Fragment]], texts: dict[str, str]) -> str:
     for number, (_, fragment) in enumerate(found):
         before = found[:number]
         undo = [line for _, each in reversed(before) for line in each.undo.splitlines()]
-        over = "return {wait}general(operation, {args}, {kwargs}, held(now, {permits}))"
-        leave = [*undo, over.format(**texts, permits=_permits(before))]
+        over = "return {wait}general(operation, {args}, {kwargs}, held(now, {already}))"
+        leave = [*undo, over.format(**texts, already=_already(before))]
         refuse = [*undo, "refused[0] += 1", fragment.refuse] if _may_refuse(before) else leave
         for line in fragment.admit.splitlines():
             margin = "    " + line[: len(line) - len(line.lstrip())]
@@ -274,7 +274,7 @@ def _admit(found: list[tuple[Policy, Fragment]], texts: dict[str, str]) -> str:
 
 def _may_refuse(before: list[tuple[Policy, Fragment]]) -> bool:
     """Whether nobody further out would do anything about a refusal, or must be given back what it admitted."""
-    return not any(policy.minds_refusals or fragment.permit for policy, fragment in before)
+    return not any(policy.minds_refusals or fragment.held for policy, fragment in before)
 
 
 def _part(fragments: list[tuple[Policy, Fragment]], name: str) -> str:
@@ -282,7 +282,5 @@ def _part(fragments: list[tuple[Policy, Fragment]], name: str) -> str:
     return "".join(f"        {line}\n" for line in lines)
 
 
-def _permits(fragments: list[tuple[Policy, Fragment]]) -> str:
-    return (
-        f"{{{', '.join(f'{policy.place!r}: {fragment.permit}' for policy, fragment in fragments if fragment.permit)}}}"
-    )
+def _already(fragments: list[tuple[Policy, Fragment]]) -> str:
+    return f"{{{', '.join(f'{policy.place!r}: {fragment.held}' for policy, fragment in fragments if fragment.held)}}}"

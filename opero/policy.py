@@ -24,7 +24,7 @@ class Fragment:
     `admit` runs before the function, where `now` is the time; a line `HAND_OVER` lets the general path go on. `check`
     runs right after it, at `end`, and may still raise. `settle` runs when nothing can fail any more; it `took` so many
     seconds. `fail` runs instead, and may put another `error` in the place of what was raised; `undo`, where a later
-    gate hands over. `names` are what they refer to. `permit` is what the layer finds in `call.record.permits` when the
+    gate hands over. `names` are what they refer to. `held` is what the layer finds in `call.record.held` when the
     path is left halfway. In the distributions `passed` each call counts as a 0. A line `REFUSE` ends in `refuse`, which
     raises, and counts as `refused`: kind, reason and error type. A shortcut's calls count as `counted`. Between a read
     and its write nothing may be called.
@@ -35,9 +35,9 @@ class Fragment:
         "check",
         "counted",
         "fail",
+        "held",
         "names",
         "passed",
-        "permit",
         "refuse",
         "refused",
         "settle",
@@ -53,7 +53,7 @@ class Fragment:
         fail: str = "",
         undo: str = "",
         names: Mapping[str, Any] | None = None,
-        permit: str = "",
+        held: str = "",
         passed: Sequence[tuple[Metric, Attributes]] = (),
         refuse: str = "",
         refused: tuple[str, str, str] = ("", "", ""),
@@ -65,7 +65,7 @@ class Fragment:
         self.fail = fail
         self.undo = undo
         self.names = names or {}
-        self.permit = permit
+        self.held = held
         self.passed = passed
         self.refuse = refuse
         self.refused = refused

@@ -139,7 +139,7 @@ class Bulkhead(Block, Policy):
             f"if slots.used >= slots.limit.value or slots.queue{throttled}:\n    HAND_OVER\nslots.used += 1",
             "if slots.queue:\n    slots.release()\nelse:\n    slots.used -= 1",
             names={"slots": self.slots, **({"throttle": self.seen.throttle} if self.seen is not None else {})},
-            permit="True",
+            held="True",
             passed=[(WAITED, (self.name or "",))],
         )
 
@@ -152,11 +152,11 @@ class Bulkhead(Block, Policy):
         """Hold a slot while the call runs."""
         if self.seen is not None:
             next = self.seen.watching(next)  # noqa: A001
-            if self.place not in call.record.permits:
+            if self.place not in call.record.held:
                 self._ask(call, self.seen)
         if self.shared is not None:
             return await self._share(call, next, self.shared)
-        if call.record.permits.pop(self.place, None):
+        if call.record.held.pop(self.place, None):
             call.operation.book.observe(WAITED, (self.name or "",), 0.0)
         else:
             await self._enter(call)

@@ -222,7 +222,7 @@ class Cache(Policy):
             return None
         ask = "await look" if is_coroutine_function(function) else "plain_run(look"
         text = LOOK.format(plain=plain, parts=parts, ask=ask, end="" if ask[0] == "a" else ")")
-        return Fragment(text, names={**names, "look": look.counted, "missed": Looked}, permit="entry")
+        return Fragment(text, names={**names, "look": look.counted, "missed": Looked}, held="entry")
 
     def observe(self, now: float) -> Iterable[Observation]:
         yield COUNT, (), self.state.count()

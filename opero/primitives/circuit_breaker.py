@@ -200,7 +200,7 @@ class CircuitBreaker(Block, Rules, Policy):
 
         async def layer(call: Call, next: Next) -> Any:  # noqa: A002
             """Ask, call, and report the outcome."""
-            held = call.record.permits.pop(self.place, None)
+            held = call.record.held.pop(self.place, None)
             started, outcome = call.record.started if held else call.runtime.now(), NONE
             of = None if key is None else key(call.args, call.kwargs)
             permit = Permit(held, probe=False) if held else await self._enter(call, of)
@@ -229,7 +229,7 @@ class CircuitBreaker(Block, Rules, Policy):
             f"if now >= breaker.turn:\n{refuse}    HAND_OVER\ngood = breaker.good",
             f"if {late}:\n    circuit_breaker.settle(operation, good, took, end)\nelse:\n    good[0] += 1",
             names={"breaker": self.circuit, "circuit_breaker": self, "refusal": refusal, "circuit": self.name or ""},
-            permit="good",
+            held="good",
             refuse='raise refusal(operation.name, circuit, breaker.until - now if breaker.state == "open" else None)',
             refused=(self.SIGNALS.kind, "circuit_open", CircuitOpenError.__name__),
         )

@@ -178,7 +178,7 @@ class RateLimit(Block, Policy):
 
         async def layer(call: Call, next: Next) -> Any:  # noqa: A002
             """Wait for the turn, or refuse."""
-            if call.record.permits.pop(self.place, None):
+            if call.record.held.pop(self.place, None):
                 call.operation.book.observe(WAITED, (self.name or "",), 0.0)
             else:
                 await self._enter(call, key and key(call.args, call.kwargs))
@@ -195,7 +195,7 @@ if now > lease.until or lease.left < 1:
     HAND_OVER
 lease.left -= 1""",
                 names={"lease": shared.lease},
-                permit="True",
+                held="True",
                 passed=[(WAITED, (self.name or "",))],
             )
         bucket = None if self.local is None else self.local.quota.only
@@ -210,7 +210,7 @@ elif due > now + slack:
     HAND_OVER
 bucket.due = due + interval""",
             names={"bucket": bucket, "slack": bucket.slack, "interval": bucket.interval},
-            permit="True",
+            held="True",
             passed=[(WAITED, (self.name or "",))],
         )
 

@@ -54,12 +54,12 @@ class Around:
                 call.record.cached = True
                 return entry.read()
             if self.place.look is not None:
-                looked = call.record.permits.get(PLACE) or await self.place.look.at(call.runtime, key)
+                looked = call.record.held.get(PLACE) or await self.place.look.at(call.runtime, key)
                 if type(looked) is not Looked:
                     self._count(call, "hit")
                     call.record.cached = True
                     return looked
-                call.record.permits[PLACE] = looked
+                call.record.held[PLACE] = looked
         return await self._share(call, next, key, anew=mode == "refresh")
 
     # ---- single-flight
@@ -100,8 +100,8 @@ class Around:
         """Load in this thread, or in a task of its own: then its caller waits like all others, and may be cancelled."""
         load = Call(call.operation, call.runtime, call.args, call.kwargs, deadline=call.deadline)
         load.record.id = call.record.id
-        if PLACE in call.record.permits:
-            load.record.permits[PLACE] = call.record.permits.pop(PLACE)
+        if PLACE in call.record.held:
+            load.record.held[PLACE] = call.record.held.pop(PLACE)
         if not call.operation.is_async:
             await self._fly(load, next, flight, anew=anew)
             return call.runtime.waiter()

@@ -101,7 +101,7 @@ class Distant:
     async def find(self, load: Call, flight: Flight, tags: Tags, *, anew: bool) -> Found:
         """Look into the store, and take the lease to load where nothing is found."""
         full = self._keys.full(flight.slot[0])  # type: ignore[arg-type]
-        looked = load.record.permits.pop(PLACE, UNLOOKED)
+        looked = load.record.held.pop(PLACE, UNLOOKED)
         if looked.failure is not None:
             found = Found(full)
             self._tell(load, found, looked.failure)
