@@ -4,7 +4,7 @@
 
 1. The tests of a module run once under coverage: a mutant meets only the tests that execute its line, quickest first.
 2. Each mutant runs in a forked process, where the changed module is imported in place of the true one.
-3. A mutant is killed by a test that fails. One that takes five times as long as the module's tests is no kill.
+3. A mutant is killed by a test that fails. One with a test that takes five times as long as the slowest is no kill.
 
 Changed are comparisons, arithmetic, `and`/`or`/`not`, numbers, booleans, conditions, assignments, returns, statements
 that are calls, `raise`, `break`, and the code in fragments of the fast path. Not changed are texts (a message, a name),
@@ -21,6 +21,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -210,10 +211,10 @@ class Imposter:
 
 
 class Quick:
-    """A pytest plugin: Hypothesis finds, and does not shrink; told which line each test executes, if asked."""
+    """A pytest plugin: Hypothesis finds, and does not shrink; tells which line each test executes, or that it began."""
 
-    def __init__(self, coverage=None):
-        self.coverage, self.durations = coverage, {}
+    def __init__(self, coverage=None, pulse=None):
+        self.coverage, self.pulse, self.durations = coverage, pulse, {}
 
     def pytest_collection(self, session):
         from hypothesis import Phase, settings
@@ -224,6 +225,8 @@ class Quick:
     def pytest_runtest_logstart(self, nodeid, location):
         if self.coverage:
             self.coverage.switch_context(nodeid)
+        if self.pulse is not None:
+            os.write(self.pulse, b".")
 
     def pytest_runtest_logreport(self, report):
         self.durations[report.nodeid] = self.durations.get(report.nodeid, 0.0) + report.duration
@@ -238,7 +241,9 @@ def run_tests(tests, plugin):
 
 
 def in_child(work, seconds):
-    """Do it in a forked process group; return its answer, or None when it took too long."""
+    """Do it in a forked process group; return its answer, or None when nothing happened for so long."""
+    heart, pulse = os.pipe()
+    os.set_blocking(heart, False)
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -247,27 +252,34 @@ def in_child(work, seconds):
             os.dup2(null, stream)
         answer = 99
         try:
-            answer = int(work())
+            answer = int(work(pulse))
         finally:
             os._exit(answer)
+    os.close(pulse)
     until, pause = time.monotonic() + seconds, 0.005
-    while time.monotonic() < until:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(pause := min(pause * 1.5, 0.1))
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
+    try:
+        while time.monotonic() < until:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            with suppress(BlockingIOError):
+                if os.read(heart, 4096):
+                    until = time.monotonic() + seconds
+            time.sleep(pause := min(pause * 1.5, 0.1))
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return None
+    finally:
+        os.close(heart)
 
 
 def covered(module, path, tests, folder):
-    """Run the tests once; return which of them execute each line, quickest first, and how long all took."""
+    """Run the tests once; return which of them execute each line, quickest first, and how long the slowest took."""
     import json
 
     told = Path(folder, f"{module}.json")
 
-    def work():
+    def work(pulse):
         import coverage
 
         data = coverage.Coverage(data_file=None, include=[str(path)], config_file=False)
@@ -278,15 +290,19 @@ def covered(module, path, tests, folder):
         lines = data.get_data().contexts_by_lineno(str(path))
         order = sorted(plugin.durations, key=plugin.durations.get)
         told.write_text(
-            json.dumps([{line: [t for t in order if t in found or "" in found] for line, found in lines.items()}])
+            json.dumps(
+                [
+                    plugin.durations,
+                    {line: [t for t in order if t in found or "" in found] for line, found in lines.items()},
+                ]
+            )
         )
         return code
 
-    started = time.monotonic()
     if in_child(work, 600) != 0:
         raise SystemExit(f"{module}: its tests fail without a mutant")
-    (by_line,) = json.loads(told.read_text())
-    return {int(line): tests for line, tests in by_line.items()}, time.monotonic() - started
+    durations, by_line = json.loads(told.read_text())
+    return {int(line): tests for line, tests in by_line.items()}, max(durations.values())
 
 
 def examine(named):
@@ -301,18 +317,18 @@ def examine(named):
     tests = [test for test in tests if Path(test.partition("::")[0]).exists()]
     mutants = Mutants(ast.parse(path.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as folder:
-        by_line, took = covered(name, path, tests, folder)
+        by_line, slowest = covered(name, path, tests, folder)
     counts = {"killed": 0, "survived": 0, "timeout": 0, "untested": 0}
     for index, (line, what, *_) in enumerate(mutants.found):
         if wanted and line not in wanted:
             continue
         chosen = by_line.get(max((known for known in by_line if known <= line), default=0), [])
 
-        def work(index=index, chosen=chosen):
+        def work(pulse, index=index, chosen=chosen):
             sys.meta_path.insert(0, Imposter(module, path, mutants.applied(index)))
-            return run_tests(chosen, Quick())
+            return run_tests(chosen, Quick(pulse=pulse))
 
-        code = in_child(work, 10 + 5 * took) if chosen else -1
+        code = in_child(work, 10 + 5 * slowest) if chosen else -1
         verdict = {None: "timeout", -1: "untested", 0: "survived"}.get(code, "killed")
         counts[verdict] += 1
         if verdict != "killed":
