@@ -38,7 +38,7 @@ BESIDE = [
 ]  # fmt: skip
 MORE = {
     "circuit_breaker": ["core/test_fused.py", "stores/test_redis.py::test_breakers_of_two_processes_are_one"],
-    "retry": ["primitives/test_responses.py", "primitives/test_retry_budget.py"],
+    "retry": ["primitives/test_responses.py", "primitives/test_retry_budget.py", "core/test_again.py"],
     "retry_budget": ["primitives/test_hedge.py"],
     "cache": ["cache/test_single_flight.py", "cache/test_cache_faults.py", "cache/test_memory_store.py"],
 }
@@ -214,7 +214,7 @@ class Quick:
     """A pytest plugin: Hypothesis finds, and does not shrink; tells which line each test executes, or that it began."""
 
     def __init__(self, coverage=None, pulse=None):
-        self.coverage, self.pulse, self.durations = coverage, pulse, {}
+        self.coverage, self.pulse, self.durations, self.failed = coverage, pulse, {}, ""
 
     def pytest_collection(self, session):
         from hypothesis import Phase, settings
@@ -230,6 +230,8 @@ class Quick:
 
     def pytest_runtest_logreport(self, report):
         self.durations[report.nodeid] = self.durations.get(report.nodeid, 0.0) + report.duration
+        if report.failed:
+            self.failed = report.nodeid
 
 
 def run_tests(tests, plugin):
@@ -287,22 +289,18 @@ def covered(module, path, tests, folder):
         data.start()
         code = run_tests(tests, plugin)
         data.stop()
-        lines = data.get_data().contexts_by_lineno(str(path))
+        contexts = data.get_data().contexts_by_lineno(str(path))
         order = sorted(plugin.durations, key=plugin.durations.get)
-        told.write_text(
-            json.dumps(
-                [
-                    plugin.durations,
-                    {line: [t for t in order if t in found or "" in found] for line, found in lines.items()},
-                ]
-            )
-        )
+        lines = {line: [t for t in order if t in found or "" in found] for line, found in contexts.items()}
+        told.write_text(json.dumps([lines, max(plugin.durations.values()), plugin.failed]))
         return code
 
-    if in_child(work, 600) != 0:
-        raise SystemExit(f"{module}: its tests fail without a mutant")
-    durations, by_line = json.loads(told.read_text())
-    return {int(line): tests for line, tests in by_line.items()}, max(durations.values())
+    if in_child(work, 600) is None:
+        raise SystemExit(f"{module}: its tests take more than ten minutes")
+    lines, slowest, failed = json.loads(told.read_text())
+    if failed:
+        raise SystemExit(f"{module}: fails without a mutant: {failed}")
+    return {int(line): tests for line, tests in lines.items()}, slowest
 
 
 def examine(named):

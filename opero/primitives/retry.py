@@ -144,6 +144,7 @@ class Retry(Policy):
         return () if self.budget is None else (self.budget,)
 
     def check(self, function: Callable[..., Any], places: Mapping[str, Policy]) -> None:
+        super().check(function, places)
         for action, place in ((ROTATE, "arg_fallback"), (FALLBACK, "fallback")):
             if self.table.has(action) and place not in places:
                 raise ConfigurationError("strategies", action, f"{action!r} only beside {place}=")
