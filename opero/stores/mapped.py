@@ -220,7 +220,7 @@ class _Circuit:
 
     def saved(self) -> Any:
         """Return what must be kept: all but the rules and the lock."""
-        return self.generation, {k: v for k, v in self.circuit.__dict__.items() if k not in {"policy", "_lock"}}
+        return self.generation, {k: v for k, v in self.circuit.__dict__.items() if k not in {"rules", "_lock"}}
 
 
 def _lives(process: int) -> bool:

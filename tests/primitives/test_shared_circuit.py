@@ -1,0 +1,109 @@
+"""A circuit in a store, seen from the process: what it does when the store is away for a part of a call."""
+
+import os
+
+import pytest
+
+import opero as o
+from opero import CircuitBreaker, clock, events, testing
+from opero.circuit import HALF_OPEN, OPEN
+from opero.stores import mapped
+from opero.stores.guard import guard
+
+
+class Store(mapped.Mapped):
+    """A store that may be out of reach, and remembers for which calls it was asked."""
+
+    def __init__(self):
+        descriptor = os.memfd_create("circuit")
+        os.truncate(descriptor, mapped.SIZE)
+        super().__init__(descriptor)
+        self.down = False
+        self.settled = []
+
+    def ping(self):
+        if self.down:
+            raise ConnectionError
+
+    async def admit(self, *args):
+        self.ping()
+        return await super().admit(*args)
+
+    async def settle(self, *args):
+        self.ping()
+        self.settled.append(args[-2])
+        return await super().settle(*args)
+
+
+@pytest.fixture
+def store():
+    store = Store()
+    with testing.clock():
+        yield store
+    os.close(store.descriptor)
+
+
+def comes_back(store):
+    """Let the store be there, and its guard notice."""
+    store.down = False
+    while guard(store).away:
+        clock.sleep(0.05)
+
+
+def test_a_call_let_in_without_the_store_is_counted_without_it(store):
+    policy = CircuitBreaker(min_calls=1, reset_after=60, store=store, name="shop")
+
+    @o.opero(policy)
+    def call():
+        if store.down:
+            comes_back(store)
+            raise OSError
+
+    call()
+    store.down, heard = True, []
+    with events.subscribe(lambda event: heard.append(event.name), "opero.store.*"), pytest.raises(OSError):
+        call()
+    assert heard == ["opero.store.lost", "opero.store.returned"]
+    assert store.settled == ["success"]
+    assert policy.circuit.state == OPEN  # that of this process
+    call()  # by the store's, which heard of no failure
+    assert store.settled == ["success", "success"]
+
+
+def test_a_call_let_in_by_a_store_that_goes_away_is_counted_nowhere(store):
+    policy = CircuitBreaker(min_calls=1, store=store, name="shop")
+
+    @o.opero(policy)
+    def call():
+        store.down = True
+        raise OSError
+
+    with pytest.raises(OSError):
+        call()
+    assert store.settled == []
+    assert policy.circuit.read(clock.now()) == ("closed", 0.0, 0.0)
+
+
+def test_a_generator_left_in_the_middle_keeps_its_probe_until_a_pause_is_over(store):
+    policy = CircuitBreaker(min_calls=1, half_open_probes=1, reset_after=5, store=store, name="shop")
+
+    @o.opero(policy)
+    def numbers(fails=False):
+        if fails:
+            raise OSError
+        yield from range(3)
+
+    with pytest.raises(OSError):
+        next(numbers(fails=True))
+    clock.sleep(5)
+    for number in numbers():
+        assert number == 0
+        break
+    assert store.settled == ["failure"]  # a consumer that leaves waits for nobody
+    with pytest.raises(o.CircuitOpenError) as refused:
+        next(numbers())
+    assert (refused.value.reason, f"{refused.value.retry_after:.0f}") == ("half_open_limit", "5")
+    assert policy.state() == HALF_OPEN
+    clock.sleep(5)
+    assert list(numbers()) == [0, 1, 2]
+    assert policy.state() == "closed"
