@@ -26,9 +26,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TESTS = {
-    "windows": ["core/test_windows.py", "core/test_catalogue.py", "primitives/test_circuit_breaker.py"],
+    "windows": ["core/test_windows.py", "core/test_catalogue.py", "core/test_circuit.py"],
     "quota": ["core/test_quota.py", "primitives/test_rate_limit.py"],
-    "circuit": ["primitives/test_circuit_breaker.py", "conformance/test_conformance.py", "core/test_fused.py"],
+    "circuit": [
+        "core/test_circuit.py",
+        "primitives/test_circuit_breaker.py",
+        "conformance/test_conformance.py",
+        "core/test_fused.py",
+    ],
     "tokens": ["primitives/test_retry_budget.py"],
     "keyed": ["primitives/test_circuit_breaker.py", "primitives/test_rate_limit.py"],
 }
@@ -37,7 +42,12 @@ BESIDE = [
     "doors/test_generators.py", "doors/test_loops.py", "primitives/test_absurd.py", "doors/test_bad_input.py",
 ]  # fmt: skip
 MORE = {
-    "circuit_breaker": ["core/test_fused.py", "stores/test_redis.py::test_breakers_of_two_processes_are_one"],
+    "circuit_breaker": [
+        "primitives/test_shared_circuit.py",
+        "core/test_circuit.py",
+        "core/test_fused.py",
+        "stores/test_redis.py::test_breakers_of_two_processes_are_one",
+    ],
     "retry": ["primitives/test_responses.py", "primitives/test_retry_budget.py", "core/test_again.py"],
     "retry_budget": ["primitives/test_hedge.py"],
     "cache": ["cache/test_single_flight.py", "cache/test_cache_faults.py", "cache/test_memory_store.py"],

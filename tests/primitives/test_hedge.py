@@ -113,6 +113,19 @@ def test_several_hedges_one_after_the_other():
     assert hedged.opero.operation.book.read()[0]["opero.hedge.requests", ("cancelled",)] == 2
 
 
+def test_a_third_attempt_starts_as_long_after_the_second_as_that_after_the_first():
+    started = []
+
+    @o.opero(o.Hedge(0.3, max_hedges=2))
+    async def f():
+        started.append(testing_time.now() - 1000)
+        await asyncio.sleep(1.0)
+
+    with testing.clock() as testing_time:
+        asyncio.run(f())
+    assert started == pytest.approx([0, 0.3, 0.6])
+
+
 def test_a_thread_that_lost_is_counted_until_it_ends():
     go, calls = threading.Event(), []
 

@@ -30,6 +30,9 @@ def when_all_hedges_fail_the_first_attempts_error_is_raised(w):
     error, took = w.call(f)
     assert (str(error), took) == ("first", 3)
     assert [str(a.error) for a in o.attempts(error)] == ["first", "'hedge'"]
+    f = w.decorate([Pause(2), Pause(2), OSError("first"), KeyError("hedge")], hedge=1)
+    error, took = w.call(f)
+    assert (str(error), took) == ("first", 3)
 
 
 def a_failure_in_time_is_for_the_retry(w):
