@@ -8,9 +8,9 @@ from sys import getsizeof
 
 from opero import clock
 from opero.errors import MapError, WorkerLost
+from opero.parallel import source as sources
 from opero.parallel.insight import LastRun
 from opero.parallel.signals import ACTIVE, FINISHED, ITEM_DURATION, ITEMS, LIMIT, LOST, PROGRESS, STARTED
-from opero.parallel.source import Source
 from opero.workers.session import NOTHING, Block
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ class Run:
         if plan.tuning is not None:
             plan.tuning.begin()
         session = plan.session(self._function, self._context, self._reduce)
-        source = plan.feed(items, session) if hasattr(items, "__aiter__") else Source(items)
+        source = plan.feed(items, session) if hasattr(items, "__aiter__") else sources.of(items)
         progress = plan.shown(self._operation.name, total)
         try:
             while True:

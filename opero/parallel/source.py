@@ -8,7 +8,7 @@ from opero import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
 TURN_SECONDS = 0.002  # an input that is slower is handed over as it comes
@@ -22,7 +22,7 @@ class Source:
         self.error: BaseException | None = None
         self.exhausted = False
 
-    def take(self, count: int) -> list[Any]:
+    def take(self, count: int) -> Sequence[Any]:
         """Pull at most so many; fewer when the input is slow."""
         found: list[Any] = []
         step, until = 1, clock.now() + TURN_SECONDS
@@ -42,3 +42,24 @@ class Source:
 
     async def close(self) -> None:
         """Nothing to end: the caller owns its iterator."""
+
+
+class Slices(Source):
+    """An input that can be cut. A range stays one, so that no item is made before it is used."""
+
+    def __init__(self, items: Sequence[Any]) -> None:
+        super().__init__(())
+        self._whole = items
+        self._taken = 0
+
+    def take(self, count: int) -> Sequence[Any]:
+        """Take at most so many."""
+        found = self._whole[self._taken : self._taken + count]
+        self._taken += len(found)
+        self.exhausted = self._taken >= len(self._whole)
+        return found
+
+
+def of(items: Iterable[Any]) -> Source:
+    """Return where an ordinary input is taken from."""
+    return Slices(items) if type(items) in {list, tuple, range} else Source(items)  # type: ignore[arg-type]

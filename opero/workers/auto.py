@@ -58,7 +58,7 @@ class Auto:
     def ahead(self) -> int:
         return self._session.ahead()
 
-    def submit(self, indices: Sequence[int], items: list[Any]) -> None:
+    def submit(self, indices: Sequence[int], items: Sequence[Any]) -> None:
         self._session.submit(indices, items)
 
     def poll(self) -> list[Block]:

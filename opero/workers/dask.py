@@ -128,7 +128,7 @@ class Dask:
     def resize(self, workers: int, chunk: int | None) -> None:
         """The cluster has those it has."""
 
-    def submit(self, indices: Sequence[int], items: list[Any]) -> None:
+    def submit(self, indices: Sequence[int], items: Sequence[Any]) -> None:
         self._queue.put(indices, items)
         self._feed()
 

@@ -45,7 +45,7 @@ class Batches:
         """Four batches a lane."""
         return 2 * self._ahead()
 
-    def submit(self, indices: Sequence[int], items: list[Any]) -> None:
+    def submit(self, indices: Sequence[int], items: Sequence[Any]) -> None:
         self._queue.put(indices, items)
         self._feed()
 

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 SLOW_SECONDS = 0.001
 TURN_SECONDS = 0.01  # of work between two looks at the consumer
-MAX_TURN = 10_000
+MAX_TURN = 20_000
+TINY_SECONDS = 1e-6
+RUN = 512  # tiny items between two looks at the clock; a slow one among them goes by the place of the first
+CAREFUL = 1024  # items one by one after one that was slow, or failed
 
 
 class Inline:
@@ -26,8 +29,9 @@ class Inline:
         self._one = partial(one, **constants) if constants else one
         self._find = partial(direct.of, one, constants, general)
         self._context = context.copy()
-        self._waiting: list[tuple[Sequence[int], list[Any]]] = []
+        self._waiting: list[tuple[Sequence[int], Sequence[Any]]] = []
         self._size = 1
+        self._tiny = False  # whether items took less than `TINY_SECONDS` the last time
         self.insights = [Insight("inline", clock.now())]
 
     def room(self) -> int:
@@ -36,7 +40,7 @@ class Inline:
     def ahead(self) -> int:
         return self._size
 
-    def submit(self, indices: Sequence[int], items: list[Any]) -> None:
+    def submit(self, indices: Sequence[int], items: Sequence[Any]) -> None:
         self._waiting.append((indices, items))
 
     def poll(self) -> list[Block]:
@@ -60,33 +64,74 @@ class Inline:
     async def close(self) -> None:
         self._waiting.clear()
 
-    def _work(self, indices: Sequence[int], items: list[Any]) -> Block:
-        """Run them, one after the other."""
+    def _work(self, indices: Sequence[int], items: Sequence[Any]) -> Block:
         quick = self._find()
-        call, now = self._one if quick is None else quick.function, clock.now
-        values: list[Any] = []
-        errors: dict[int, BaseException] = {}
-        slow: list[tuple[int, float]] = []
-        over: dict[int, float] = {}
+        turn = _Turn(items, self._one, quick)
+        seconds = turn.serve(alone=0 if quick is not None and self._tiny else len(items))
+        self._tiny = seconds < TINY_SECONDS * len(items)
+        if quick is not None:
+            turn.count(quick, seconds)
+        return Block(indices, turn.values, turn.errors, slow=turn.slow, seconds=seconds)
+
+
+class _Turn:
+    """Items that run one after the other."""
+
+    def __init__(self, items: Sequence[Any], one: Callable[..., Any], quick: direct.Direct | None) -> None:
+        self._items = items
+        self._quick = quick
+        self._call = one if quick is None else quick.function
+        self._over: dict[int, float] = {}  # seconds of direct calls that went on by the general path
+        self.values: list[Any] = []
+        self.errors: dict[int, BaseException] = {}
+        self.slow: list[tuple[int, float]] = []
+
+    def serve(self, alone: int) -> float:
+        """Run them, the first `alone` one by one, the others in runs; after one that fails or is slow one by one again.
+
+        Return how long it took. A loop over a run costs what a list comprehension does, and keeps what there is when an
+        item fails.
+        """
+        items, values, call, now = self._items, self.values, self._call, clock.now
+        number = len(items)
         started = ended = now()
-        for item in items:
+        while (place := len(values)) < number:
             began = ended
             try:
-                values.append(call(item))
+                if place < alone:
+                    values.append(call(items[place]))
+                else:
+                    for item in items[place : place + RUN]:
+                        values.append(call(item))
             except Exception as error:  # noqa: BLE001 - the item's outcome, whatever it is
-                place = len(values)
-                try:
-                    if quick is None:
-                        raise
-                    values.append(quick.go_on(item, error, began, now()))
-                except Exception as final:  # noqa: BLE001 - as above
-                    values.append(None)
-                    errors[place] = final
-                over[place] = now() - began
+                place, began = self._fail(error, place, began)
+                alone = max(alone, place + CAREFUL)
             ended = now()
             if ended - began >= SLOW_SECONDS:
-                slow.append((len(values) - 1, ended - began))
-        if quick is not None and len(over) < len(items):
-            spent = ended - started - sum(over.values())
-            quick.count(len(items) - len(over), max(0.0, spent), [s for place, s in slow if place not in over])
-        return Block(indices, values, errors, slow=slow, seconds=ended - started)
+                self.slow.append((place, ended - began))
+                alone = max(alone, place + CAREFUL)
+        return ended - started
+
+    def _fail(self, error: Exception, place: int, began: float) -> tuple[int, float]:
+        """Settle the item that raised; return its place, and when it was begun: in a run, what an item took before."""
+        ended, done, place = clock.now(), len(self.values) - place, len(self.values)
+        began += (ended - began) * done / (done + 1)
+        value: Any = None
+        final: Exception | None = error
+        if self._quick is not None:
+            try:
+                value, final = self._quick.go_on(self._items[place], error, began, ended), None
+            except Exception as later:  # noqa: BLE001 - as above
+                final = later
+        self.values.append(value)
+        if final is not None:
+            self.errors[place] = final
+        self._over[place] = clock.now() - began
+        return place, began
+
+    def count(self, quick: direct.Direct, seconds: float) -> None:
+        """Count the direct calls."""
+        over = self._over
+        if len(over) < len(self._items):
+            slow = [each for place, each in self.slow if place not in over]
+            quick.count(len(self._items) - len(over), max(0.0, seconds - sum(over.values())), slow)

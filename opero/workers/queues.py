@@ -32,10 +32,10 @@ class Shared:
     def __len__(self) -> int:
         return self._length
 
-    def put(self, indices: Sequence[int], items: list[Any]) -> None:
+    def put(self, indices: Sequence[int], items: Sequence[Any]) -> None:
         """Add at the end."""
         if items:
-            self._runs.append((indices, items))
+            self._runs.append((indices, items if type(items) is list else list(items)))
             self._length += len(items)
 
     def put_back(self, indices: Sequence[int], items: list[Any]) -> None:
@@ -80,7 +80,7 @@ class Stealing:
     def __len__(self) -> int:
         return sum(map(len, self._lines))
 
-    def put(self, indices: Sequence[int], items: list[Any]) -> None:
+    def put(self, indices: Sequence[int], items: Sequence[Any]) -> None:
         """Deal neighbours to the same worker, the shortest lines first."""
         share = max(1, -(-len(items) // len(self._lines)))
         for start in range(0, len(items), share):
@@ -114,7 +114,7 @@ class Priority:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def put(self, indices: Sequence[int], items: list[Any]) -> None:
+    def put(self, indices: Sequence[int], items: Sequence[Any]) -> None:
         """Add in the place of their keys."""
         for index, item in zip(indices, items, strict=True):
             heappush(self._heap, (self._key(item), index, item))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
             """How many items may be pulled and not consumed, unless the user says."""
             raise NotImplementedError
 
-        def submit(self, indices: Sequence[int], items: list[Any]) -> None:
+        def submit(self, indices: Sequence[int], items: Sequence[Any]) -> None:
             """Hand over items."""
 
         def poll(self) -> list[Block]:

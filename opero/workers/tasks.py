@@ -51,7 +51,7 @@ class Tasks:
         """Four items a worker."""
         return 4 * self._limit
 
-    def submit(self, indices: Sequence[int], items: list[Any]) -> None:
+    def submit(self, indices: Sequence[int], items: Sequence[Any]) -> None:
         self._queue.put(indices, items)
         self._feed()
 

@@ -63,7 +63,7 @@ class Threads:
         self._chunk_size = chunk or self._given_size
         self._feed()
 
-    def submit(self, indices: Sequence[int], items: list[Any]) -> None:
+    def submit(self, indices: Sequence[int], items: Sequence[Any]) -> None:
         self._queue.put(indices, items)
         self._feed()
 

@@ -1,0 +1,88 @@
+"""What workers are made of: their state, life, constants, deadline and correlation."""
+
+import asyncio
+import random
+
+import pytest
+import work
+
+import opero as o
+from opero import opmap
+
+
+def test_a_worker_is_made_ready_once_and_ends_after_its_lifespan():
+    pids = work.mortal(range(20))
+    assert max(pids.count(pid) for pid in set(pids)) <= 3
+    assert len(set(pids)) >= 7
+
+
+def test_a_worker_that_grew_too_large_is_replaced():
+    pids = work.hungry([200_000_000, 1, 1])
+    assert pids[0] != pids[1] == pids[2]
+
+
+def test_constants_travel_once_and_arrive_by_name():
+    assert work.looked_up([5, 99_999] * 50) == [5, 99_999] * 50
+    assert opmap(mode="thread", constants={"table": "xyz"})(lambda n, table: table[n])([2, 0]) == ["z", "x"]
+    with pytest.raises(o.ConfigurationError, match="with table by name"):
+        opmap(constants={"table": 1})(work.letter)
+
+
+def test_lambdas_and_closures_travel_by_cloudpickle():
+    secret = random.random()
+    function = opmap(mode="process", workers=1, start_method="forkserver", name="features.closure")(
+        lambda x: x + secret
+    )
+    assert function([1, 2]) == [1 + secret, 2 + secret]
+
+
+@pytest.mark.parametrize("mode", ["thread", "process"])
+def test_items_run_under_the_correlation_id_of_their_map(mode):
+    function = opmap(mode=mode, workers=2, name=f"features.seen.{mode}")(work.seen.opero.operation.function)
+    with o.correlation_id("req-7"):
+        assert function(range(5)) == ["req-7"] * 5
+    assert set(function(range(5))) == {""}
+
+
+def left(x):
+    return o.remaining()
+
+
+async def left_async(x):
+    return o.remaining()
+
+
+@pytest.mark.parametrize("mode", ["thread", "process", "auto"])
+def test_the_callers_deadline_goes_along(mode):
+    function = opmap(mode=mode, workers=2, name=f"features.deadline.{mode}")(left)
+    around = o.opero(timeout=1000.0, retries=0, name="features.deadline")(lambda: function(range(4)))
+    assert all(900 < seconds < 1000 for seconds in around())
+    assert function([1]) == [None]
+
+
+@pytest.mark.parametrize("mode", ["async", "async_process"])
+def test_the_deadline_of_a_coroutine_goes_along(mode):
+    function = opmap(mode=mode, workers=2, name=f"features.deadline.{mode}")(left_async)
+
+    @o.opero(timeout=1000.0, retries=0, name="features.deadline.around")
+    async def around():
+        return await function(range(4))
+
+    assert all(900 < seconds < 1000 for seconds in asyncio.run(around()))
+
+
+@pytest.mark.parametrize(
+    ("setting", "mode", "text"),
+    [
+        ({"item_timeout": 1.0}, "dask", "attempt_timeout="),
+        ({"worker_exit": print}, "dask", "WorkerPlugin"),
+        ({"worker_memory": 1 << 30}, "dask", "--memory-limit"),
+        ({"worker_lifespan": 9}, "dask", "--lifetime"),
+        ({"worker_init": print}, "thread", "mode='process'"),
+        ({"worker_init": print}, "auto", "mode='process'"),
+        ({"cluster": "tcp://127.0.0.1:1"}, "process", "mode='dask'"),
+    ],
+)
+def test_a_setting_that_does_nothing_in_a_mode_is_refused(setting, mode, text):
+    with pytest.raises(o.ConfigurationError, match=text):
+        opmap(mode=mode, **setting)(work.plain)
