@@ -78,8 +78,8 @@ def test_a_slow_item_among_tiny_ones_is_seen():
     assert seconds >= 0.05
     assert 0 <= 9_000 - index < RUN
     book = function.opero.operation.book
-    count, *_, total = book.distributions["opero.map.item.duration", ()]
-    assert count == 20_000
+    *counts, total = book.distributions["opero.map.item.duration", ()]
+    assert sum(counts) == 20_000
     assert total >= 0.05
 
 
