@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from opero import events
 from services.redis_servers import RedisServer
 
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -43,3 +44,11 @@ def settings(request, tmp_path):
         return given
 
     return make
+
+
+@pytest.fixture
+def heard():
+    """What caches say: names without their beginning, and fields."""
+    seen = []
+    with events.subscribe(lambda e: seen.append((e.name.removeprefix("opero.cache."), e.fields)), "opero.cache.*"):
+        yield seen

@@ -98,6 +98,11 @@ def test_a_server_that_no_authority_of_ours_vouches_for_is_not_asked(tls_server)
     def f():
         return 1
 
-    with events.subscribe(heard.append, "opero.store.lost"):
-        assert [f(), f()] == [1, 1]
-    assert [event.fields["error"] for event in heard] == ["ConnectionError"]
+    @o.opero(o.Cache(60, backend="redis", url=url, namespace="stranger", patience=5.0))
+    def g():
+        return 1
+
+    with events.subscribe(heard.append, "opero.store.lost", "opero.cache.backend_failed"):
+        assert [f(), f(), g()] == [1, 1, 1]
+    assert [event.fields.get("error") for event in heard] == ["ConnectionError", None]
+    assert heard[1].fields["reason"] == "connection"

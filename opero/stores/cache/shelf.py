@@ -185,15 +185,15 @@ class Shelf:
 
     async def delete(self, runtime: Runtime, full: bytes) -> bool:
         """Forget an entry, and let none that is being loaded be stored; whether there was one."""
-        return bool(await self._ask(runtime, self.store.delete, self.names(full)))
+        return bool(await self._order(runtime, self.store.delete, self.names(full)))
 
     async def forget_tags(self, runtime: Runtime, tags: Iterable[str]) -> None:
         """End every entry with one of these tags."""
-        await self._ask(runtime, self.store.remark, [self.mark(tag) for tag in tags])
+        await self._order(runtime, self.store.remark, [self.mark(tag) for tag in tags])
 
     async def clear(self, runtime: Runtime) -> None:
         """Forget every entry of the namespace."""
-        await self._ask(runtime, self.store.clear, self.namespace)
+        await self._order(runtime, self.store.clear, self.namespace)
 
     def names(self, full: bytes) -> list[str]:
         """Return the name of an entry, then those it had under older signing keys."""
@@ -242,12 +242,18 @@ class Shelf:
         if not self._guard.admits(runtime.now()):
             raise Unavailable("open", quiet=True)
         try:
-            answer = await do(runtime, *args)
+            return await self._order(runtime, do, *args)
         except Unavailable:
             self._guard.failed(runtime.now())
             raise
+
+    async def _order(self, runtime: Runtime, do: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Ask also a store that is left alone: what ends entries must not be put off while others may read them."""
+        try:
+            answer = await do(runtime, *args)
+        except Unavailable:
+            raise
         except Exception as error:  # a store's own mistake is no more the caller's than its silence
-            self._guard.failed(runtime.now())
             raise Unavailable(type(error).__name__) from error
         self._guard.succeeded()
         return answer

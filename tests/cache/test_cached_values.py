@@ -1,0 +1,77 @@
+"""What comes back is what was stored, of the same type; what would not is not stored."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from caches import DISTANT, counted, space
+
+import opero as o
+from opero import events
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: float
+
+
+VALUES = [
+    None, True, 7, -(2**62), 1.5, "ü", b"bytes", [1, [2, None]], {"a": {"b": [1.0]}}, {1: 2, b"k": "v"}, [], {},
+    float("inf"), "x" * 100_000,
+]  # fmt: skip
+RICH = [2**70, (1, 2), {1, 2}, Point(1, 2.0), np.arange(1000.0).reshape(10, 100), {"a": (1, {2})}, 1 + 2j]
+
+
+@pytest.mark.parametrize("backend", DISTANT)
+def test_plain_values_come_back_the_same(backend, settings):
+    policy = o.Cache(60, namespace=space(), **settings(backend))
+    for n, value in enumerate(VALUES):
+
+        @o.opero(policy)
+        def f(n, value=value):
+            f.calls += 1
+            return value
+
+        f.calls = 0
+        f.opero.cache.clear()
+        first, second = f(n), f(n)
+        assert (type(second), second, f.calls) == (type(first), first, 1)
+
+
+@pytest.mark.parametrize("backend", ["disk-signed", "disk-both"])
+def test_any_value_comes_back_the_same_where_entries_are_signed(backend, settings):
+    for value in RICH:
+        f, made = counted(o.Cache(60, namespace=space(), **settings(backend)), value)
+        first, second = f(), f()
+        assert type(second) is type(first)
+        assert np.array_equal(first, second) if isinstance(first, np.ndarray) else first == second
+        assert made == [0]
+        if isinstance(second, np.ndarray):
+            second[0, 0] = 7  # as writable as the function's own
+            assert f()[0, 0] == 0
+
+
+@pytest.mark.parametrize("backend", ["disk"])
+def test_a_value_that_would_not_come_back_the_same_is_not_stored_and_told(backend, settings):
+    for value in RICH:
+        heard = []
+        f, made = counted(o.Cache(60, namespace=space(), **settings(backend)), value)
+        with events.subscribe(heard.append, "opero.cache.backend_failed"):
+            f()
+            f()
+        assert made == [0, 0]
+        assert [e.fields["reason"] for e in heard] == ["codec"] * 2
+
+
+def test_declared_types_need_no_signature(settings):
+    policy = o.Cache(60, namespace=space(), **settings("disk"))
+
+    @o.opero(policy)
+    def f(x: int) -> Point:
+        f.calls += 1
+        return Point(x, 0.5)
+
+    f.calls = 0
+    assert f(1) == f(1) == Point(1, 0.5)
+    assert f.calls == 1

@@ -1,0 +1,183 @@
+"""Whatever becomes of the disk: the function's result is right, nothing hangs, an event says why."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from caches import cached, place, reasons
+
+import opero as o
+
+
+def test_a_damaged_file_is_begun_anew(tmp_path, heard):
+    f, made = cached(backend="disk", directory=tmp_path / "c", patience=2.0)
+    for n in range(200):
+        f(n)
+    store = place(f).shelf.store
+    store.close()
+    for suffix in ("-wal", "-shm"):
+        store.path.with_name(store.path.name + suffix).unlink(missing_ok=True)
+    content = bytearray(store.path.read_bytes())
+    content[:2000] = os.urandom(2000)
+    store.path.write_bytes(content)
+    assert [f(n) for n in range(3)] == [0, 10, 20]
+    assert "corrupt" in reasons(heard)
+    made.clear()
+    assert [f(2), f(2)] == [20, 20]
+    assert made == []
+
+
+def test_bytes_on_disk_are_bounded(tmp_path):
+    @o.opero(o.Cache(60, backend="disk", directory=tmp_path / "c", max_bytes=50_000, patience=2.0))
+    def f(x):
+        return "x" * 4000
+
+    for n in range(100):
+        f(n)
+    entries, size = place(f).shelf.store.size()
+    assert 5 < entries < 13
+    assert size <= 50_000
+    assert f.opero.cache.stats()["evictions"] == 100 - entries
+
+
+FULL = """
+import resource, sys
+from opero import Cache, events, opero
+heard = []
+events.subscribe(heard.append, "opero.cache.backend_failed")
+
+@opero(Cache(60, backend="disk", directory=sys.argv[1], patience=2.0))
+def f(x):
+    return "x" * 100_000
+
+f(0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+assert all(f(n) == "x" * 100_000 for n in range(30))
+assert heard, "nothing was said"
+print(sorted({e.fields["reason"] for e in heard}))
+"""
+
+
+def test_a_full_disk_is_no_outage(tmp_path):
+    command = [sys.executable, "-c", FULL, tmp_path / "c"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in {"['full']", "['unreadable']", "['full', 'unreadable']"}
+
+
+@pytest.mark.parametrize("how", ["link", "others", "file_link"])
+def test_a_folder_that_others_could_have_prepared_is_refused(how, tmp_path):
+    folder = tmp_path / "c"
+    if how == "link":
+        (tmp_path / "real").mkdir()
+        folder.symlink_to(tmp_path / "real")
+    elif how == "others":
+        folder.mkdir(mode=0o777)
+        folder.chmod(0o777)
+    else:
+        f, _ = cached(backend="disk", directory=folder, patience=2.0)
+        victim = tmp_path / "victim"
+        victim.write_text("precious")
+        place_of = o.opero(o.Cache(60, backend="disk", directory=folder))(f.__wrapped__).opero.cache._around.place
+        place_of.shelf.store.path.symlink_to(victim)
+        assert [f(1), f(1)] == [10, 10]
+        assert victim.read_text() == "precious"
+        return
+    with pytest.raises(o.ConfigurationError, match="directory"):
+        cached(backend="disk", directory=folder)
+
+
+def test_files_are_the_users_alone(tmp_path):
+    f, _ = cached(backend="disk", directory=tmp_path / "c", patience=2.0)
+    f(1)
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "c").iterdir()} == {0o600}
+
+
+WRITER = """
+import sys
+from opero import Cache, opero
+
+@opero(Cache(60, backend="disk", directory=sys.argv[1], namespace="shared", max_bytes=2_000_000, patience=2.0))
+def f(x):
+    return [x] * 1000
+
+print("ready", flush=True)
+n = 0
+while True:
+    n += 1
+    assert f(n % 300) == [n % 300] * 1000
+    if n % 7 == 0:
+        f.opero.cache.invalidate(n % 300)
+"""
+
+
+def test_processes_killed_between_writes_leave_only_whole_entries(tmp_path, heard):
+    folder = tmp_path / "c"
+    for round_ in range(4):
+        writers = [
+            subprocess.Popen([sys.executable, "-c", WRITER, folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            for _ in range(2)
+        ]
+        for writer in writers:
+            assert writer.stdout.readline() == b"ready\n"
+        time.sleep(0.3 + 0.05 * round_)
+        for writer in writers:
+            assert writer.poll() is None, writer.stderr.read()
+            writer.send_signal(signal.SIGKILL)
+            writer.wait()
+            writer.stdout.close()
+            writer.stderr.close()
+
+        @o.opero(
+            o.Cache(60, backend="disk", directory=folder, namespace="shared", max_bytes=2_000_000, patience=5.0),
+            name="reader",
+        )
+        def f(x):
+            return [x] * 1000
+
+        f.__wrapped__.__module__, f.__wrapped__.__qualname__ = "__main__", "f"
+        reader = o.opero(f.opero.policies[0])(f.__wrapped__)
+        started = time.monotonic()
+        assert [reader(n) for n in range(300)] == [[n] * 1000 for n in range(300)]
+        assert time.monotonic() - started < 30  # no lease of a dead process is waited for
+        assert reader.opero.cache.stats()["hits"] > 0
+        assert sqlite3.connect(place(reader).shelf.store.path).execute("pragma integrity_check").fetchone() == ("ok",)
+        place(reader).shelf.store.close()
+    assert reasons(heard) == []
+    assert reasons(heard, "entry_refused") == []
+
+
+def test_a_forked_child_opens_the_file_anew(tmp_path):
+    f, _ = cached(backend="disk", directory=tmp_path / "c", patience=5.0)
+    f(1)
+    child = os.fork()
+    if child == 0:
+        ok = f(1) == 10 and f(2) == 20 and f.opero.cache.stats()["hits"] == 1
+        os._exit(0 if ok else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert f(2) == 20
+    assert f.opero.cache.stats()["hits"] == 1
+
+
+def test_eight_threads_on_one_file(tmp_path):
+    f, made = cached(backend="disk", directory=tmp_path / "c", patience=10.0)
+    wrong = []
+
+    def work():
+        wrong.extend(n for n in range(100) if f(n) != n * 10)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong
+    assert sorted(made) == list(range(100))

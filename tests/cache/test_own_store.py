@@ -1,0 +1,84 @@
+"""A store as a user would write one."""
+
+import asyncio
+
+import pytest
+from caches import counted
+
+import opero as o
+from opero import events
+
+
+class Plain:
+    """A store as a user would write one."""
+
+    def __init__(self):
+        self.held = {}
+
+    def get(self, name):
+        return self.held.get(name)
+
+    def set(self, name, data, seconds):
+        assert isinstance(data, bytes)
+        assert seconds > 0
+        self.held[name] = data
+
+    def delete(self, name):
+        self.held.pop(name, None)
+
+
+class Async:
+    def __init__(self):
+        self.inner = Plain()
+
+    async def get(self, name):
+        await asyncio.sleep(0)
+        return self.inner.get(name)
+
+    async def set(self, name, data, seconds):
+        self.inner.set(name, data, seconds)
+
+    async def delete(self, name):
+        self.inner.delete(name)
+
+
+def test_a_store_of_ones_own_needs_three_methods():
+    f, made = counted(o.Cache(60, tags="t", backend=Plain(), signing_key=b"k" * 32))
+    assert (f(1), f(1), made) == (1, 1, [1])
+    assert f.opero.cache.invalidate(1)
+    assert (f(1), f(1)) == (2, 2)
+    f.opero.cache.invalidate_tag("t")
+    assert f(1) == 3
+    with pytest.raises(o.CacheError, match=r"no clear\(prefix\)"):
+        f.opero.cache.clear()
+
+
+@pytest.mark.parametrize("kind", [Plain, Async])
+def test_a_coroutine_function_takes_plain_and_async_stores(kind):
+    made = []
+
+    @o.opero(o.Cache(60, backend=kind()))
+    async def f(x):
+        made.append(x)
+        return x
+
+    async def main():
+        return await asyncio.gather(*(f(1) for _ in range(10))), await f(1)
+
+    assert asyncio.run(main()) == ([1] * 10, 1)
+    assert made == [1]
+
+
+def test_a_store_of_ones_own_that_fails_is_told_and_the_function_runs():
+    class Broken(Plain):
+        def get(self, name):
+            raise ZeroDivisionError
+
+    heard = []
+    f, made = counted(o.Cache(60, backend=Broken()))
+    with events.subscribe(heard.append, "opero.cache.backend_failed"):
+        assert [f(1), f(1)] == [1, 2]
+    assert [(e.fields["backend"], e.fields["reason"]) for e in heard] == [("Broken", "ZeroDivisionError")] * 2
+    assert made == [1, 1]
+    with pytest.raises(o.ConfigurationError, match="get, set and delete"):
+        o.Cache(60, backend=object())
