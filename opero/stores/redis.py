@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from opero.errors import ConfigurationError
 from opero.stores import ALLOWED, LEASE, Address, Admission, Permit
+from opero.stores.connecting import bound, bounded
 from opero.waits import uniform
 
 TYPE_CHECKING = False
@@ -61,7 +62,7 @@ class RedisStore:
         self._blocking: Any = None
         self._by_loop: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._scripts: dict[str, Script] = {}
-        self._connect(redis, redis.retry.Retry)  # a URL that cannot be read is said now
+        self._connect(redis, redis.retry.Retry, reads=True)  # a URL that cannot be read is said now
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (str(self._url), self._timeout)
@@ -187,7 +188,8 @@ class RedisStore:
         await anext(_closing(client))
         return client
 
-    def _connect(self, module: Any, retry: Any) -> Any:
+    def _connect(self, module: Any, retry: Any, *, reads: bool = False) -> Any:
+        """Return a client; with `reads`, read the URL and connect to nothing."""
         from redis.backoff import NoBackoff
         from redis.exceptions import ConnectionError as Broken
 
@@ -200,12 +202,16 @@ class RedisStore:
         scheme, _, rest = self._url.partition("://")
         plain, _, kind = scheme.partition("+")
         try:
+            blocking = module.__name__ == "redis"
+            if kind == "cluster" and reads:
+                return module.connection.parse_url(f"{plain}://{rest}")
             if kind == "cluster":
-                return module.RedisCluster.from_url(f"{plain}://{rest}", **options)
+                own = {"connection_pool_class": bounded(module.ConnectionPool)} if blocking else {}
+                return module.RedisCluster.from_url(f"{plain}://{rest}", **options, **own)
             if kind == "sentinel":
                 return _behind_sentinels(module, rest, ssl=plain == "rediss", **options)
-            if module.__name__ == "redis":
-                return module.Redis.from_url(self._url, **options)
+            if blocking:
+                return module.Redis.from_pool(bounded(module.ConnectionPool).from_url(self._url, **options))
             bounds = {"max_connections": CONNECTIONS, "timeout": self._timeout}  # many tasks share a few
             return module.Redis.from_pool(module.BlockingConnectionPool.from_url(self._url, **bounds, **options))
         except ValueError as error:
@@ -237,6 +243,10 @@ def _behind_sentinels(module: Any, rest: str, **options: Any) -> Any:
     sentinels = [(host, int(port)) for host, _, port in pairs]
     own = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout", "retry", "ssl") if key in options}
     group = module.sentinel.Sentinel(sentinels, sentinel_kwargs=own)
+    if module.__name__ == "redis":
+        for sentinel in group.sentinels:
+            bound(sentinel.connection_pool)
+        options["connection_pool_class"] = bounded(module.sentinel.SentinelConnectionPool)
     return group.master_for(service, db=int(database or 0), username=user or None, password=password or None, **options)
 
 

@@ -3,7 +3,7 @@
 1. Names are `opero:NAMESPACE:v1:DIGEST`, leases and marks stand beside them; a name and its lease are in one slot.
    Nothing is listed but by SCAN, and nothing flushed.
 2. What has to be atomic is a script: look or take the lease, store while the lease holds.
-3. Every wait is bounded by `patience` seconds. A cancelled command closes its connection.
+3. Every wait is bounded by `patience` seconds, that for a name server too. A cancelled command closes its connection.
 4. Ages are told on the server's clock.
 """
 
@@ -18,6 +18,7 @@ from opero.errors import ConfigurationError
 from opero.stores.cache.batch import Batch
 from opero.stores.cache.quick import UNASKED, Quick, unasked
 from opero.stores.cache.trouble import Unavailable
+from opero.stores.connecting import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -253,14 +254,17 @@ class RedisStore:
                 waiter.wake()
 
     async def _connect(self, library: Any) -> Any:
-        client = library.Redis.from_url(self.url, **self._settings())
+        plain = library.__name__ == "redis"
+        pools = bounded(library.ConnectionPool) if plain else library.ConnectionPool
+        client = library.Redis.from_pool(pools.from_url(self.url, **self._settings()))
         if self._cluster is None:
             said = await _answer(client.info("cluster"))
             self._cluster = bool(said.get("cluster_enabled"))
         if not self._cluster:
             return client
         await _answer(client.aclose() if hasattr(client, "aclose") else client.close())
-        cluster = library.RedisCluster.from_url(self.url, **self._settings())
+        own = {"connection_pool_class": pools} if plain else {}
+        cluster = library.RedisCluster.from_url(self.url, **self._settings(), **own)
         if hasattr(cluster, "initialize"):
             await cluster.initialize()
         return cluster
