@@ -57,7 +57,7 @@ class Codecs:
 
             return json.loads(data)
         if codec == PLAIN:
-            return _required().msgpack.decode(data)
+            return _required().msgpack.decode(data, ext_hook=_extended)
         if codec == TYPED and self._declared() is not None:
             return self._declared().decode(data)
         if codec == PICKLE:
@@ -135,6 +135,11 @@ def _decoder(function: Any) -> Any:
         return None if declared is None else msgspec.msgpack.Decoder(declared)
     except Exception:  # noqa: BLE001 - annotations are foreign code; without a usable one there is no typed codec
         return None
+
+
+def _extended(*_: Any) -> Any:
+    """Refuse what no plain value is written as."""
+    raise Refused("codec")
 
 
 def _pickled(value: Any) -> bytes:
