@@ -101,21 +101,23 @@ class _Branch:
         self.ended = False
         self.value: Any = None
         self.error: BaseException | None = None
-        self._done = done
-        self.task = asyncio.get_running_loop().create_task(self._run(layers))
+        self._wanted = True
+        self.task = asyncio.get_running_loop().create_task(self._run(layers, done))
         _running.add(self.task)
         self.task.add_done_callback(_running.discard)
 
     def cancel(self) -> None:
+        self._wanted = False
         self.task.cancel()
 
-    async def _run(self, layers: Awaitable[Any]) -> None:
+    async def _run(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
         try:
             self.value = await layers
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
-            self.error = error
+            if self._wanted:  # its frames hold this branch: an error nobody takes would be kept in a circle
+                self.error = error
         self.ended = True
-        self._done()
+        done()
 
 
 _running: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly

@@ -125,19 +125,21 @@ class _Branch:
         self.ended = False
         self.value: Any = None
         self.error: BaseException | None = None
-        self._done = done
-        self._job = spare.start(self._run, (layers,), {})
+        self._wanted = True
+        self._job = spare.start(self._run, (layers, done), {})
 
     def cancel(self) -> None:
+        self._wanted = False
         self._job.leave()
 
-    def _run(self, layers: Coroutine[Any, Any, Any]) -> None:
+    def _run(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> None:
         try:
             self.value = run(layers)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
-            self.error = error
+            if self._wanted:  # its frames hold this branch: an error nobody takes would be kept in a circle
+                self.error = error
         self.ended = True
-        self._done()
+        done()
 
 
 RUNTIME = Blocking()

@@ -129,7 +129,10 @@ class _Race:
                 self.win(ended)
                 return ended.branch.value
             if not isinstance(error, Exception) or all(runner.branch.ended for runner in self.runners):
-                raise error if not isinstance(error, Exception) else self.runners[0].branch.error or error
+                try:
+                    raise error if not isinstance(error, Exception) else self.runners[0].branch.error or error
+                finally:
+                    del error  # its traceback holds this frame
             self.closed = True
 
     def start(self, cost: float) -> None:
@@ -189,6 +192,8 @@ class _Race:
             self.call.operation.book.add(REQUESTS, (result,))
         if running:
             await self.call.runtime.let_go([runner.branch for runner in running])
+        for runner in self.runners:
+            runner.branch.error = None  # its frames lead back here
         self.runners.clear()
         self.ended.clear()
 

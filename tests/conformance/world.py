@@ -15,6 +15,7 @@ HEARD = (
     "opero.call.rejected",
     "opero.circuit.*",
     "opero.fallback.*",
+    "opero.hedge.*",
     "opero.retry.*",
     "opero.timeout.*",
 )

@@ -11,6 +11,9 @@ def a_late_call_is_hedged_and_the_first_answer_taken(w):
     assert len(w.calls) == 2
     assert f.opero.operation.book.read()[0]["opero.hedge.requests", ("won",)] == 1
     assert stats(f, calls=1, ok=1, active=0)
+    launched, won = w.heard
+    assert (launched.name, launched.fields) == ("opero.hedge.launched", {"number": 1, "delay": 1})
+    assert (won.name, won.fields) == ("opero.hedge.won", {"number": 1, "duration": 0})
 
 
 def a_call_in_time_is_not_hedged(w):
@@ -46,7 +49,14 @@ def a_hedge_takes_a_token_and_none_is_made_without(w):
     assert w.call(f) == (1, 3)
     assert w.call(f) == (2, 3)
     assert len(w.calls) == 3
-    assert w.names() == ["retry.budget_exhausted"]
+    assert w.names() == ["hedge.launched", "retry.budget_exhausted"]
+
+
+def a_hedge_that_wins_gives_its_token_back(w):
+    policy = o.RetryBudget(min_per_second=0, cap=1)
+    f = w.decorate([Pause(3), 1, Pause(3), 2], policies=[policy, o.Hedge(1)])
+    assert [w.call(f), w.call(f)] == [(1, 1), (2, 1)]
+    assert policy.tokens.left == 1
 
 
 def a_hedged_call_keeps_its_deadline(w):
