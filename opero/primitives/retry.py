@@ -332,10 +332,9 @@ class _Tries:
         return True
 
     def _refund(self) -> None:
-        budget: Any = self.call.operation.places.get("retry_budget")
-        if budget is not None and self.reserved:
+        if self.reserved:
+            budget: Any = self.call.operation.places["retry_budget"]
             budget.refund(self.reserved)
-            self.reserved = 0.0
 
     def _refusal(self, strategy: Strategy | None, outcome: object) -> str | None:
         policy, call = self.policy, self.call

@@ -55,7 +55,7 @@ class World:
                     if not isinstance(step, Pause):
                         return _do(step)
                     await asyncio.sleep(step.seconds)
-                raise AssertionError("the script is over")
+                raise Over
 
         else:
 
@@ -65,7 +65,7 @@ class World:
                     if not isinstance(step, Pause):
                         return _do(step)
                     clock.sleep(step.seconds)
-                raise AssertionError("the script is over")
+                raise Over
 
         return play
 
@@ -97,6 +97,10 @@ async def awaited(function, args, kwargs):
         return await function(*args, **kwargs)
     except BaseException as error:  # the same, inside the loop
         return error
+
+
+class Over(BaseException):
+    """The script is over. No error: it would be retried, for ever if nothing else ends that."""
 
 
 class Pause:

@@ -341,18 +341,3 @@ def test_an_asynchronous_predicate_on_the_result():
         f, main = _played([None, None, 7], o.Retry(3, wait=0, on_result=empty))
         assert asyncio.run(main()) == 7
     assert f.opero.stats()["retries"] == 2
-
-
-def test_what_was_told_to_stop_inside_is_not_retried_outside():
-    flag, calls = threading.Event(), []
-
-    @o.opero(o.Retry(3, wait=30, jitter="none", stop=o.stops.event(flag)))
-    def inner():
-        calls.append(1)
-        threading.Timer(0.01, flag.set).start()
-        raise OSError
-
-    outer = o.opero(o.Retry(3, wait=30, jitter="none"))(inner)
-    with pytest.raises(OSError):
-        outer()
-    assert len(calls) == 1

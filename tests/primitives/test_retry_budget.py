@@ -176,13 +176,51 @@ def test_the_fast_path_funds_it_as_the_general_one_does():
     budget = o.RetryBudget(0.5, min_per_second=0, cap=20)
 
     @o.opero(budget, o.Retry(1))
-    def f():
-        return 1
+    def f(x):
+        return x
 
-    for _ in range(10):
-        f()
+    for n in range(10):
+        f(n)
+    assert f.opero.source().startswith("def call(x):")
     assert "funding[0] += 1" in f.opero.source()
     assert budget.tokens.funding == [10]
+
+
+def test_what_trickles_in_pays_for_a_retry():
+    budget = o.RetryBudget(min_per_second=0.5, cap=1)
+
+    @o.opero(o.Retry(1, wait=0, budget=budget))
+    def f():
+        raise OSError
+
+    def retries(pause):
+        time.advance(pause)
+        before = f.opero.stats()["retries"]
+        with pytest.raises(OSError):
+            f()
+        return f.opero.stats()["retries"] - before
+
+    with testing.clock() as time:
+        assert [retries(pause) for pause in (0, 0, 1, 1, 1, 1)] == [1, 0, 0, 1, 0, 1]
+
+
+def test_the_retries_of_a_generator_are_paid_for():
+    budget, made = o.RetryBudget(min_per_second=0, cap=1), []
+
+    @o.opero(o.Retry(3, wait=0, budget=budget))
+    def f():
+        made.append(1)
+        raise OSError
+        yield
+
+    with pytest.raises(OSError):
+        list(f())
+    assert len(made) == 2
+
+
+def test_processes_of_a_map_may_share_it_unless_something_else_has_it_already():
+    given = [{}, {"control": "adaptive", "shadow": True}, {"store": "redis://localhost", "name": "shared"}]
+    assert [o.RetryBudget(**settings).can_share() for settings in given] == [True, False, False]
 
 
 def test_the_gauge_tells_what_is_spent():
