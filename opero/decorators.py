@@ -95,6 +95,11 @@ class Handle(Generic[P, R]):
         """Its policies, outermost first."""
         return self.operation.policies
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What `tags=` says of it."""
+        return recording.tags(self._settings.get("tags"))
+
     def stats(self) -> dict[str, float]:
         """Return its counts (calls, ok, errors, attempts, retries …) and percentiles in seconds.
 
@@ -273,7 +278,7 @@ def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any]
             )
     slos = objectives.of(keywords.get("slo"))
     operation = Operation(function, policies, name=name, is_async=is_async, order=keywords.get("order"), slos=slos)
-    operation.recorded = recording.of(function, keywords.get("record"))
+    operation.recorded = recording.of(function, keywords.get("record"), recording.tags(keywords.get("tags")))
     control.attach(operation)
     wrapper: Any = (
         _streamer(operation) if is_generator_function(function) else fused.wrapper(operation, **_driver(is_async))

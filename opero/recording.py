@@ -1,4 +1,6 @@
-"""Arguments that the user names, for spans and events: cleaned of what looks like a secret, and cut.
+"""What the user wants told of each call, in spans and events: tags, and arguments by name.
+
+Arguments are cleaned of what looks like a secret, and cut:
 
 1. Numbers and truth values pass; a text is cleaned and cut at 256 characters; anything else is told by its type.
 2. Taken out of a text: user info and query of a URL, what follows Authorization or Bearer, PEM blocks, JSON web tokens,
@@ -32,10 +34,11 @@ SECRETS = (
 _patterns: list[tuple[Pattern[str], str]] = []
 
 
-def of(function: Callable[..., Any], names: object) -> Recorder | None:
-    """Return what takes the named arguments out of a call; raise `ConfigurationError` for a name it does not have."""
+def of(function: Callable[..., Any], names: object, tags: Sequence[str] = ()) -> Recorder | None:
+    """Return what tells of a call; raise `ConfigurationError` for a parameter the function does not have."""
+    always: dict[str, Any] = {"tags": tuple(tags)} if tags else {}
     if names is None:
-        return None
+        return (lambda *_: always) if tags else None
     chosen: Sequence[Any] = (names,) if isinstance(names, str) else names  # type: ignore[assignment]
     from inspect import signature
 
@@ -49,11 +52,19 @@ def of(function: Callable[..., Any], names: object) -> Recorder | None:
         try:
             bound = shape.bind(*args, **kwargs)
         except TypeError:  # the function will say it better
-            return {}
+            return always
         bound.apply_defaults()
-        return {f"argument.{name}": clean(bound.arguments[name]) for name in chosen}
+        return always | {f"argument.{name}": clean(bound.arguments[name]) for name in chosen}
 
     return record
+
+
+def tags(given: object) -> tuple[str, ...]:
+    """Return what may stand for `tags=` as texts, or raise `ConfigurationError`."""
+    each = (given,) if isinstance(given, str) else () if given is None else given
+    if not isinstance(each, list | tuple) or not all(isinstance(tag, str) and tag for tag in each):
+        raise ConfigurationError("tags", given, "a text, or a list of texts")
+    return tuple(each)
 
 
 def clean(value: object) -> str | int | float | bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opero import objectives, waits
+from opero import objectives, recording, waits
 from opero.errors import ConfigurationError
 from opero.policy import Policy, choice, number, whole
 from opero.primitives.arg_fallback import ArgFallback
@@ -59,11 +59,12 @@ if TYPE_CHECKING:
         order: Sequence[str]
         record: str | Sequence[str]
         slo: float | SLO | Sequence[float | SLO]
+        tags: str | Sequence[str]
         validate: bool
 
 
 RETRY = ("retries", "backoff", "backoff_factor", "min_delay", "max_delay", "jitter", "retry_on", "retry_on_result")
-ABOUT = ("name", "order", "record", "slo")  # of the operation, not of a policy
+ABOUT = ("name", "order", "record", "slo", "tags")  # of the operation, not of a policy
 CACHE = ("cache", "cache_ttl", "cache_backend", "cache_key", "cache_namespace")
 BACKOFFS = ("exponential", "fibonacci", "linear", "constant", "decorrelated_jitter")
 
@@ -81,6 +82,7 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
                 keyword, settings[keyword], f"nothing: there is no such keyword; there are {', '.join(sorted(known()))}"
             )
     objectives.of(settings.get("slo"))
+    recording.tags(settings.get("tags"))
     built = list(given)
     if any(keyword in settings for keyword in RETRY) or (not given and retries):
         built += [policy for policy in [_retry(settings, retries)] if policy is not None]

@@ -66,3 +66,18 @@ def test_wrong_arguments_fail_as_the_function_says():
 def test_a_name_the_function_does_not_have_is_refused(wrong):
     with pytest.raises(o.ConfigurationError, match="record="):
         o.opero(record=wrong)(lambda x: x)
+
+
+def test_tags_are_told_with_each_call_and_by_the_handle():
+    f = o.opero(retries=0, tags=["payments", "critical"], record="x")(lambda x: x)
+    assert started(f, 7) == {"tags": ("payments", "critical"), "argument.x": 7}
+    assert f.opero.tags == ("payments", "critical")
+    other = f.opero.with_(tags="payments")
+    assert (other.opero.tags, started(other, 7)["tags"]) == (("payments",), ("payments",))
+    assert o.opero(retries=0)(len).opero.tags == ()
+
+
+@pytest.mark.parametrize("wrong", [7, [""], [7], {"team": "a"}])
+def test_tags_are_texts(wrong):
+    with pytest.raises(o.ConfigurationError, match="tags="):
+        o.opero(tags=wrong)

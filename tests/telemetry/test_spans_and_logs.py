@@ -310,11 +310,12 @@ def test_a_line_stays_one_line_whatever_a_name_holds():
 
 
 def test_arguments_that_are_named_are_on_the_span(provider, exported):
-    f = o.opero(retries=0, record="order", name="f")(lambda order, card: None)
+    f = o.opero(retries=0, record="order", tags="payments", name="f")(lambda order, card: None)
     with heard(provider):
         f("A-1", "4111")
     (span,) = exported()
     assert span.attributes["opero.argument.order"] == "A-1"
+    assert span.attributes["opero.tags"] == ("payments",)
     assert "4111" not in str(span.attributes)
 
 
