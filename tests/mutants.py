@@ -55,6 +55,11 @@ MORE = {
         "core/test_again.py",
     ],
     "retry_budget": ["primitives/test_hedge.py", "stores/test_shared_budget.py"],
+    "rate_limit": [
+        "primitives/test_shared_limit.py",
+        "core/test_quota.py",
+        "stores/test_redis.py::test_leased_calls_need_no_trip_and_expire",
+    ],
     "cache": ["cache/test_single_flight.py", "cache/test_cache_outages.py", "cache/test_memory_store.py"],
 }
 SWAP = {

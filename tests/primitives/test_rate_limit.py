@@ -8,7 +8,7 @@ import pytest
 from aiolimiter import AsyncLimiter
 
 import opero as o
-from opero import testing
+from opero import fused, testing
 
 
 def test_it_pickles_with_its_settings():
@@ -20,7 +20,9 @@ def test_rates_are_read_as_written():
     read = [o.RateLimit(text) for text in ("100/s", "5/10s", "1.5/min", " 2 / hour ")]
     assert [(p.rate, p.per) for p in read] == [(100, 1), (5, 10), (1.5, 60), (2, 3600)]
     assert o.RateLimit("10/s; 100/min", burst=3).local.rates == [(10, 1, 3), (100, 60, 100)]
-    for wrong in ("fast", "5/fortnight", "-5/s", "inf/s", "5/0s", "10/s;", "5"):
+    units = {"s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "day": 86400}
+    assert {unit: o.RateLimit(f"7/{unit}").per for unit in units} == units
+    for wrong in ("fast", "5/fortnight", "-5/s", "0/s", "inf/s", "5/0s", "10/s;", "5"):
         with pytest.raises(o.ConfigurationError, match="rate takes calls per second"):
             o.RateLimit(wrong)
 
@@ -186,6 +188,114 @@ def test_a_limiter_of_aiolimiter_works_as_it_is():
         o.opero(rate_limit=limiter)(len)
 
 
+def test_a_limiter_of_aiolimiter_is_waited_for_no_longer_than_patience_says():
+    async def third(**settings):
+        """Let two calls go, and return what becomes of a third, and when."""
+
+        @o.opero(o.RateLimit(AsyncLimiter(2, 10), **settings))
+        async def f():
+            return 1
+
+        await f()
+        await f()
+        started = time.now()
+        try:
+            answer = await f()
+        except o.RateLimitedError as error:
+            answer = error.retry_after
+        waits = f.opero.operation.book.read()[1]["opero.rate_limiter.wait.duration", ("",)]
+        return answer, round(time.now() - started, 6), round(waits[-1], 6)
+
+    with testing.clock() as time:
+        assert asyncio.run(third(wait=5)) == (1, 5, 5)
+        assert asyncio.run(third(wait=4)) == (5, 0, 0)
+
+    @o.opero(o.RateLimit(AsyncLimiter(2, 10), wait=False, weight=2))
+    async def heavy():
+        return 1
+
+    async def main():
+        await heavy()
+        with pytest.raises(o.RateLimitedError) as refused:
+            await heavy()
+        return refused.value.retry_after
+
+    with testing.clock():
+        assert asyncio.run(main()) == 10
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_how_long_calls_waited_is_told(fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+    f, delays = o.opero(o.RateLimit(2, per=2, name="line"))(lambda: 1), []
+    with testing.clock():
+        f()
+        with o.events.subscribe(lambda event: delays.append(event.fields["delay"]), "opero.rate_limiter.delayed"):
+            for _ in range(3):
+                f()
+    assert delays == pytest.approx([1, 1])  # two at once, and then one a second
+    assert waited(f) == (4, pytest.approx(2))
+
+
+def waited(function):
+    """Return how many waits were counted, and their sum."""
+    counts = function.opero.operation.book.read()[1]["opero.rate_limiter.wait.duration", ("line",)]
+    return sum(counts[:-1]), counts[-1]
+
+
+def test_one_that_was_let_in_and_is_refused_further_in_waited_for_nothing():
+    @o.opero(o.RateLimit(10, name="line"), o.Bulkhead(1))
+    def f(again=True):
+        return f(False) if again else 1
+
+    for _ in range(2):
+        with pytest.raises(o.BulkheadFullError):
+            f()
+    assert waited(f) == (4, 0)
+
+
+def test_who_has_waited_is_in_nobodys_way():
+    limit = o.RateLimit(1, burst=1)
+    with testing.clock() as time:
+        for _ in range(2):
+            with limit:
+                pass
+        assert time.now() == 1001
+        assert (limit.local.quota.idle(1001.5), limit.local.quota.idle(1002)) == (False, True)
+
+
+def test_what_is_observed_is_the_slowest_rate_and_what_is_left():
+    limit = o.RateLimit("10/s; 100/min", wait=False)
+    for _ in range(4):
+        limit.local.quota.book(0.0, 0.0)
+    seen = {metric.name.removeprefix("opero.rate_limiter."): value for metric, _, value in limit.observe(0.0)}
+    assert seen == {"limit": pytest.approx(100 / 60), "available": 6}
+    assert list(o.RateLimit(AsyncLimiter(2, 10)).observe(0.0)) == []
+
+
+def test_a_deadline_as_far_as_its_own_patience_is_not_to_blame():
+    @o.opero(o.RateLimit(1, per=60, wait=5), o.Timeout(5))
+    def f():
+        return 1
+
+    with testing.clock():
+        f()
+        with pytest.raises(o.RateLimitedError) as refused:
+            f()
+    assert refused.value.reason == "rate_limited"
+
+
+def test_the_fast_path_is_for_one_rate_of_this_process_and_for_leases():
+    shared = {"store": "redis://localhost", "name": "shared"}
+    assert "bucket.due" in o.RateLimit(10).fragment().admit
+    assert "lease.left" in o.RateLimit(10, lease=5, **shared).fragment().admit
+    slow = [{"weight": 2}, {"weight": len}, {"key": "host"}]
+    for settings in [shared, *slow, *({"lease": 5, **shared, **each} for each in slow)]:
+        assert o.RateLimit(10, **settings).fragment() is None
+    assert o.RateLimit("10/s; 100/min").fragment() is None
+    assert o.RateLimit(AsyncLimiter(2, 10)).fragment() is None
+
+
 def test_a_limiter_of_ones_own_is_asked_with_key_weight_and_patience():
     asked = []
 
@@ -205,5 +315,6 @@ def test_a_limiter_of_ones_own_is_asked_with_key_weight_and_patience():
     with pytest.raises(o.RateLimitedError) as caught:
         f([1, 2, 3], tenant="b")
     assert (caught.value.retry_after, caught.value.reason, caught.value.operation) == (7, "rate_limited", "f")
+    assert caught.value.primitive == "rate_limiter"
     assert asked == [("f", "a", 1, 3), ("f", "b", 3, 3)]
     assert f.opero.stats()["rejected"] == 1
