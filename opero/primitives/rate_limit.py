@@ -67,6 +67,7 @@ AVAILABLE = Metric(
 SIGNALS = Signals("rate_limiter", (DELAYED,), (WAITED, LIMIT, AVAILABLE), ("rate_limited", "deadline"))
 
 UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0, "day": 86400.0}
+PERIODS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day"}
 RATES = 'calls per second as a number, a text like "100/s", "10/min" or "10/s; 100/min", or a RateLimit'
 
 
@@ -257,14 +258,18 @@ class Local:
         if not self.quota.fits(weight):
             raise ConfigurationError("weight", weight, f"at most burst ({self.burst}), else the call could never go")
 
+    def refusal(self, name: str, wait: float) -> RateLimitedError:
+        """Return what is raised where a call would wait too long."""
+        left = f"; the next may go in {wait:.3g} s" if wait < inf else ""
+        return RateLimitedError(f"{name} may make {self}{left}", retry_after=wait if wait < inf else None)
+
     async def acquire(self, call: Call, key: Hashable, weight: float, patience: float) -> float:
         """Wait for a ticket's time."""
         started = call.runtime.now()
         quota = self.quota if key is None else self._keyed.get(key, started)
         delay, ticket = quota.book(started, patience, weight)
         if ticket is None:
-            text = f"{call.operation.name} is over {self} for another {delay:.3g} s"
-            raise RateLimitedError(text, retry_after=delay)
+            raise self.refusal(call.operation.name, delay)
         if delay <= 0:
             return 0.0
         call.emit(DELAYED, delay=delay)
@@ -280,7 +285,7 @@ class Local:
         return Quota(Rate(*rate) for rate in self.rates)
 
     def __str__(self) -> str:
-        return "; ".join(f"{count:g} calls per {per:g} s" for count, per, _ in self.rates)
+        return " and ".join(_written(count, per) for count, per, _ in self.rates)
 
 
 class Foreign:
@@ -295,7 +300,7 @@ class Foreign:
         pause = weight * limiter.time_period / limiter.max_rate
         while patience < inf and not limiter.has_capacity(weight):
             if call.runtime.now() + pause > started + patience:
-                raise RateLimitedError(f"{call.operation.name} is over {limiter!r}", retry_after=pause)
+                raise RateLimitedError(f"{call.operation.name} is over its {limiter!r}", retry_after=pause)
             await call.runtime.sleep(pause)
         await limiter.acquire(weight)
         return call.runtime.now() - started
@@ -334,6 +339,11 @@ def _rate(text: str) -> tuple[float, float] | None:
         return None
     per = UNITS.get(name, 0.0) * times
     return (rate, per) if 0 < rate < inf and 0 < per < inf else None
+
+
+def _written(count: float, per: float) -> str:
+    """Say a rate in words."""
+    return f"{count:g} call{'' if count == 1 else 's'} {PERIODS.get(per) or f'in {per:g} s'}"
 
 
 def _wait(value: Any) -> bool | float:

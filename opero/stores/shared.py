@@ -9,7 +9,6 @@ from math import inf
 from opero import clock, events, forks
 from opero.call import NONE
 from opero.circuit import Change
-from opero.errors import RateLimitedError
 from opero.exclusive import exclusive
 from opero.keyed import Keyed
 from opero.stores import key_of
@@ -70,8 +69,7 @@ class SharedLimit:
             return waited
         wait, booking = booked
         if booking is None:
-            text = f"{call.operation.name} is over {self._local} for another {wait:.3g} s"
-            raise RateLimitedError(text, retry_after=None if wait == inf else wait)
+            raise self._local.refusal(call.operation.name, wait)
         if wait > 0:
             call.emit(self._delayed, delay=wait)
             try:

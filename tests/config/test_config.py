@@ -36,7 +36,7 @@ def test_a_toml_file_has_settings_for_all_and_for_each_by_name(tmp_path):
     config = OperoConfig.from_toml(path)
     pay, listing, other = (kinds(opero(config, name=name)(double)) for name in ("shop.pay", "shop.list", "other"))
     assert (pay["retry"].retries, pay["timeout"].seconds, pay["circuit_breaker"].failure_ratio) == (5, 10, 0.3)
-    assert str(pay["rate_limit"].local) == "10 calls per 1 s; 100 calls per 60 s"
+    assert str(pay["rate_limit"].local) == "10 calls a second and 100 calls a minute"
     assert (listing["retry"].retries, listing["bulkhead"].max_queue) == (2, 2)
     assert set(other) == {"retry", "timeout"}
 

@@ -27,6 +27,16 @@ def test_rates_are_read_as_written():
             o.RateLimit(wrong)
 
 
+def test_a_refusal_says_the_rate_in_words():
+    rates = {"2/s": "2 calls a second", "1/min": "1 call a minute", "5/10s; 9/h": "5 calls in 10 s and 9 calls an hour"}
+    for rate, words in rates.items():
+        limit = o.RateLimit(rate, wait=False, burst=1, name="shop")
+        with testing.clock(), limit, pytest.raises(o.RateLimitedError) as refused, limit:
+            pass
+        left = refused.value.retry_after
+        assert str(refused.value) == f"shop may make {words}; the next may go in {left:.3g} s"
+
+
 def test_the_slowest_of_several_rates_decides():
     limit = o.RateLimit("2/s; 3/10s", wait=False)
     with testing.clock() as time:
