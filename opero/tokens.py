@@ -41,7 +41,7 @@ def enough(left: float, cost: float) -> bool:
 
 def spent(left: float, cap: float) -> float:
     """Return the share that is spent, from 0 to 1."""
-    return min(1.0, max(0.0, 1.0 - left / cap))
+    return 1.0 - max(0.0, left) / cap
 
 
 class Tokens:

@@ -1,83 +1,12 @@
-"""The law of the budget, against a model and in the scenarios it was chosen by."""
+"""A budget in the scenarios its law was chosen by, and who pays into it and from it."""
 
 import random
-import threading
-from math import exp
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import opero as o
 from opero import testing
-from opero.primitives.retry_budget import COST, THROTTLED_COST
-from opero.tokens import Tokens
-
-RATIO, TRICKLE, CAP = 0.1, 0.5, 50.0
-
-
-class Budget(RuleBasedStateMachine):
-    """A model that takes each step at once: what came in, what was paid, and a cap that follows the success rate."""
-
-    def __init__(self):
-        super().__init__()
-        self.tokens = Tokens(RATIO, TRICKLE, CAP)
-        self.now = 100.0
-        self.tokens.utilization(self.now)
-        self.left, self.rate, self.new, self.gathered = 10.0, 0.0, 0, self.now
-        self.paid, self.income, self.reserved = 0.0, 10.0, []
-
-    def gather(self):
-        passed = self.now - self.gathered
-        faded = exp(-passed / 10)
-        self.rate = self.rate * faded + (self.new * 10 * (1 - faded) / passed if passed else self.new)
-        income = RATIO * self.new + TRICKLE * passed
-        self.income += income
-        self.left = min(CAP, max(10.0, RATIO * self.rate), self.left + income)
-        self.new, self.gathered = 0, self.now
-
-    @rule(seconds=st.floats(0.01, 30))
-    def wait(self, seconds):
-        self.now += seconds
-
-    @rule(count=st.integers(1, 2000))
-    def succeed(self, count):
-        for _ in range(count):
-            self.tokens.fund()
-        self.new += count
-
-    @rule(cost=st.sampled_from([COST, THROTTLED_COST]))
-    def reserve(self, cost):
-        self.gather()
-        granted = self.tokens.reserve(self.now, cost)
-        if abs(self.left - cost) > 1e-6:
-            assert granted is (self.left > cost)
-        if granted:
-            self.left -= cost
-            self.paid += cost
-            self.reserved.append(cost)
-
-    @precondition(lambda self: self.reserved)
-    @rule()
-    def refund(self):
-        cost = self.reserved.pop()
-        self.tokens.refund(cost)
-        self.paid -= cost
-        self.left = min(CAP, max(10.0, RATIO * self.rate), self.left + cost)
-
-    @invariant()
-    def what_was_paid_came_in(self):
-        assert self.paid <= self.income + RATIO * self.new + TRICKLE * (self.now - self.gathered) + 1e-6
-        assert -1e-6 <= self.tokens.left <= self.tokens.cap + 1e-6 <= CAP + 2e-6
-
-    @invariant()
-    def what_is_left_is_what_the_model_says(self):
-        assert self.tokens.left == pytest.approx(self.left, abs=1e-6)
-
-
-Budget.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestBudget = Budget.TestCase
+from opero.primitives.retry_budget import COST
 
 
 def amplification(budget, *, fails, calls_per_second, seconds, start=0.0):
@@ -233,21 +162,3 @@ def test_the_gauge_tells_what_is_spent():
     f.opero.operation.places["retry_budget"].tokens.left = 4.0
     family = next(f for f in catalogue.snapshot() if f.metric.name == "opero.retry.budget.utilization")
     assert family.samples["budgeted", "budgeted"] == pytest.approx(0.6, abs=0.01)
-
-
-def test_no_token_is_lost_or_made_by_threads():
-    tokens, granted = Tokens(0.0, 0.0, 10), []
-
-    def work():
-        for _ in range(2000):
-            if tokens.reserve(1.0, 1.0):
-                granted.append(1)
-                tokens.refund(1.0)
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert tokens.left == 10
-    assert granted
