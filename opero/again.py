@@ -9,12 +9,13 @@ over to the general path, which goes on from there.
 from __future__ import annotations
 
 from _bisect import bisect_left
+from _thread import get_ident
 
 from opero import clock, events, forks
-from opero.call import ATTEMPT_DURATION, HISTORY, History, Record, heard, ids, within
+from opero.call import ATTEMPT_DURATION, EVERY_CALL, HISTORY, SHORT, History, Record, ids, spell, within
 from opero.errors import OperoError
 from opero.primitives.retry import DELAY, EXHAUSTED, GAVE_UP, SCHEDULED, SUCCEEDED, gave_up
-from opero.signals import ATTEMPTS, SECONDS
+from opero.signals import SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.pipeline import Operation
+    from opero.tallies import Failing
 
     Again = Callable[[tuple[Any, ...], dict[str, Any], list[Any]], Any]
 
-retries_heard = events.watch(SCHEDULED.name, SUCCEEDED.name, EXHAUSTED.name)
+listened = events.watch(*EVERY_CALL, SCHEDULED.name, SUCCEEDED.name, EXHAUSTED.name)
 _makers: dict[tuple[bool, bool], Callable[..., Again]] = {}
 
 
@@ -41,7 +43,7 @@ def path(operation: Operation, general: Callable[..., Any], pause: Callable[[flo
     kind = operation.is_async, retry.wait.never
     if kind not in _makers:
         made: dict[str, Any] = {}
-        how = {"define": "async def", "wait": "await "} if operation.is_async else {"define": "def", "wait": ""}
+        how = _AWAITED if operation.is_async else _PLAIN
         text = _TEXT.format(**how, paused=_AT_ONCE if retry.wait.never else _PAUSED.format(**how))
         exec(compile(text, "<opero failing path>", "exec"), _TOOLS, made)  # noqa: S102 - the text below
         _makers[kind] = made["make"]
@@ -63,21 +65,26 @@ def _resumed(past: list[Any]) -> Record:
     return record
 
 
-def _meet(operation: Operation, error: BaseException) -> Any:
+def _meet(operation: Operation, error: BaseException) -> Failing | None:
     """Return where failures of this type are counted; nothing if the retry would not retry them, or might not."""
+    retry: Any = operation.retry
     if not isinstance(error, Exception) or isinstance(error, OperoError | BaseExceptionGroup):
         return None
-    if not operation.retry.matches(error):  # type: ignore[union-attr]
+    if not retry.matches(error):
         return None
-    return operation.book.failing(error, (SCHEDULED, EXHAUSTED), DELAY)
+    return operation.book.failing(error, EXHAUSTED, retry.retries + 1, DELAY)
 
 
-_TOOLS: dict[str, Any] = {"bisect": bisect_left, "kind_of": type, "heard": heard, "within": within, "clock": clock}
-_TOOLS |= {"History": History, "resumed": _resumed, "meet": _meet, "retries_heard": retries_heard, "forks": forks}
-_TOOLS |= {"gave_up": gave_up, "ids": ids, "OK": ("ok", ""), "SECONDS": SECONDS, "ATTEMPTS": ATTEMPTS}
-_TOOLS |= {"ATTEMPT_DURATION": ATTEMPT_DURATION, "DELAY": DELAY, "SCHEDULED": SCHEDULED.key, "SUCCEEDED": SUCCEEDED.key}
-_TOOLS |= {"EXHAUSTED": EXHAUSTED.key, "HISTORY": HISTORY, "GAVE_UP": GAVE_UP, "NOTES": "__notes__"}
-_AT_ONCE = "            delays[0] += 1\n"
+_TOOLS: dict[str, Any] = {"bisect": bisect_left, "kind_of": type, "within": within, "clock": clock}
+_TOOLS |= {"History": History, "resumed": _resumed, "meet": _meet, "listened": listened, "forks": forks}
+_TOOLS |= {"gave_up": gave_up, "ids": ids, "get_ident": get_ident, "spell": spell, "SHORT": SHORT}
+_TOOLS |= {"OK": ("ok", ""), "SECONDS": SECONDS}
+_TOOLS |= {"ATTEMPT_DURATION": ATTEMPT_DURATION, "DELAY": DELAY, "SUCCEEDED": SUCCEEDED.key}
+_TOOLS |= {"HISTORY": HISTORY, "GAVE_UP": GAVE_UP, "NOTES": "__notes__"}
+_PLAIN = {"define": "def", "wait": "", "where": "get_ident()", "here": ""}
+_AWAITED = {"define": "async def", "wait": "await ", "where": "next(ids)"}
+_AWAITED["here"] = "                gave_up.set(where)\n"
+_AT_ONCE = "            tally.at_once += 1\n"
 _PAUSED = """\
             delay = retry.delay(made, delay, error)
             book.observe(DELAY, (), delay)
@@ -87,7 +94,7 @@ _PAUSED = """\
                 {wait}pause(delay)
             except BaseException:
                 started[0] -= 1
-                past.clear()
+                past = None
                 book.finish("cancelled", "", clock.now() - began, made)
                 raise
             finally:
@@ -97,61 +104,52 @@ _PAUSED = """\
 _TEXT = """\
 def make(operation, retry, general, pause):
     name, function, book, retries = operation.name, operation.function, operation.book, retry.retries
-    failures, marks, bounds, started = book.failures, book.marks, book.tally.latency.bounds, book.tally.started
-    most = bisect(ATTEMPTS, retries + 1)
+    failures, bounds, started = book.failures, book.tally.latency.bounds, book.tally.started
+    many = f"opero: {{retries + 1}} attempts in "
+    soon = many + spell(0.0)
 
-    {define} again(args, kwargs, past):
-        began, made, delay = past[2], 1, 0.0
+    {define} again(args, kwargs, first):
+        error, delay, began, end = first
+        first.clear()
+        begun, made, past = began, 1, ()
         while True:
-            error, end = past[-4], past[-1]
             told = error.__dict__
-            counts = failures.get(kind_of(error)) or meet(operation, error)
-            if not counts or error.__context__ is not None or error.__cause__ is not None:
+            tally = failures.get(kind_of(error)) or meet(operation, error)
+            if tally is None or error.__context__ is not None or error.__cause__ is not None:
                 break
-            if told and (GAVE_UP in told or NOTES in told) or heard or retries_heard or within:
+            if told and (GAVE_UP in told or NOTES in told) or listened or within:
                 break
-            attempts, calls, tries, delays = counts
-            took = end - past[-2]
-            attempts[bisect(SECONDS, took)] += 1
-            attempts[-1] += took
+            took = end - begun
+            tally.attempts[bisect(SECONDS, took) if took > SHORT else 0] += 1
+            tally.trying += took
             if made > retries:
-                took, number = end - began, next(ids)
-                calls[bisect(marks, took)] += 1
-                calls[-1] += took
-                tries[most] += 1
-                tries[-1] += made
-                book.sums[EXHAUSTED] += 1
-                index, latencies = bisect(bounds, took), book.latencies
-                if index not in latencies:
-                    latencies.setdefault(index, 0)
-                latencies[index] += 1
+                took, where = end - began, {where}
+                tally.ends[bisect(bounds, took)] += 1
+                tally.seconds += took
                 started[0] -= 1
-                past[-4] = None
-                told[HISTORY], told[GAVE_UP] = History(past), (forks.pid, end, name, number)
-                told[NOTES] = [f"opero: {{made}} attempts in {{took:.3g}} s"]
-                gave_up.set(number)
-                past.clear()
-                told = None
-                try:
-                    raise error
-                finally:
-                    error = None
-            book.sums[SCHEDULED] += 1
+                told[HISTORY] = History(past + (None, delay, begun, end))
+                told[GAVE_UP] = (forks.pid, end, name, where)
+                told[NOTES] = [many + spell(took) if took > SHORT else soon]
+{here}                past = [error]
+                error = told = None
+                raise past.pop()
+            past += (error, delay, begun, end)
 {paused}\
             made += 1
             error = told = None
             try:
-                result = {wait}function(*args, **kwargs)
+                result = {wait}function(*args, **kwargs) if kwargs else {wait}function(*args)
             except BaseException as failure:
-                past += (failure, delay, end, clock.now())
+                error, begun, end = failure, end, clock.now()
                 continue
             now = clock.now()
             started[0] -= 1
-            past.clear()
+            past = None
             book.observe(ATTEMPT_DURATION, OK, now - end)
             book.finish("ok", "", now - began, made)
             book.count(SUCCEEDED)
             return result
+        past = [*past, error, delay, begun, end]
         error = told = None
         started[0] -= 1
         return {wait}general(operation, args, kwargs, resumed(past))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _bisect import bisect_left
 from _thread import allocate_lock
+from collections import defaultdict
 
 from opero import forks
 from opero.call import (
@@ -14,16 +15,16 @@ from opero.call import (
     CALL_ATTEMPTS,
     DURATION,
     FINISHED,
-    REJECTED,
     STARTED,
 )
 from opero.exclusive import exclusive
-from opero.signals import ATTEMPTS, EVENTS, REJECTIONS, SECONDS
+from opero.signals import EVENTS, REJECTIONS, SECONDS
+from opero.tallies import Failing, Tally, add, minus, take
 from opero.windows import LatencyHistogram
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from typing import Any, TypeVar
 
     from opero.signals import Attributes, Event, Metric, Signals
@@ -35,65 +36,6 @@ if TYPE_CHECKING:
 
 IN_FLIGHT: Key = (ACTIVE.name, ())
 ERROR_TYPES = 50  # distinct error.type values a book keeps; the rest is `_OTHER`
-
-
-class Tally:
-    """The calls of the fast path, which all went alike: begun, and returned in their only attempt.
-
-    Two additions a call say everything: `started[0]` and one bucket of `latency`; `total[0]` is the seconds they took.
-    `passed` are the distributions, and their lengths, in which each of them counts as a 0: it did not wait at any gate.
-    `refused[0]` are those that a gate refused at once, in no time, for the reason `refusal`; `answers[0]` those that a
-    cache answered as fast, which count as `answered`.
-    """
-
-    __slots__ = ("answered", "answers", "latency", "marks", "passed", "refusal", "refused", "started", "total")
-
-    def __init__(self, marks: tuple[float, ...]) -> None:
-        self.started = [0]
-        self.total = [0.0]
-        self.refused = [0]
-        self.refusal: tuple[str, str, str] | None = None
-        self.answers = [0]
-        self.answered: Key | None = None
-        self.marks = marks
-        self.latency = LatencyHistogram(marks)
-        self.passed: dict[Key, int] = {}
-
-    def clear(self) -> None:
-        """Start at zero, in place: generated code holds the lists."""
-        self.started[0], self.total[0], self.refused[0], self.answers[0] = 0, 0.0, 0, 0
-        self.latency.counts[:] = [0] * len(self.latency.counts)
-
-    def active(self) -> int:
-        """Return how many have not ended."""
-        return self.started[0] - sum(self.latency.counts)
-
-    def into(self, sums: dict[Key, float], distributions: dict[Key, list[float]]) -> int:
-        """Add what these calls amount to, and return how many have not ended."""
-        begun, seconds = self.started[0], self.total[0]
-        counts = self.latency.below(SECONDS)
-        ended = sum(counts)
-        if ended:
-            _add(distributions, (DURATION.name, ("ok", "")), [*self.latency.below(self.marks), seconds])
-            _add(distributions, (ATTEMPT_DURATION.name, ("ok", "")), [*counts, seconds])
-            _add(distributions, (CALL_ATTEMPTS.name, ("ok",)), [ended, *[0] * len(ATTEMPTS), ended])
-        if begun:
-            for key, size in self.passed.items():
-                _add(distributions, key, [begun, *[0] * (size - 1)])
-        if self.refusal is not None and (refused := self.refused[0]):
-            kind, reason, error = self.refusal
-            for key in ((REJECTIONS.name, (kind, reason)), REJECTED.key):
-                sums[key] = sums.get(key, 0) + refused
-            self._at_once(distributions, "rejected", error, refused)
-        if self.answered is not None and (answers := self.answers[0]):
-            sums[self.answered] = sums.get(self.answered, 0) + answers
-            self._at_once(distributions, "cached", "", answers)
-        return begun - ended
-
-    def _at_once(self, distributions: dict[Key, list[float]], outcome: str, error: str, calls: int) -> None:
-        """Add calls that ended in no time and without an attempt."""
-        _add(distributions, (DURATION.name, (outcome, error)), [calls, *[0] * (len(self.marks) + 1)])
-        _add(distributions, (CALL_ATTEMPTS.name, (outcome,)), [calls, *[0] * (len(ATTEMPTS) + 1)])
 
 
 class Book:
@@ -110,7 +52,7 @@ class Book:
         self._declared: tuple[Signals, ...] = ()
         self._expected: tuple[tuple[Metric, Attributes], ...] = ()
         self._errors: set[str] = set()
-        self.failures: dict[type, tuple[list[float], ...]] = {}
+        self.failures: dict[type, Failing] = {}
         self.after_fork()
         forks.remember(self)
 
@@ -120,7 +62,7 @@ class Book:
         self.sums: dict[Key, float] = {}
         self.failures.clear()
         self.distributions: dict[Key, list[float]] = {}
-        self.latencies: dict[int, int] = {}  # bucket of `tally.latency` → calls of the general path
+        self.latencies: defaultdict[int, int] = defaultdict(int)  # calls of the general path by bucket of `tally`
         self.calls = [0]
         self.attempts = [0]
         self._drained: Delta = ({}, {}, [])
@@ -166,8 +108,6 @@ class Book:
         self.observe(DURATION, (outcome, error), duration)
         self.observe(CALL_ATTEMPTS, (outcome,), attempts)
         index = self.tally.latency.index(duration)
-        if index not in self.latencies:
-            self.latencies.setdefault(index, 0)
         self.latencies[index] += 1
 
     @exclusive
@@ -189,35 +129,20 @@ class Book:
             self._errors.add(name)
         return name
 
-    def failing(self, error: Exception, events: Iterable[Event], waits: Metric) -> tuple[list[float], ...] | None:
-        """Return what the failing path adds to by itself for errors of this type, and see that it is there.
-
-        Those are the distributions of attempts, of calls, of their numbers of attempts, and of waits; and these events.
-        """
+    def failing(self, error: Exception, gave_up: Event, made: int, waits: Metric) -> Failing | None:
+        """Return where the failing path counts errors of this type, when it gives up after so many attempts."""
         if len(self.failures) >= ERROR_TYPES:
             return None
-        for event in events:
-            self.count(event.key, 0)
-        name = self.error_type(error)
-        wanted = (
-            (ATTEMPT_DURATION, ("retryable", name)),
-            (DURATION, ("error", name)),
-            (CALL_ATTEMPTS, ("error",)),
-            (waits, ()),
-        )
-        kept = tuple(
-            self.distributions.setdefault((metric.name, attributes), self._empty(metric))
-            for metric, attributes in wanted
-        )
-        return self.failures.setdefault(type(error), kept)
+        made_here = Failing(self.error_type(error), gave_up.key, made, (waits.name, ()))
+        return self.failures.setdefault(type(error), made_here)
 
     def drain(self) -> Delta:
         """Return what came since the last time, to be merged elsewhere."""
         before, now = self._drained, self._raw()
         self._drained = now
         sums = {key: amount - before[0].get(key, 0) for key, amount in now[0].items()}
-        distributions = {key: _minus(counts, before[1].get(key)) for key, counts in now[1].items()}
-        latencies = [int(n) for n in _minus(now[2], before[2])]
+        distributions = {key: minus(counts, before[1].get(key)) for key, counts in now[1].items()}
+        latencies = [int(n) for n in minus(now[2], before[2])]
         return (
             {key: amount for key, amount in sums.items() if amount},
             {key: counts for key, counts in distributions.items() if any(counts)},
@@ -227,16 +152,18 @@ class Book:
     def cut(self) -> Cut:
         """Take out what there is, to be pasted into the book of the same function elsewhere; cheaper than `drain`."""
         tally = self.tally
-        fixed = [_take(held, 0) for held in (tally.started, tally.total, tally.refused, tally.answers)]
-        buckets = [(index, _take(tally.latency.counts, index)) for index, n in enumerate(tally.latency.counts) if n]
-        sums = {key: _take(self.sums, key) for key, amount in list(self.sums.items()) if amount}
+        fixed = [take(held, 0) for held in (tally.started, tally.total, tally.refused, tally.answers)]
+        buckets = [(index, take(tally.latency.counts, index)) for index, n in enumerate(tally.latency.counts) if n]
+        sums = {key: take(self.sums, key) for key, amount in list(self.sums.items()) if amount}
         distributions = {
-            key: [_take(counts, index) for index in range(len(counts))]
+            key: [take(counts, index) for index in range(len(counts))]
             for key, counts in list(self.distributions.items())
             if any(counts)
         }
-        latencies = {index: _take(self.latencies, index) for index, n in list(self.latencies.items()) if n}
-        return fixed, buckets, tally.passed, tally.refusal, tally.answered, sums, distributions, latencies
+        latencies = defaultdict(int, {index: take(self.latencies, index) for index in list(self.latencies)})
+        for failing in list(self.failures.values()):
+            failing.cut().into(tally, sums, distributions, latencies)
+        return fixed, buckets, tally.passed, tally.refusal, tally.answered, sums, distributions, dict(latencies)
 
     def paste(self, cut: Cut) -> None:
         """Add what was cut out of the book of the same function."""
@@ -260,7 +187,7 @@ class Book:
             for index, count in enumerate(counts):
                 mine[index] += count
         for index, number in latencies.items():
-            self.latencies[index] = self.latencies.get(index, 0) + number
+            self.latencies[index] += number
 
     @exclusive
     def merge(self, delta: Delta) -> None:
@@ -274,7 +201,6 @@ class Book:
                 mine[index] += count
         for index, calls in enumerate(latencies):
             if calls:
-                self.latencies.setdefault(index, 0)
                 self.latencies[index] += calls
 
     def take_over(self, book: Book) -> None:
@@ -297,7 +223,14 @@ class Book:
             (FINISHED, ended),
         ):
             sums[event.key] = int(amount)
+        for event in (event for signals in self._declared for event in signals.events if event.follows):
+            sums[event.key] = _said(event, sums, distributions)
         return sums, distributions, latencies
+
+    def said(self, event: Event) -> int:
+        """Return how often this was said."""
+        sums, distributions, _ = self._raw()
+        return _said(event, sums, distributions)
 
     def stats(self) -> dict[str, float]:
         """Return the numbers of `f.opero.stats()`; percentiles in seconds."""
@@ -331,9 +264,12 @@ class Book:
         distributions = {key: counts.copy() for key, counts in self.distributions.copy().items() if any(counts)}
         active = self.calls[0] + self.tally.into(sums, distributions)
         sums[IN_FLIGHT] = sums.get(IN_FLIGHT, 0) + active
+        ended = self.latencies.copy()
+        for failing in list(self.failures.values()):
+            failing.into(self.tally, sums, distributions, ended)
         latencies = self.tally.latency.counts.copy()
         latencies[0] += self.tally.refused[0] + self.tally.answers[0]
-        for index, calls in self.latencies.copy().items():
+        for index, calls in ended.items():
             latencies[index] += calls
         return sums, distributions, latencies
 
@@ -361,30 +297,17 @@ class Book:
         return [0.0] * (len(self.marks if metric is DURATION else metric.buckets) + 2)
 
 
+def _said(event: Event, sums: Mapping[Key, float], distributions: Mapping[Key, list[float]]) -> int:
+    if event.follows is None:
+        return int(sums.get(event.key, 0))
+    return int(sum(sum(counts[:-1]) for _, counts in _of(event.follows, distributions)))
+
+
 def _of(
     metric: Metric, distributions: Mapping[Key, list[float]], by: int | None = None
 ) -> Iterable[tuple[Key, list[float]]]:
     merged: dict[Key, list[float]] = {}
     for (name, attributes), counts in distributions.items():
         if name == metric.name:
-            _add(merged, (name, attributes if by is None else (attributes[by],)), counts)
+            add(merged, (name, attributes if by is None else (attributes[by],)), counts)
     return merged.items()
-
-
-def _add(distributions: dict[Key, list[float]], key: Key, counts: Sequence[float]) -> None:
-    distributions[key] = _plus(counts, distributions.get(key))
-
-
-def _plus(counts: Sequence[N], others: Sequence[N] | None) -> list[N]:
-    return [a + b for a, b in zip(counts, others, strict=True)] if others else list(counts)
-
-
-def _minus(counts: Sequence[float], others: Sequence[float] | None) -> list[float]:
-    return [a - b for a, b in zip(counts, others, strict=True)] if others else list(counts)
-
-
-def _take(held: Any, place: Any) -> Any:
-    """Take out what is there."""
-    amount = held[place]
-    held[place] -= amount
-    return amount

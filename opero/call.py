@@ -74,13 +74,15 @@ SIGNALS = Signals(
     (DURATION, ACTIVE, CALL_ATTEMPTS, ATTEMPT_DURATION, EVENTS, REJECTIONS),
 )
 
-heard = events.watch(STARTED.name, ATTEMPT_STARTED.name, ATTEMPT_FINISHED.name, FINISHED.name)  # who hears every call
+EVERY_CALL = (STARTED.name, ATTEMPT_STARTED.name, ATTEMPT_FINISHED.name, FINISHED.name)
+heard = events.watch(*EVERY_CALL)  # who hears every call
 rejections_heard = events.watch(REJECTED.name)
 
 FAILED = ("retryable", "fatal", "timeout")  # outcomes of an attempt that raised
 SUCCESS, FAILURE, NONE = "success", "failure", "none"
 HISTORY = "_opero_attempts"
 ids = count(1)
+SHORT = 0.001  # seconds
 
 
 class Attempt:
@@ -339,6 +341,11 @@ def attempts(error: BaseException) -> tuple[Attempt, ...]:
     if isinstance(history, History):
         history = history.attempts()
     return tuple(each.ending(error) if each.error is None and each.outcome in FAILED else each for each in history)
+
+
+def spell(seconds: float) -> str:
+    """Return a duration in words for people; what is short is not worth spelling."""
+    return f"{seconds:.3g} s" if seconds > SHORT else "under 1 ms"
 
 
 def _each(error: Exception) -> Sequence[Exception]:

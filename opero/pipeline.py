@@ -21,6 +21,7 @@ from opero.call import (
     Call,
     heard,
     inherited,
+    spell,
 )
 from opero.errors import CallTimeout, ConfigurationError, Rejected, bare
 
@@ -109,7 +110,8 @@ class Operation:
 
     def emit(self, event: Event, fields: Mapping[str, Any], call: int = 0) -> None:
         """Count the event, and tell whoever wants it."""
-        self.book.count(event.key)
+        if event.follows is None:
+            self.book.count(event.key)
         events.say(event, self.name, fields, call)
 
     async def execute(
@@ -310,4 +312,4 @@ def _annotate(error: BaseException, record: Record, duration: float) -> None:
         notes = error.__dict__.setdefault("__notes__", [])
         notes[:] = [note for note in notes if not str(note).startswith("opero: ")]
         made = f"{len(history)} attempt{'s' if len(history) != 1 else ''}"
-        notes.append(", ".join([f"opero: {made} in {duration:.3g} s", *filter(None, [record.why])]))
+        notes.append(", ".join([f"opero: {made} in {spell(duration)}", *filter(None, [record.why])]))

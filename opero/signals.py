@@ -26,15 +26,27 @@ CALL = "opero.call.name"
 
 
 class Event:
-    """One thing that can be said; `fields` are what it carries besides operation, time and correlation id."""
+    """One thing that can be said; `fields` are what it carries besides operation, time and correlation id.
 
-    __slots__ = ("fields", "help", "key", "kind", "name", "severity")
+    One that `follows` a distribution is said with each of its values, so that nobody has to count it.
+    """
 
-    def __init__(self, name: str, severity: Severity, help: str, fields: Sequence[str] = ()) -> None:  # noqa: A002
+    __slots__ = ("fields", "follows", "help", "key", "kind", "name", "severity")
+
+    def __init__(
+        self,
+        name: str,
+        severity: Severity,
+        help: str,  # noqa: A002
+        fields: Sequence[str] = (),
+        *,
+        follows: Metric | None = None,
+    ) -> None:
         self.name = name
         self.severity: Severity = severity
         self.help = help
         self.fields = tuple(fields)
+        self.follows = follows
         self.kind = ""
         self.key = (EVENTS.name, (name, ""))  # its series in a book
 

@@ -156,6 +156,10 @@ class LatencyHistogram:
         """Return the bucket of a duration."""
         return bisect_left(self.bounds, seconds)
 
+    def bound(self, index: int) -> float:
+        """Return the longest duration of a bucket."""
+        return self.bounds[index] if index < len(self.bounds) else float("inf")
+
     def add(self, seconds: float) -> None:
         """Count one duration."""
         index = self.index(seconds)

@@ -78,7 +78,7 @@ def retries(operation: Operation) -> Mapping[str, float]:
 
 def said(operation: Operation, event: Event) -> float:
     """Return how often an operation said this."""
-    return operation.book.sums.get(event.key, 0)
+    return operation.book.said(event)
 
 
 def refused(operation: Operation, kinds: set[str]) -> float:

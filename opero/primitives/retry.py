@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from _contextvars import ContextVar
+from _thread import get_ident
 
 from opero import conditions, forks, stops, waits
 from opero.errors import AllFailedError, ConfigurationError, DoNotRetry, OperoError, RetryNow
@@ -36,8 +37,13 @@ WHY = {"attempts": "", "stop": "told to stop", "deadline": "no time left for ano
 JITTERS = ("full", "equal", "none")
 GENERATOR = ("first", "restart")
 
+DELAY = Metric("opero.retry.delay", "histogram", "s", "How long retries waited.", buckets=SECONDS)
 SCHEDULED = Event(
-    "opero.retry.scheduled", "info", "Another attempt follows after `delay` seconds.", ("attempt", "delay", "error")
+    "opero.retry.scheduled",
+    "info",
+    "Another attempt follows after `delay` seconds.",
+    ("attempt", "delay", "error"),
+    follows=DELAY,
 )
 SUCCEEDED = Event("opero.retry.succeeded", "info", "An attempt after the first one succeeded.", ("attempts",))
 EXHAUSTED = Event(
@@ -49,10 +55,9 @@ NESTED = Event(
     "Not retried: a decorated function inside had retried it to the end.",
     ("attempts", "inner", "error"),
 )
-DELAY = Metric("opero.retry.delay", "histogram", "s", "How long retries waited.", buckets=SECONDS)
 SIGNALS = Signals("retry", (SCHEDULED, SUCCEEDED, EXHAUSTED, NESTED), (DELAY,), ("deadline",))
 
-GAVE_UP = "_opero_gave_up"  # on an error: process, time, operation and number of the call that retried it to its end
+GAVE_UP = "_opero_gave_up"  # on an error: process, time, operation and place of the call that retried it to its end
 gave_up: ContextVar[int] = ContextVar("opero.gave_up", default=0)
 
 
@@ -354,23 +359,26 @@ class _Tries:
 
 
 def _mark(call: Call, error: Exception) -> None:
-    """Let an outer retry know that this error was retried to its end."""
-    error.__dict__[GAVE_UP] = (forks.pid, call.runtime.now(), call.operation.name, call.record.id)
-    gave_up.set(call.record.id)
+    """Let an outer retry know that this error was retried to its end, and where: in which thread, or in which task."""
+    where = get_ident()
+    if call.operation.is_async:
+        where = call.record.id
+        gave_up.set(where)
+    error.__dict__[GAVE_UP] = (forks.pid, call.runtime.now(), call.operation.name, where)
 
 
 def _retried_inside(call: Call, error: BaseException) -> str | None:
     """Return the operation that retried this error to its end within this call.
 
-    A mark older than this call is of an earlier one. One of the same operation is inside only if this context saw it:
-    an error object that two tasks raise, as mocks do, says nothing about the other's call.
+    A mark older than this call is of an earlier one. One of the same operation is inside only if it was made here: an
+    error object that two threads or tasks raise, as mocks do, says nothing about the other's call.
     """
     if isinstance(error, BaseExceptionGroup):
         inner = [_retried_inside(call, each) for each in error.exceptions]
         return inner[0] if all(inner) else None
     for each in conditions.chain(error):
-        process, at, operation, number = each.__dict__.get(GAVE_UP, (0, 0.0, "", 0))
-        ours = operation != call.operation.name or gave_up.get() == number
+        process, at, operation, where = each.__dict__.get(GAVE_UP, (0, 0.0, "", 0))
+        ours = operation != call.operation.name or where in (get_ident(), gave_up.get())
         if process and (process != forks.pid or (at > call.record.started and ours)):
             return str(operation)
     return None

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import marshal
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -191,3 +194,45 @@ def test_one_cancelled_while_it_waits_is_counted_so():
     assert (stats["active"], stats["attempts"]) == (1, 1)
     stats = fail.opero.stats()
     assert (stats["active"], stats["cancelled"], stats["attempts"], stats["retries"]) == (0, 1, 1, 1)
+
+
+def test_what_is_cut_out_and_pasted_elsewhere_is_what_was_counted():
+    fail, same, elsewhere = failing(), failing(), failing()
+    with testing.clock():
+        for function in (fail, fail, same, same):
+            caught(function)
+    book, other = fail.opero.operation.book, elsewhere.opero.operation.book
+    for _ in range(2):
+        other.paste(marshal.loads(marshal.dumps(book.cut())))
+    assert other.read() == same.opero.operation.book.read()
+    assert fail.opero.stats()["calls"] == fail.opero.stats()["attempts"] == fail.opero.stats()["retries"] == 0
+    caught(fail)
+    assert fail.opero.stats()["attempts"] == 3
+
+
+def test_one_error_raised_by_two_threads_is_retried_by_both():
+    error, both = ConnectionError("shared, as a mock's"), threading.Barrier(2, timeout=30)
+
+    @opero(Retry(1, wait=AT_ONCE))
+    def fail():
+        both.wait()
+        raise error
+
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(20):
+            assert {type(done.exception()) for done in [threads.submit(fail) for _ in range(2)]} == {ConnectionError}
+    assert fail.opero.stats()["attempts"] == 80
+
+
+def test_an_operation_that_calls_itself_is_not_retried_twice():
+    made = []
+
+    @opero(Retry(2, wait=AT_ONCE))
+    def dive(depth):
+        if depth:
+            return dive(depth - 1)
+        made.append(None)
+        raise ConnectionError
+
+    caught(lambda: dive(2))
+    assert len(made) == 3
