@@ -164,7 +164,7 @@ def an_event_names_the_attempt_the_error_and_the_reason(w):
 
 def a_note_says_what_ended_it(w):
     f = w.decorate([OSError()], retries=3, jitter="none", min_delay=5, timeout=2.0)
-    assert w.call(f)[0].__notes__ == ["opero: 1 attempt in 0 s, no time left for another"]
+    assert w.call(f)[0].__notes__ == ["opero: 1 attempt in under 1 ms, no time left for another"]
 
 
 def a_wait_is_told_how_long_the_last_one_was(w):
