@@ -109,7 +109,7 @@ def an_event_ends_even_a_wait_that_has_begun(w):
         answer = called(f, (), {})
         timer.join()
     assert answer is last
-    assert answer.__notes__[0].endswith(" s, told to stop")
+    assert answer.__notes__[0].endswith("s, told to stop")
     assert w.heard[-1].fields["reason"] == "stop"
     assert stats(f, attempts=1, errors=1)
 
