@@ -56,6 +56,7 @@ MORE = {
         "core/test_again.py",
     ],
     "retry_budget": ["primitives/test_hedge.py", "stores/test_shared_budget.py"],
+    "bulkhead": ["primitives/test_shared_bulkhead.py", "primitives/test_adaptive_bulkhead.py"],
     "rate_limit": [
         "primitives/test_shared_limit.py",
         "core/test_quota.py",

@@ -253,7 +253,7 @@ class Bulkhead(Block, Policy):
     def _full(self, call: Call, reason: str, used: int | None = None) -> BulkheadFullError:
         slots = self.slots
         used = slots.used if used is None else used
-        text = f"{call.operation.name} has {used} calls in flight and {len(slots.queue)} waiting ({reason})"
+        text = f"no slot for {call.operation.name}: {used} in flight, {len(slots.queue)} waiting ({reason})"
         return BulkheadFullError(text, primitive="bulkhead", reason=reason)
 
 

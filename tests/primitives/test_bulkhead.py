@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import opero as o
-from opero import testing
+from opero import fused, testing
 from opero.primitives.bulkhead import Slots
 
 
@@ -140,6 +140,75 @@ def test_a_waiter_of_a_closed_loop_costs_nobody_a_slot():
     assert (policy.slots.used, len(policy.slots.queue)) == (0, 0)
     task._log_destroy_pending = False
     assert asyncio.run(f()) == 1
+
+
+def test_what_a_queue_tells():
+    lengths, policy = [], o.Bulkhead(1, max_queue=3, name="line")
+
+    @o.opero(policy)
+    async def f():
+        await asyncio.sleep(2)
+
+    async def main():
+        await asyncio.gather(*(f() for _ in range(4)))
+
+    with testing.clock(), o.events.subscribe(lambda e: lengths.append(e.fields["length"]), "opero.bulkhead.queued"):
+        asyncio.run(main())
+    assert lengths == [1, 2, 3]
+    assert waited(f) == (4, pytest.approx(2 + 4 + 6))
+
+
+def waited(function):
+    """Return how many waits were counted, and their sum."""
+    counts = function.opero.operation.book.read()[1]["opero.bulkhead.wait.duration", ("line",)]
+    return sum(counts[:-1]), counts[-1]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_call_that_fails_waited_for_nothing_too(fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+
+    @o.opero(o.Bulkhead(1, name="line"))
+    def f(fails):
+        if fails:
+            raise OSError
+
+    f(False)
+    with pytest.raises(OSError):
+        f(True)
+    assert waited(f) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("max_wait", "deadline", "reason", "after"),
+    [(3, 5, "queue_timeout", 3), (5, 3, "deadline", 3), (None, 3, "deadline", 3), (3, 3, "queue_timeout", 3)],
+)
+def test_a_wait_ends_at_its_own_bound_or_at_the_deadline_whichever_is_nearer(max_wait, deadline, reason, after):
+    policy = o.Bulkhead(1, max_queue=1, max_wait=max_wait)
+    policy.slots.take()
+
+    @o.opero(policy, o.Timeout(deadline), name="shop")
+    def f():
+        return 1
+
+    with testing.clock() as time, pytest.raises(o.BulkheadFullError) as refused:
+        f()
+    assert (refused.value.reason, time.now()) == (reason, 1000 + after)
+    assert str(refused.value) == f"no slot for shop: 1 in flight, 0 waiting ({reason})"
+
+
+def test_who_joins_as_a_slot_comes_free_has_it_at_once():
+    slots, waiter = Slots(1, 1), Waiter()
+    assert (slots.join(waiter), waiter.woken, slots.used) == (0, 1, 1)
+
+
+def test_a_slot_that_was_given_back_to_nobody_is_given_to_the_first_in_line():
+    slots, first, second = Slots(1, 5), Waiter(), Waiter()
+    slots.take()
+    assert slots.join(first) == 1
+    slots.used -= 1  # as a call on the fast path does that looked at the queue before
+    assert slots.join(second) == 1
+    assert (first.woken, second.woken, slots.used) == (1, 0, 1)
 
 
 class Waiter:

@@ -253,6 +253,17 @@ def waited(function):
     return sum(counts[:-1]), counts[-1]
 
 
+def test_a_call_that_was_let_in_and_fails_waited_for_nothing():
+    @o.opero(o.RateLimit(10, name="line"))
+    def f():
+        raise OSError
+
+    for _ in range(2):
+        with pytest.raises(OSError):
+            f()
+    assert waited(f) == (2, 0)
+
+
 def test_one_that_was_let_in_and_is_refused_further_in_waited_for_nothing():
     @o.opero(o.RateLimit(10, name="line"), o.Bulkhead(1))
     def f(again=True):

@@ -1,0 +1,147 @@
+"""The slots of a bulkhead in a store: whose they are, who waits for one, and what is told of it."""
+
+import asyncio
+import os
+
+import pytest
+
+import opero as o
+from opero import events, testing
+from opero.stores import mapped
+
+
+class Store(mapped.Mapped):
+    """A store that may be out of reach."""
+
+    def __init__(self):
+        descriptor = os.memfd_create("slots")
+        os.truncate(descriptor, mapped.SIZE)
+        super().__init__(descriptor)
+        self.down = False
+
+    def ping(self):
+        if self.down:
+            raise ConnectionError
+
+    async def take(self, *args):
+        self.ping()
+        return await super().take(*args)
+
+
+@pytest.fixture
+def store():
+    store = Store()
+    with testing.clock() as store.time:
+        yield store
+    os.close(store.descriptor)
+
+
+def pool(store, *others, limit=1, name="pool", **settings):
+    """Return a function that holds a slot as long as it is told, and its bulkhead."""
+    policy = o.Bulkhead(limit, store=store, name=name, **settings)
+
+    @o.opero(policy, *others)
+    async def hold(seconds):
+        await asyncio.sleep(seconds)
+        return seconds
+
+    return hold, policy
+
+
+async def outcome(coroutine):
+    try:
+        return await coroutine
+    except o.OperoError as error:
+        return error
+
+
+def test_pools_of_one_name_are_one_and_of_another_name_another(store):
+    (mine, policy), (too, _), (other, _) = pool(store), pool(store), pool(store, name="other")
+
+    async def main():
+        first = asyncio.create_task(mine(5))
+        await asyncio.sleep(1)
+        assert policy.slots.used == 1
+        refused = await outcome(too(1))
+        assert refused.reason == "queue_full"
+        assert str(refused).endswith("hold: 1 in flight, 0 waiting (queue_full)")
+        assert await other(1) == 1
+        assert await first == 5
+        assert policy.slots.used == 0
+        return await too(1)
+
+    assert asyncio.run(main()) == 1
+
+
+def test_who_waits_for_a_slot_of_all_waits_in_line_and_no_longer_than_allowed(store):
+    (hold, _), (impatient, _) = pool(store, max_queue=2), pool(store, max_queue=2, max_wait=1)
+    (late, _), lengths = pool(store, o.Timeout(2), max_queue=2), []
+
+    async def main():
+        first = asyncio.create_task(hold(5))
+        await asyncio.sleep(0.1)
+        with events.subscribe(lambda event: lengths.append(event.fields["length"]), "opero.bulkhead.queued"):
+            waiting = [asyncio.create_task(outcome(f(0))) for f in (impatient, late)]
+            await asyncio.sleep(0.5)
+            assert (await outcome(hold(0))).reason == "queue_full"
+            refused = await asyncio.gather(*waiting)
+        second = asyncio.create_task(hold(1))
+        await first
+        assert 4.9 < store.time.now() - 1000 < 5.2
+        await second
+        assert store.time.now() - 1000 < 6.2
+        return refused
+
+    refused = asyncio.run(main())
+    assert [getattr(error, "reason", error) for error in refused] == ["queue_timeout", "deadline"]
+    assert lengths == [1, 2]
+    counts = hold.opero.operation.book.read()[1]["opero.bulkhead.wait.duration", ("pool",)]
+    assert (sum(counts[:-1]), round(counts[-1])) == (2, 3)
+
+
+def test_who_is_cancelled_in_line_leaves_it(store):
+    hold, _ = pool(store, max_queue=1)
+
+    async def main():
+        first = asyncio.create_task(hold(5))
+        await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(hold(0))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        next_one = asyncio.create_task(hold(7))
+        return await asyncio.gather(first, next_one)
+
+    assert asyncio.run(main()) == [5, 7]
+
+
+def test_while_the_store_is_away_slots_are_those_of_the_process(store):
+    (hold, policy), heard = pool(store), []
+
+    async def main():
+        with events.subscribe(lambda event: heard.append(event.name), "opero.store.lost"):
+            store.down = True
+            first = asyncio.create_task(hold(5))
+            await asyncio.sleep(0.01)
+            assert policy.slots.used == 1
+            assert (await outcome(hold(0))).reason == "queue_full"
+            store.down = False
+            return await first
+
+    assert asyncio.run(main()) == 5
+    assert heard == ["opero.store.lost"]
+    assert policy.slots.used == 0
+
+
+def test_a_generator_left_in_the_middle_lets_its_slot_run_out(store):
+    policy = o.Bulkhead(2, store=store, name="pool")
+
+    @o.opero(policy)
+    def numbers():
+        yield from range(3)
+
+    for _ in numbers():
+        break
+    assert policy.slots.used == 0
+    assert policy.shared._guard._slots == {}  # nobody renews it
