@@ -36,12 +36,17 @@ if TYPE_CHECKING:
 
 BACKENDS = ("memory", "disk", "redis")
 PLAIN = "(({kind} := kind_of({name})) is int_kind or {kind} is str_kind or {kind} in plain_kinds)"
+SEVERAL = "cached_in.entries[cached_own, {parts}]"
+ALONE = (
+    "cached_alone[{name} if ({kind} := kind_of({name})) is int_kind or {kind} is str_kind"
+    " else ({kind}, {name}) if {kind} in plain_kinds else None]"
+)
 FRESH = "clock.now() < entry.fresh"
 COPY = "(now := clock.now()) < entry.fresh and now <= copies.until"
 HIT = """\
 if {plain}:
     try:
-        entry = cached_in.entries[cached_own, {parts}]
+        entry = {found}
     except KeyError:
         pass
     else:
@@ -198,20 +203,27 @@ class Cache(Policy):
         from opero.stores.cache.keys import SIMPLE, name_of, own_of
         from opero.stores.cache.state import forced, modes
 
-        names: dict[str, Any] = {"plain_kinds": SIMPLE, "cached_own": own_of(function, self.version)}
+        own, memory, single = own_of(function, self.version), self.state.memory, len(parameters) == 1
+        names: dict[str, Any] = {"plain_kinds": SIMPLE, "cached_own": own}
         names |= {"int_kind": int, "str_kind": str, "forced": forced, "forced_mode": modes.get}
-        kinds = [f"kind_{number}" for number in range(len(parameters))]
+        kinds = [f"kind_of_{number}" for number in range(len(parameters))]
+        if not set(kinds).isdisjoint(parameters):
+            return None
         found = [PLAIN.format(kind=kind, name=name) for kind, name in zip(kinds, parameters, strict=True)]
-        plain = " and ".join(["not (forced and forced_mode())", *found])
+        free = "not (forced and forced_mode())"
+        plain = " and ".join([free, *found])
         parts = ", ".join([*kinds, *parameters])
-        if distant:
+        if memory is None:
             return self._look(function, names, plain, parts)
         near = self.state.near(self.namespace or name_of(function))
-        return Fragment(
-            HIT.format(plain=plain, parts=parts, until=COPY if near else FRESH),
-            names={**names, "cached_in": self.state.memory, "copies": near},
-            counted=(REQUESTS.name, ("hit",)),
+        text = HIT.format(
+            plain=free if single else plain,
+            found=ALONE.format(kind=kinds[0], name=parameters[0]) if single else SEVERAL.format(parts=parts),
+            until=COPY if near else FRESH,
         )
+        view = memory.view(own) if single else None  # kept, too: else it would show nothing
+        names |= {"cached_in": memory, "cached_view": view, "cached_alone": view and view.entries, "copies": near}
+        return Fragment(text, names=names, counted=(REQUESTS.name, ("hit",)))
 
     def _look(self, function: Callable[..., Any], names: dict[str, Any], plain: str, parts: str) -> Fragment | None:
         from opero.stores.cache.around import Around

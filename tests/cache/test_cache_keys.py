@@ -256,3 +256,28 @@ def test_partials_and_callable_objects_have_keys():
     f = o.opero(cache_ttl=60)(partial(lambda a, b: (a, b), 1))
     assert [f(2), f(b=2)] == [(1, 2), (1, 2)]
     assert f.opero.cache.stats()["hits"] == 1
+
+
+def test_one_argument_is_told_apart_by_kind_on_every_path():
+    @o.opero(cache_ttl=60)
+    def f(x):
+        return [type(x), x]
+
+    given = [1, True, 1.0, "1", b"1", None, 0, False, "", (1,), 2**80, -1]
+    first = [f(x) for x in given]
+    again = [f(x) for x in given]
+    assert [one is other for one, other in zip(first, again, strict=True)] == [True] * len(given)
+    assert [kind for kind, _ in again] == [type(x) for x in given]
+    f.opero.cache.invalidate(1)
+    assert f(1) is not first[0]
+    assert f(True) is first[1]
+
+
+@pytest.mark.parametrize("name", ["kind_of_0", "kind_of_1", "cached_alone", "entry", "now"])
+def test_parameters_may_be_called_as_the_fast_path_calls_things(name):
+    space = {}
+    exec(f"def f({name}, b=0): return [{name}, b]", space)
+    f = o.opero(cache_ttl=60)(space["f"])
+    for n in (1, 2, "x"):
+        assert f(n) is f(n)
+        assert f(n) == [n, 0]

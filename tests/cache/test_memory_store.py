@@ -180,6 +180,37 @@ def test_eight_threads_find_only_whole_entries():
     assert len(store) <= 50
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_view_shows_the_entries_of_its_function(before):
+    store = MemoryStore(3)
+    keys = {("f", int, 1): 1, ("f", bool, True): (bool, True), ("f", str, "1"): "1"}
+    others = [("g", int, 1), ("f", b"encoded"), ("f", int, 1, int, 2)]
+
+    def put(*names):
+        for key in names:
+            store.put(key, Entry(key), 0)
+
+    put(*keys if before else ())
+    view = store.view("f")
+    put(*() if before else keys)
+    assert {place: entry.value for place, entry in view.entries.items()} == {place: key for key, place in keys.items()}
+    store.remove(("f", str, "1"))
+    put(*others)
+    assert set(view.entries) <= {1, (bool, True)}
+    assert len(view.entries) == sum(store.holds(key) for key in keys)
+    put(*keys)
+    store.clear()
+    assert not view.entries
+    assert store.view("f") is view
+
+
+def test_views_go_with_their_functions():
+    store = MemoryStore(10)
+    for n in range(100):
+        store.view(n)
+    assert len(store._views) == 0
+
+
 def test_a_value_weighs_what_its_parts_weigh():
     assert weigh(b"x" * 1000) >= 1000
     assert weigh({"a": ["x" * 500, "y" * 500]}) >= 1000

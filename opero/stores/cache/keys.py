@@ -158,6 +158,11 @@ class Parameters:
         raise Unbindable
 
 
+def alone(kind: type, argument: Hashable) -> Hashable:
+    """Return what stands for a plain argument that is the only one; a text or an integer is like no other kind."""
+    return argument if kind is int or kind is str else (kind, argument)
+
+
 def maker(key: str | Callable[..., object], parameters: Parameters) -> Callable[..., object]:
     """Return what makes the user's key of a call: their function, or their template filled in."""
     if not isinstance(key, str):

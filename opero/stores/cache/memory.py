@@ -13,8 +13,10 @@ from __future__ import annotations
 from _thread import allocate_lock
 from collections import deque
 from math import inf
+from weakref import WeakValueDictionary
 
 from opero import forks
+from opero.stores.cache.keys import alone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,15 +30,25 @@ SMALL = 0.1  # of the entries
 GHOSTS = 0.9
 
 
+class View:
+    """The entries of a function of one argument by that, so that none has to make a key. It lives with the function."""
+
+    __slots__ = ("__weakref__", "entries")
+
+    def __init__(self) -> None:
+        self.entries: dict[Hashable, Entry] = {}
+
+
 class MemoryStore:
     """Entries in this process; `now` in seconds on the monotonic clock.
 
-    `max_bytes` bounds an estimate of what the values weigh. The fast path looks into `entries` itself.
+    `max_bytes` bounds an estimate of what the values weigh. The fast path looks into `entries` itself, or into a view.
     """
 
     def __init__(self, max_entries: int, max_bytes: int | None = None) -> None:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
+        self._views: WeakValueDictionary[Hashable, View] = WeakValueDictionary()
         self.clear()
         self.after_fork()
         forks.remember(self)
@@ -75,9 +87,20 @@ class MemoryStore:
             self._remove_locked(key)
             gone = self._make_room_locked(entry.size, now)
             self.entries[key] = entry
+            self._show_locked(key, entry)
             self.bytes += entry.size
             self._queue_locked(entry, before)
         return gone
+
+    def view(self, own: Hashable) -> View:
+        """Return what shows the entries of a function from now on."""
+        with self._lock:
+            view = self._views.get(own)
+            if view is None:
+                view = self._views[own] = View()
+                for key, entry in self.entries.items():
+                    self._show_locked(key, entry)
+            return view
 
     def holds(self, key: Hashable) -> bool:
         """Whether there is an entry, be it stale or expired."""
@@ -113,6 +136,8 @@ class MemoryStore:
         """Forget everything; also what is being made."""
         self._count = self._cleared = getattr(self, "_count", -1) + 1
         self.entries: dict[Hashable, Entry] = {}
+        for view in self._views.values():
+            view.entries.clear()
         self._dead: dict[Hashable, int] = {}
         self._floor = 0
         self.bytes = 0
@@ -131,8 +156,19 @@ class MemoryStore:
         entry = self.entries.pop(key, None)
         if entry is None:
             return False
+        self._show_locked(key, None)
         self.bytes -= entry.size
         return True
+
+    def _show_locked(self, key: Any, entry: Entry | None) -> None:
+        """Let the view of the key's function have what `entries` has."""
+        view = self._views.get(key[0]) if self._views else None
+        if view is None or len(key) != 3:
+            return
+        if entry is None:
+            view.entries.pop(alone(*key[1:]), None)
+        else:
+            view.entries[alone(*key[1:])] = entry
 
     def _make_room_locked(self, size: int, now: float) -> dict[str, int]:
         gone: dict[str, int] = {}
