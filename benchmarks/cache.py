@@ -135,7 +135,7 @@ def distant(url: str) -> Iterator[Table]:
         tracking = redis.Redis.from_url(url, protocol=3, cache_config=CacheConfig(max_size=2 * KEYS))
         subjects["redis-py's client-side cache"] = warm(lambda x: json.loads(tracking.get(f"raw:{x}")))  # type: ignore[arg-type]
     subjects["@opero, near"] = near
-    yield Table("a hit in a near-cache, plain", subjects, blocking, calls=300, rounds=15)
+    yield Table("a hit in a near-cache, plain", subjects, blocking, calls=KEYS, rounds=9)
     near_async: dict[str, Any] = {"@opero, near": opero(Cache(60, namespace="b3", near=5.0, **settings))(work_async)}
     if there("cashews"):
         from cashews import Cache as Cashews
@@ -143,7 +143,7 @@ def distant(url: str) -> Iterator[Table]:
         cashews = Cashews()
         cashews.setup(url, client_side=True)
         near_async = {"cashews, client side": cashews(ttl=60)(work_async), **near_async}
-    yield Table("a hit in a near-cache, one task", near_async, awaited_warm, calls=300, rounds=8)
+    yield Table("a hit in a near-cache, one task", near_async, awaited_warm, calls=1000, rounds=8)
 
 
 def distant_async(url: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -19,12 +19,22 @@ README = {  # subject of a table, and to what
     "an item through processes and back": ("map: trivial items", '@opmap(mode="process")'),
     "`from opero import opero, opmap`": ("importing", "from opero import opero, opmap"),
 }
+HITS = {  # table and subject, beside all others of the table
+    "in memory": ("a hit in memory, plain", "@opero(cache_ttl=60)"),
+    "in memory, awaited": ("a hit in memory, awaited", "@opero(cache_ttl=60)"),
+    "near": ("a hit in a near-cache, plain", "@opero, near"),
+    "near, awaited": ("a hit in a near-cache, one task", "@opero, near"),
+    "in Redis": ("a hit in Redis, plain", "@opero, redis"),
+    "in Redis, signed and encrypted": ("a hit in Redis, plain", "@opero, redis, signed and encrypted"),
+    "in Redis, awaited": ("a hit in Redis, one task", "@opero, redis"),
+    "in Redis, one of 100 awaited at once": ("a hit in Redis, 100 tasks at once", "@opero, redis"),
+}
 
 
 def measured(what: str) -> str:
-    """Return the goals, the conditions, the README's figures, or every table of a suite."""
+    """Return the goals, the conditions, the README's figures, what a cache costs, or every table of a suite."""
     run = results.kept()[-1]
-    makers = {"goals": goals, "conditions": conditions, "readme": readme}
+    makers = {"goals": goals, "conditions": conditions, "readme": readme, "hits": hits, "misses": misses}
     if what in makers:
         return makers[what](run)
     found = {name: table for name, table in run["tables"].items() if table["suite"] == what}
@@ -77,6 +87,28 @@ def readme(run: dict[str, Any]) -> str:
         if found:
             rows.append(f"| {label} | {'; '.join(found)} |")
     return "\n".join(["| | |", "|---|---|", *rows])
+
+
+def hits(run: dict[str, Any]) -> str:
+    """Return what a hit takes, by place, and how many times of everybody else's that is."""
+    rows = []
+    for label, (name, subject) in HITS.items():
+        table = run["tables"].get(name, {"rows": []})
+        medians = {row: median for row, _, median in table["rows"]}
+        own = medians.get(subject)
+        others = [(row, median) for row, median in medians.items() if "@opero" not in row]
+        if own is not None:
+            beside = "; ".join(f"{ratio(own, median)} {code(row)}" for row, median in others)
+            rows.append(f"| {label} | {quantity(own, table['unit'])} | {beside} |")
+    return "\n".join(["| a hit | takes | that is |", "|---|---|---|", *rows])
+
+
+def misses(run: dict[str, Any]) -> str:
+    """Return how many of a hundred requests miss, by policy, trace and size."""
+    found = {name.partition(", ")[2]: table["rows"] for name, table in run["tables"].items() if name[:7] == "misses,"}
+    policies = [name for name, _, _ in next(iter(found.values()), [])]
+    rows = [f"| {name} | {' | '.join(number(median) for _, _, median in rows)} |" for name, rows in found.items()]
+    return "\n".join([f"| requests | {' | '.join(policies)} |", f"|---{'|---' * len(policies)}|", *rows])
 
 
 def _beside(run: dict[str, Any], name: str, subject: str) -> Iterator[str]:
