@@ -175,3 +175,36 @@ def test_keys_rotated_meanwhile_are_asked_for_by_their_new_names(redis_server):
     assert (f(1), f(1), f(2), f(2), made) == (10, 10, 20, 20, [1, 2])
     ring.rotate(b"o" * 32, keep=1)
     assert (f(2), f(2), made) == (20, 20, [1, 2, 2])
+
+
+def test_an_entry_is_checked_once_while_its_bytes_stay_the_same(redis_server, monkeypatch):
+    keys = {"signing_key": b"k" * 32, "encryption_key": o.KeyRing([b"e" * 32], field="encryption_key", least=32)}
+    f, _, made = counted(redis_server.url, values=lambda x: [x] * x, **keys)
+    envelope = f.opero.cache._around.place.shelf._envelope
+    opened, open_ = [], type(envelope).open
+    monkeypatch.setattr(type(envelope), "open", lambda *args: opened.append(len(args[2])) or open_(*args))
+    for n in (3, 3000):
+        f(n), f(n)
+        f(n).append("mine")  # everyone gets a list of their own
+        assert [f(n), f(n)] == [[n] * n] * 2
+    assert len([size for size in opened if size < 1024]) == 1
+    assert len([size for size in opened if size > 1024]) >= 4  # too large to be kept
+    client = redis.Redis.from_url(redis_server.url)
+    names = client.keys("opero:quick:v1:*")
+    for name in names:
+        data = bytearray(client.get(name))
+        data[-1] ^= 1
+        client.set(name, bytes(data))
+    assert (f(3), made) == ([3] * 3, [3, 3000, 3])
+    assert f.opero.cache.stats()["errors"] == 1
+    before = len(opened)
+    keys["encryption_key"].rotate(b"f" * 32, keep=1)
+    assert (f(3), made) == ([3] * 3, [3, 3000, 3, 3])  # what it was sealed with is gone
+    assert len(opened) > before
+
+
+def test_bytes_that_stay_the_same_expire_all_the_same(redis_server):
+    f, _, made = counted(redis_server.url)
+    f(1), f(1)
+    f.opero.cache._around.place.shelf.store._offset += 61
+    assert (f(1), made) == (10, [1, 1])

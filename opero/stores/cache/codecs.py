@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import pickle
+from functools import cache
 from struct import error, pack, unpack_from
 
 from opero.stores.cache.entry import Frozen
@@ -57,7 +58,7 @@ class Codecs:
 
             return json.loads(data)
         if codec == PLAIN:
-            return _required().msgpack.decode(data, ext_hook=_extended)
+            return _plain_decoder().decode(data)
         if codec == TYPED and self._declared() is not None:
             return self._declared().decode(data)
         if codec == PICKLE:
@@ -135,6 +136,11 @@ def _decoder(function: Any) -> Any:
         return None if declared is None else msgspec.msgpack.Decoder(declared)
     except Exception:  # noqa: BLE001 - annotations are foreign code; without a usable one there is no typed codec
         return None
+
+
+@cache
+def _plain_decoder() -> Any:
+    return _required().msgpack.Decoder(ext_hook=_extended)
 
 
 def _extended(*_: Any) -> Any:

@@ -84,6 +84,11 @@ class Envelope:
         """Whether what it opens was written by who has a key."""
         return self.signing is not None or self.encryption is not None
 
+    def writers(self) -> tuple[object, object]:
+        """Return what stands for the keys it writes with, another object after each rotation."""
+        signing, encryption = self.signing, self.encryption
+        return signing and signing.first(), encryption and encryption.first()
+
     def seal(self, address: bytes, sheet: Sheet, body: bytes) -> bytes:
         """Return the bytes of an entry at `address` (namespace and full key)."""
         flags = FAILED if sheet.failed else 0

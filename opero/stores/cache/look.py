@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from opero.stores.cache.envelope import Sheet
 from opero.stores.cache.quick import UNASKED, command
 from opero.stores.cache.redis import key_of
 from opero.stores.cache.said import REQUESTS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 HIT = (REQUESTS.name, ("hit",))
 REMEMBERED = 4096  # keys whose questions are known; one takes two encodings and two digests
+SMALL = 1024  # bytes of an entry that is kept with them, so that it is not checked again while it is the same
 
 
 class Looked:
@@ -34,7 +36,19 @@ class Looked:
         self.failure = failure
 
 
+NO_SHEET = Sheet(created=0.0, soft=0.0, hard=0.0, gone=0.0)
 NOTHING, UNLOOKED = Looked(asked=True), Looked(asked=False)
+
+
+class Known:
+    """A key's address, the question for it, and the last entry found there: its bytes, and what they opened to."""
+
+    __slots__ = ("address", "opened", "question")
+
+    def __init__(self, address: bytes, question: bytes) -> None:
+        self.address = address
+        self.question = question
+        self.opened: tuple[bytes | None, Sheet, bytes] = None, NO_SHEET, b""
 
 
 class Look:
@@ -50,16 +64,17 @@ class Look:
     ) -> None:
         self._store, self._guard, self._envelope, self._codecs = store, guard, envelope, codecs
         self._place = place
-        self._known: dict[Key, tuple[bytes, bytes]] = {}
-        self._signer: object = None  # whose names those are
+        self._known: dict[Key, Known] = {}
+        self._signer: object = None  # whose names and entries those are
+        self._cipher: object = None
 
     async def at(self, runtime: Runtime, key: Key) -> Any:
         """Return a fresh value; else a `Looked`. It raises nothing, and a fresh error is for the long way."""
         if self._guard.doubts:
             return UNLOOKED
-        address, question = self._question(key)
+        known = self._known_of(key)
         try:
-            data = self._store.glance(runtime, question)
+            data = self._store.glance(runtime, known.question)
             if runtime.suspends:
                 data = await data
         except Exception as error:  # noqa: BLE001 - a store's own mistake is no more the caller's than its silence
@@ -67,7 +82,7 @@ class Look:
             return Looked(asked=True, failure=self._store.failure(error))
         if data is None:
             return NOTHING
-        return UNLOOKED if data is UNASKED else self._opened(address, data)
+        return UNLOOKED if data is UNASKED else self._opened(known, data)
 
     async def counted(self, operation: Operation, runtime: Runtime, key: Key, began: float) -> Any:
         """Do the same as a call of its own, which a fresh value ends."""
@@ -85,9 +100,13 @@ class Look:
             book.count(HIT)
         return value
 
-    def _opened(self, address: bytes, data: bytes) -> Any:
+    def _opened(self, known: Known, data: bytes) -> Any:
         try:
-            sheet, body = self._envelope.open(address, data)
+            same, sheet, body = known.opened
+            if same != data:
+                sheet, body = self._envelope.open(known.address, data)
+                if len(data) <= SMALL:
+                    known.opened = data, sheet, body
             age = self._store.told() - sheet.created
             if sheet.marks or sheet.failed or age >= sheet.soft or age >= sheet.hard:
                 return NOTHING
@@ -95,13 +114,12 @@ class Look:
         except Refused:
             return UNLOOKED  # the long way says so, and drops it
 
-    def _question(self, key: Key) -> tuple[bytes, bytes]:
-        ring = self._envelope.signing
-        signer = None if ring is None else ring.first()
-        if signer is not self._signer or len(self._known) > REMEMBERED:
-            self._known, self._signer = {}, signer
+    def _known_of(self, key: Key) -> Known:
+        signer, cipher = self._envelope.writers()
+        if signer is not self._signer or cipher is not self._cipher or len(self._known) > REMEMBERED:
+            self._known, self._signer, self._cipher = {}, signer, cipher
         known = self._known.get(key)
         if known is None:
             address, name = self._place(key)
-            known = self._known[key] = address, command(key_of(name).encode())
+            known = self._known[key] = Known(address, command(key_of(name).encode()))
         return known
