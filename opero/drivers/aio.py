@@ -1,13 +1,13 @@
-"""The driver for coroutine functions on asyncio."""
+"""The driver for coroutine functions, on asyncio and on trio."""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
+import sys
 from functools import partial
 
 from opero import clock
 from opero.call import propagating
+from opero.drivers import on_asyncio
 from opero.kinds import is_coroutine_function
 from opero.runtime import Runtime
 
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
     from opero.call import Call, Record
     from opero.pipeline import Operation
+    from opero.runtime import Branch, Waiter
+
+
+def ways() -> Any:
+    """Return how to wait on what runs here: a module, `on_asyncio` or `on_trio`."""
+    trio = sys.modules.get("trio")
+    if trio is None or not trio.lowlevel.in_trio_task():
+        return on_asyncio
+    from opero.drivers import on_trio
+
+    return on_trio
 
 
 class Aio(Runtime):
@@ -29,11 +40,9 @@ class Aio(Runtime):
         if seconds <= 0:
             return
         if flag is None:
-            await asyncio.sleep(seconds)
+            await ways().sleep(seconds)
         elif is_coroutine_function(flag.wait):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await flag.wait()
+            await _told(flag, seconds)
         else:
             await _polled(flag, seconds)
 
@@ -48,7 +57,7 @@ class Aio(Runtime):
         if deadline.inherited:
             call.begin_before(deadline)
             return await start()
-        scope = asyncio.timeout_at(_on_loop(deadline.at))
+        scope = ways().cut(deadline.at)
         try:
             with propagating(deadline):
                 async with scope:
@@ -63,94 +72,48 @@ class Aio(Runtime):
         return await call.operation.function(*call.args, **call.kwargs)
 
     async def either(self, blocking: Callable[[], Any], suspending: Callable[[], Awaitable[Any]]) -> Any:
-        return await suspending()
+        return await ways().either(blocking, suspending)
 
     def home(self) -> object:
-        return asyncio.get_running_loop()
+        return ways().here()
 
-    def waiter(self) -> _Waiter:
-        return _Waiter()
+    def waiter(self) -> Waiter:
+        waiter: Waiter = ways().Waiter()
+        return waiter
 
-    def fork(self, layers: Awaitable[Any], done: Callable[[], None]) -> _Branch:
-        return _Branch(layers, done)
+    def fork(self, layers: Awaitable[Any], done: Callable[[], None]) -> Branch:
+        branch: Branch = ways().Branch(layers, done)
+        return branch
 
-    async def let_go(self, branches: Sequence[_Branch]) -> None:
-        await asyncio.wait([branch.task for branch in branches], timeout=0)
+    async def let_go(self, branches: Sequence[Any]) -> None:
+        await ways().let_go(branches)
 
-    async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]
-        return await waiter.wait(until)
+    async def park(self, waiter: Any, until: float | None) -> bool:
+        woken: bool = await waiter.wait(until)
+        return woken
 
     def scope(self) -> object:
-        return asyncio.get_running_loop()
+        return ways().here()
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.to_thread(function, *args)
+        return await ways().offload(function, *args)
+
+
+async def _told(flag: Any, seconds: float) -> None:
+    scope = ways().cut(clock.now() + seconds)
+    try:
+        async with scope:
+            await flag.wait()
+    except TimeoutError:
+        if not scope.expired():
+            raise
 
 
 async def _polled(flag: Any, seconds: float) -> None:
     """Look at a flag of the threads ten times a second; it cannot wake a task."""
     until = clock.now() + seconds
-    while not flag.is_set() and (left := until - clock.now()) > 0:  # noqa: ASYNC110 - the flag is another thread's
-        await asyncio.sleep(min(left, 0.1))
-
-
-class _Branch:
-    """Layers that run in a task of their own. Nothing gets out of it but `value` and `error`."""
-
-    def __init__(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
-        self.ended = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self._wanted = True
-        self.task = asyncio.get_running_loop().create_task(self._run(layers, done))
-        _running.add(self.task)
-        self.task.add_done_callback(_running.discard)
-
-    def cancel(self) -> None:
-        self._wanted = False
-        self.task.cancel()
-
-    async def _run(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
-        try:
-            self.value = await layers
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
-            if self._wanted:  # its frames hold this branch: an error nobody takes would be kept in a circle
-                self.error = error
-        self.ended = True
-        done()
-
-
-_running: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
-
-
-class _Waiter:
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._woken: asyncio.Future[None] = self._loop.create_future()
-
-    def wake(self) -> bool:
-        try:
-            self._loop.call_soon_threadsafe(self._set)
-        except RuntimeError:  # the loop is closed, and with it whoever waited
-            return False
-        return True
-
-    def _set(self) -> None:
-        if not self._woken.done():
-            self._woken.set_result(None)
-
-    async def wait(self, until: float | None) -> bool:
-        try:
-            async with asyncio.timeout_at(None if until is None else _on_loop(until)):
-                await self._woken
-        except TimeoutError:
-            return False
-        return True
-
-
-def _on_loop(at: float) -> float:
-    """Return the same moment on the clock of the running loop, which may have one of its own."""
-    return at + (asyncio.get_running_loop().time() - clock.now())
+    while not flag.is_set() and (left := until - clock.now()) > 0:
+        await ways().sleep(min(left, 0.1))
 
 
 RUNTIME = Aio()

@@ -7,7 +7,7 @@ operations. `asyncio.timeout` makes and cancels a timer for each.
 from __future__ import annotations
 
 import sys
-from asyncio import CancelledError, get_running_loop, tasks
+from asyncio import CancelledError, _get_running_loop, tasks
 
 from opero import clock
 from opero.call import Deadline, deadline, within
@@ -74,7 +74,9 @@ def begin(at: float, seconds: float, timers: Timers) -> Limit | None:
 
     `timers` are those of all calls with this timeout.
     """
-    loop = get_running_loop()
+    loop = _get_running_loop()
+    if loop is None:  # trio runs
+        return None
     task = current_task(loop)
     if task is None:
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from opero import catalogue, events
 from opero import clock as real
 from opero.call import STARTED
-from opero.drivers.aio import Aio
+from opero.drivers.aio import Aio, ways
 from opero.errors import ConfigurationError
 from opero.primitives.chaos import NOTHING, Chaos
 
@@ -76,7 +76,7 @@ def no_waits() -> Iterator[None]:
     """
 
     async def pass_on(self: Aio, seconds: float, flag: Any = None) -> None:  # noqa: ARG001 - takes the place of a method
-        await asyncio.sleep(0)
+        await ways().sleep(0)
 
     saved, real.sleep = real.sleep, _nothing
     saved_aio, Aio.sleep = Aio.sleep, pass_on  # type: ignore[method-assign]

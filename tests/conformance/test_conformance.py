@@ -6,7 +6,7 @@ from world import World
 
 
 @pytest.mark.parametrize("speed", ["general", "fast"])
-@pytest.mark.parametrize("driver", ["blocking", "aio"])
+@pytest.mark.parametrize("driver", ["blocking", "aio", "trio"])
 @pytest.mark.parametrize("scenario", scenarios.SCENARIOS, ids=lambda s: s.__name__)
 def test(scenario, driver, speed):
     world = World(driver, speed)

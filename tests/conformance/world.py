@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import ExitStack
+from math import inf
+
+import trio
 
 import opero as o
 from opero import clock, events, fused, testing
@@ -26,6 +30,7 @@ class World:
 
     def __init__(self, driver, speed):
         self.driver = driver
+        self.is_async = driver != "blocking"
         self.speed = speed
         self.stack = stack = ExitStack()
         self.time = stack.enter_context(testing.clock())
@@ -47,14 +52,15 @@ class World:
 
     def _player(self, script):
         self.calls = []
-        if self.driver == "aio":
+        if self.is_async:
+            sleep = trio.sleep if self.driver == "trio" else asyncio.sleep
 
             async def play(value=None):
                 self.calls.append(value)
                 for step in script:
                     if not isinstance(step, Pause):
                         return _do(step)
-                    await asyncio.sleep(step.seconds)
+                    await sleep(step.seconds)
                 raise Over
 
         else:
@@ -72,17 +78,73 @@ class World:
     def call(self, function, *args, **kwargs):
         """Make one call; return its result or its error, and the virtual seconds it took."""
         started = self.time.now()
-        answer = (
-            asyncio.run(awaited(function, args, kwargs)) if self.driver == "aio" else called(function, args, kwargs)
-        )
+        answer = self.run(awaited, function, args, kwargs) if self.is_async else called(function, args, kwargs)
         try:
             return answer, round(self.time.now() - started, 6)
         finally:
             del answer  # the frames of its traceback lead back to this one
 
+    def run(self, function, *args):
+        """Run a coroutine function to its end."""
+        if self.driver == "aio":
+            return asyncio.run(function(*args))
+        answers = []  # trio keeps what its first task returned in a circle
+
+        async def main():
+            answers.append(await function(*args))
+
+        trio.run(main, clock=Jumping(self.time))
+        return answers.pop()
+
+    def flag(self):
+        """Return an event of the driver."""
+        return {"blocking": threading.Event, "aio": asyncio.Event, "trio": TrioFlag}[self.driver]()
+
+    def later(self, seconds, function):
+        """Call something after so many seconds, beside the running task."""
+
+        async def wait():
+            await trio.sleep(seconds)
+            function()
+
+        if self.driver == "trio":
+            trio.lowlevel.spawn_system_task(wait)
+        else:
+            asyncio.get_running_loop().call_later(seconds, function)
+
     def names(self):
         """Return what was heard, without the family name."""
         return [event.name.removeprefix("opero.") for event in self.heard]
+
+
+class Jumping(trio.abc.Clock):
+    """The virtual clock as trio sees it: it moves when no task can run."""
+
+    def __init__(self, time):
+        self.time = time
+
+    def start_clock(self):
+        """It runs already."""
+
+    def current_time(self):
+        return self.time.now()
+
+    def deadline_to_sleep_time(self, deadline):
+        if deadline == inf:
+            return 999
+        self.time.advance(max(0.0, deadline - self.time.now()))
+        return 0
+
+
+class TrioFlag:
+    """An event of trio whose methods a test may replace."""
+
+    def __init__(self):
+        self._event = trio.Event()
+        self.set, self.is_set = self._event.set, self._event.is_set
+
+    async def wait(self):
+        await self._event.wait()
 
 
 def called(function, args, kwargs):

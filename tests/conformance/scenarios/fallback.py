@@ -62,5 +62,5 @@ def an_answer_may_be_a_coroutine_function_where_the_function_is_one(w):
     async def later(value=None):
         return f"later {value}"
 
-    f = w.decorate([OSError()], policies=[o.Fallback(later if w.driver == "aio" else "later {}".format)])
+    f = w.decorate([OSError()], policies=[o.Fallback(later if w.is_async else "later {}".format)])
     assert w.call(f, "x")[0] == "later x"

@@ -26,7 +26,7 @@ def _three_levels(w, *, nested=False, wrap=False):
     def down(function, name):
         policy = o.Retry(2, wait=1, jitter="none", nested=nested)
 
-        if w.driver == "aio":
+        if w.is_async:
 
             async def level(value=None):
                 try:

@@ -1,6 +1,5 @@
 """Retry: delays, stops, strategies, and what the error tells."""
 
-import asyncio
 import threading
 
 from world import Pause, awaited, called, stats
@@ -90,18 +89,18 @@ def a_stop_ends_it_sooner(w):
 
 
 def an_event_ends_even_a_wait_that_has_begun(w):
-    flag = asyncio.Event() if w.driver == "aio" else threading.Event()
+    flag = w.flag()
     policy = o.Retry(9, wait=100, jitter="none", stop=o.stops.attempts(50) | o.stops.event(flag))
     last = OSError("last")
     f = w.decorate([last, 7], policies=[policy])
     setter = o.opero(o.Fallback(None))(flag.set)
 
     async def soon():
-        asyncio.get_running_loop().call_later(3, setter)
+        w.later(3, setter)
         return await awaited(f, (), {})
 
-    if w.driver == "aio":
-        answer = asyncio.run(soon())
+    if w.is_async:
+        answer = w.run(soon)
         assert w.time.now() == 1003
     else:
         timer = threading.Timer(0.01, flag.set)
@@ -142,7 +141,7 @@ def an_unwanted_result_is_the_callers_whatever_ended_the_retries(w):
     policy = {"on": OSError, "on_result": "bad".__eq__, "wait": 1, "jitter": "none"}
     f = w.decorate([OSError(), "bad", 7], policies=[o.Retry(1, **policy)])
     assert w.call(f) == ("bad", 1)
-    flag, looks = asyncio.Event() if w.driver == "aio" else threading.Event(), iter([False])
+    flag, looks = w.flag(), iter([False])
     flag.is_set = lambda: next(looks, True)  # it is set while the call waits
     f = w.decorate(["bad", 7], policies=[o.Retry(1, stop=o.stops.event(flag), **policy)])
     assert w.call(f)[0] == "bad"
@@ -209,7 +208,7 @@ def of_alternatives_that_all_failed_the_last_error_has_the_strategy(w):
 
 
 def _around(w, inner):
-    if w.driver == "aio":
+    if w.is_async:
 
         async def outer(value=None):
             return await inner(value)

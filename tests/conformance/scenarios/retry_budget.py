@@ -1,8 +1,5 @@
 """RetryBudget: what retries cost and what successes bring in."""
 
-import asyncio
-import threading
-
 from world import stats
 
 import opero as o
@@ -56,7 +53,7 @@ def a_first_attempt_that_succeeds_refunds_nothing(w):
 
 
 def a_retry_that_is_called_off_gives_its_token_back(w):
-    flag = asyncio.Event() if w.driver == "aio" else threading.Event()
+    flag = w.flag()
     policy = o.RetryBudget(0.001, min_per_second=0, cap=1)
     looks = iter([False, True])
     flag.is_set = lambda: next(looks, True)

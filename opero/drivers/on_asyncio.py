@@ -1,0 +1,92 @@
+"""How tasks wait on asyncio. `on_trio` has the same names."""
+
+from __future__ import annotations
+
+import asyncio
+
+from opero import clock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import Any
+
+sleep = asyncio.sleep
+here = asyncio.get_running_loop
+offload = asyncio.to_thread
+
+
+def cut(at: float) -> asyncio.Timeout:
+    """Return what is entered to be cancelled at a time: it raises TimeoutError then, and knows it by `expired()`."""
+    return asyncio.timeout_at(_on_loop(at))
+
+
+async def either(blocking: object, suspending: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ARG001 - as on_trio
+    """Do a piece of I/O."""
+    return await suspending()
+
+
+async def let_go(branches: Sequence[Branch]) -> None:
+    """Give cancelled branches the moment they need to hear of it."""
+    await asyncio.wait([branch.task for branch in branches], timeout=0)
+
+
+class Branch:
+    """Layers that run in a task of their own. Nothing gets out of it but `value` and `error`."""
+
+    def __init__(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
+        self.ended = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._wanted = True
+        self.task = asyncio.get_running_loop().create_task(self._run(layers, done))
+        _running.add(self.task)
+        self.task.add_done_callback(_running.discard)
+
+    def cancel(self) -> None:
+        self._wanted = False
+        self.task.cancel()
+
+    async def _run(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
+        try:
+            self.value = await layers
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
+            if self._wanted:  # its frames hold this branch: an error nobody takes would be kept in a circle
+                self.error = error
+        self.ended = True
+        done()
+
+
+_running: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
+
+
+class Waiter:
+    """One parked task."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._woken: asyncio.Future[None] = self._loop.create_future()
+
+    def wake(self) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(self._set)
+        except RuntimeError:  # the loop is closed, and with it whoever waited
+            return False
+        return True
+
+    def _set(self) -> None:
+        if not self._woken.done():
+            self._woken.set_result(None)
+
+    async def wait(self, until: float | None) -> bool:
+        try:
+            async with asyncio.timeout_at(None if until is None else _on_loop(until)):
+                await self._woken
+        except TimeoutError:
+            return False
+        return True
+
+
+def _on_loop(at: float) -> float:
+    """Return the same moment on the clock of the running loop, which may have one of its own."""
+    return at + (asyncio.get_running_loop().time() - clock.now())
