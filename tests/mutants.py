@@ -55,7 +55,11 @@ MORE = {
         "primitives/test_retry_budget.py",
         "core/test_again.py",
     ],
-    "retry_budget": ["primitives/test_hedge.py", "stores/test_shared_budget.py"],
+    "retry_budget": [
+        "primitives/test_budget_in_a_store.py",
+        "primitives/test_hedge.py",
+        "stores/test_shared_budget.py",
+    ],
     "bulkhead": ["primitives/test_shared_bulkhead.py", "primitives/test_adaptive_bulkhead.py"],
     "rate_limit": [
         "primitives/test_shared_limit.py",

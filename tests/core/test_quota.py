@@ -106,6 +106,29 @@ def test_who_leaves_moves_up_everyone_behind_and_they_are_told():
     assert bucket.book(0.5, inf)[0] == 3.5
 
 
+def test_who_books_before_anybody_has_looked_is_behind_those_who_moved_up():
+    bucket = quota((1, 1, 1))
+    bucket.book(0.0, inf)
+    first, second = (bucket.book(0.0, inf)[1] for _ in range(2))
+    waiter = Waiter()
+    bucket.turn(second, waiter, 0.0)
+    bucket.give_back(first, 0.5)
+    assert (waiter.woken, second.at) == (1, 2)
+    delay, third = bucket.book(0.5, inf)
+    assert (second.at, third.at, delay) == (1, 2, 1.5)
+
+
+def test_a_forked_child_waits_for_nobody():
+    from opero import forks
+
+    bucket = quota((1, 1, 1))
+    bucket.book(0.0, inf)
+    bucket.book(0.0, inf)
+    assert any(known is bucket for known in forks._objects)
+    bucket.after_fork()
+    assert bucket.idle(2.0)
+
+
 def test_a_waiter_that_is_gone_does_not_keep_the_others_from_moving_up():
     bucket = quota((1, 1, 1))
     bucket.book(0.0, inf)

@@ -28,13 +28,15 @@ def test_rates_are_read_as_written():
 
 
 def test_a_refusal_says_the_rate_in_words():
-    rates = {"2/s": "2 calls a second", "1/min": "1 call a minute", "5/10s; 9/h": "5 calls in 10 s and 9 calls an hour"}
+    rates = {"2/s": "2 calls a second", "1/day": "1 call a day", "5/10s; 9/h": "5 calls in 10 s and 9 calls an hour"}
     for rate, words in rates.items():
         limit = o.RateLimit(rate, wait=False, burst=1, name="shop")
         with testing.clock(), limit, pytest.raises(o.RateLimitedError) as refused, limit:
             pass
         left = refused.value.retry_after
         assert str(refused.value) == f"shop may make {words}; the next may go in {left:.3g} s"
+    never = o.RateLimit("1/min").local.refusal("shop", float("inf"))
+    assert (str(never), never.retry_after) == ("shop may make 1 call a minute", None)
 
 
 def test_the_slowest_of_several_rates_decides():
@@ -285,6 +287,17 @@ def test_who_has_waited_is_in_nobodys_way():
         assert (limit.local.quota.idle(1001.5), limit.local.quota.idle(1002)) == (False, True)
 
 
+def test_a_generator_is_one_call_of_it():
+    @o.opero(o.RateLimit(1, per=60, wait=False))
+    def numbers():
+        yield from range(3)
+
+    with testing.clock():
+        assert list(numbers()) == [0, 1, 2]
+        with pytest.raises(o.RateLimitedError):
+            list(numbers())
+
+
 def test_what_is_observed_is_the_slowest_rate_and_what_is_left():
     limit = o.RateLimit("10/s; 100/min", wait=False)
     for _ in range(4):
@@ -309,7 +322,11 @@ def test_a_deadline_as_far_as_its_own_patience_is_not_to_blame():
 def test_the_fast_path_is_for_one_rate_of_this_process_and_for_leases():
     shared = {"store": "redis://localhost", "name": "shared"}
     assert "bucket.due" in o.RateLimit(10).fragment().admit
-    assert "lease.left" in o.RateLimit(10, lease=5, **shared).fragment().admit
+    leased = o.RateLimit(10, lease=5, **shared).fragment()
+    assert "lease.left" in leased.admit
+    assert [(metric.name, which) for metric, which in leased.passed] == [
+        ("opero.rate_limiter.wait.duration", ("shared",))
+    ]
     slow = [{"weight": 2}, {"weight": len}, {"key": "host"}]
     for settings in [shared, *slow, *({"lease": 5, **shared, **each} for each in slow)]:
         assert o.RateLimit(10, **settings).fragment() is None

@@ -41,6 +41,7 @@ def test_each_key_has_a_quota_of_its_own_in_the_store(store):
         f("x")
     assert refused.value.retry_after == 10
     assert f("y") == "y"
+    assert [round(each, 6) for each in o.RateLimit(4, per=10).local.given()[0]] == [2.5, 4]
 
 
 def test_a_call_waits_for_the_time_that_the_store_says(store):
