@@ -118,3 +118,4 @@ def test_the_fast_path_is_for_slots_of_this_process_and_asks_the_throttle_if_the
     assert ["slots.used" in text for text in admits] == [True, True]
     assert ["throttle.value" in text for text in admits] == [False, True]
     assert o.Bulkhead(5, store="redis://localhost", name="shared").fragment() is None
+    assert o.opero(o.Bulkhead(5))(lambda own: own).opero.source().startswith("def call(own):")

@@ -19,9 +19,9 @@ class Store(mapped.Mapped):
         super().__init__(descriptor)
         self.told = []
 
-    async def pay(self, runtime, key, law, income, back, cost):
+    async def pay(self, runtime, key, law, income, *others):
         self.told.append(income)
-        return await super().pay(runtime, key, law, income, back, cost)
+        return await super().pay(runtime, key, law, income, *others)
 
 
 @pytest.fixture

@@ -119,6 +119,7 @@ def test_more_slots_are_given_out_at_once_and_fewer_hold_as_calls_end():
     with testing.clock() as time:
         asyncio.run(main())
         assert time.now() == 1004
+    assert policy.slots.limit.set(2) == 2
     with pytest.raises(o.ConfigurationError, match="limit takes a whole number"):
         policy.resize(0)
 

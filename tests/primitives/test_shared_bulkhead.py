@@ -73,6 +73,20 @@ def test_pools_of_one_name_are_one_and_of_another_name_another(store):
     assert asyncio.run(main()) == 1
 
 
+def test_one_that_processes_share_later_has_the_slots_of_all(store):
+    (mine, policy), (too, other) = pool(None), pool(None)
+    for each in (policy, other):
+        each.share(store, "pool")
+
+    async def main():
+        first = asyncio.create_task(mine(5))
+        await asyncio.sleep(1)
+        assert (await outcome(too(1))).reason == "queue_full"
+        return await first
+
+    assert asyncio.run(main()) == 5
+
+
 def test_who_waits_for_a_slot_of_all_waits_in_line_and_no_longer_than_allowed(store):
     (hold, _), (impatient, _) = pool(store, max_queue=2), pool(store, max_queue=2, max_wait=1)
     (late, _), lengths = pool(store, o.Timeout(2), max_queue=2), []
