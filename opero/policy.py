@@ -10,11 +10,13 @@ from opero.kinds import is_generator_function
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import timedelta
     from typing import Any, ClassVar
 
     from opero.call import Layer
     from opero.signals import Attributes, Metric, Signals
 
+    Duration = float | timedelta
     Observation = tuple[Metric, tuple[str, ...], float]
 
 
@@ -158,6 +160,12 @@ def number(field: str, value: object, *, low: float = -inf, above: float = -inf,
     if not valid or not (low <= value <= high and value > above):  # type: ignore[operator]
         raise ConfigurationError(field, value, f"{_range('a number', low, above, high)}")
     return float(value)  # type: ignore[arg-type]
+
+
+def duration(field: str, value: object, *, low: float = -inf, above: float = -inf) -> float:
+    """Return seconds, given as a number or as a `datetime.timedelta`, or raise `ConfigurationError`."""
+    asked = getattr(value, "total_seconds", None)
+    return number(field, value if asked is None else asked(), low=low, above=above)
 
 
 def whole(field: str, value: object, *, low: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opero import objectives, recording, waits
 from opero.errors import ConfigurationError
-from opero.policy import Policy, choice, number, whole
+from opero.policy import Policy, choice, duration, number, whole
 from opero.primitives.arg_fallback import ArgFallback
 from opero.primitives.bulkhead import Bulkhead
 from opero.primitives.cache import BACKENDS, Cache
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from opero.conditions import ConditionLike
     from opero.objectives import SLO
+    from opero.policy import Duration
     from opero.primitives.rate_limit import AsyncLimiter, RateLimiter
 
     class Recipe(Protocol):
@@ -36,18 +37,18 @@ if TYPE_CHECKING:
         retries: int
         backoff: Literal["exponential", "fibonacci", "linear", "constant", "decorrelated_jitter"] | waits.Wait
         backoff_factor: float
-        min_delay: float
-        max_delay: float
+        min_delay: Duration
+        max_delay: Duration
         jitter: Literal["full", "equal", "none"]
         retry_on: ConditionLike
         retry_on_result: Callable[[Any], object]
         retry_budget: float | Literal["adaptive"] | RetryBudget
-        timeout: float
-        attempt_timeout: float
+        timeout: Duration
+        attempt_timeout: Duration
         circuit_breaker: bool | CircuitBreaker
         rate_limit: str | float | RateLimit | RateLimiter | AsyncLimiter
         bulkhead: int | Literal["adaptive"] | Bulkhead
-        hedge: float | str | Hedge
+        hedge: Duration | str | Hedge
         fallback: Any
         arg_fallback: str
         cache: bool | Cache
@@ -143,8 +144,8 @@ def place_of(keyword: str) -> str:
 
 def _retry(settings: Mapping[str, Any], default: int) -> Retry | None:
     retries = whole("retries", settings.get("retries", default), low=0)
-    low = number("min_delay", settings.get("min_delay", 0.1), low=0)
-    high = number("max_delay", settings.get("max_delay", 30.0), low=0)
+    low = duration("min_delay", settings.get("min_delay", 0.1), low=0)
+    high = duration("max_delay", settings.get("max_delay", 30.0), low=0)
     if low > high:
         raise ConfigurationError("min_delay", low, f"0 to {high:g} seconds here, which is max_delay")
     factor = number("backoff_factor", settings.get("backoff_factor", 1.5), low=1)
@@ -204,11 +205,11 @@ def _predicate(field: str, value: Any) -> Any:
 
 
 def _timeout(field: str, value: Any) -> Timeout | None:
-    return None if value is None else Timeout(number(field, value, above=0))
+    return None if value is None else Timeout(duration(field, value, above=0))
 
 
 def _attempt_timeout(field: str, value: Any) -> Timeout | None:
-    return None if value is None else Timeout(attempt=number(field, value, above=0))
+    return None if value is None else Timeout(attempt=duration(field, value, above=0))
 
 
 def _circuit_breaker(field: str, value: Any) -> CircuitBreaker | None:

@@ -6,12 +6,14 @@ since the call began, and the seconds the next one would have to wait.
 
 from __future__ import annotations
 
-from opero.policy import number, whole
+from opero.policy import duration, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol
+
+    from opero.policy import Duration
 
     class Flag(Protocol):
         """A `threading.Event`, an `asyncio.Event`, or alike."""
@@ -52,8 +54,8 @@ class attempts(Stop):  # noqa: N801 - read as stops.attempts(5)
 class elapsed(Stop):  # noqa: N801
     """Once so many seconds have passed. The last wait may end later: 9 s passed, a wait of 5 s, and 10 s become 14."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = number("elapsed", seconds, low=0)
+    def __init__(self, seconds: Duration) -> None:
+        self.seconds = duration("elapsed", seconds, low=0)
 
     def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
         return elapsed >= self.seconds
@@ -62,8 +64,8 @@ class elapsed(Stop):  # noqa: N801
 class before(Stop):  # noqa: N801
     """When the next wait would end after so many seconds: no attempt begins later than that."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = number("before", seconds, low=0)
+    def __init__(self, seconds: Duration) -> None:
+        self.seconds = duration("before", seconds, low=0)
 
     def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
         return elapsed + delay > self.seconds

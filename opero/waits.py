@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from opero import clock, conditions, forks, responses
 from opero.errors import ConfigurationError
-from opero.policy import number
+from opero.policy import duration, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeAlias
 
-    WaitLike: TypeAlias = "Wait | float | Callable[[int, Any], float]"
+    from opero.policy import Duration
+
+    WaitLike: TypeAlias = "Wait | Duration | Callable[[int, Any], Duration]"
 
 
 class _Randomness:
@@ -74,9 +76,9 @@ class Wait:
 class exponential(Wait):  # noqa: N801 - read as waits.exponential(0.1, 30)
     """`min(high, low * factor ** (n - 1))`: with the defaults 0.1, 0.15, 0.225 … 30 s."""
 
-    def __init__(self, low: float = 0.1, high: float = 30.0, factor: float = 1.5) -> None:
-        self.low = number("low", low, low=0)
-        self.high = number("high", high, low=self.low)
+    def __init__(self, low: Duration = 0.1, high: Duration = 30.0, factor: float = 1.5) -> None:
+        self.low = duration("low", low, low=0)
+        self.high = duration("high", high, low=self.low)
         self.factor = number("factor", factor, low=1)
 
     @property
@@ -96,10 +98,10 @@ class exponential(Wait):  # noqa: N801 - read as waits.exponential(0.1, 30)
 class linear(Wait):  # noqa: N801
     """`min(high, low + (n - 1) * step)`; the step is `low` unless given."""
 
-    def __init__(self, low: float = 0.1, high: float = 30.0, step: float | None = None) -> None:
-        self.low = number("low", low, low=0)
-        self.high = number("high", high, low=self.low)
-        self.step = self.low if step is None else number("step", step, low=0)
+    def __init__(self, low: Duration = 0.1, high: Duration = 30.0, step: Duration | None = None) -> None:
+        self.low = duration("low", low, low=0)
+        self.high = duration("high", high, low=self.low)
+        self.step = self.low if step is None else duration("step", step, low=0)
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
         return min(self.high, self.low + (n - 1) * self.step)
@@ -108,9 +110,9 @@ class linear(Wait):  # noqa: N801
 class fibonacci(Wait):  # noqa: N801
     """`min(high, low * F(n))` with F = 1, 1, 2, 3, 5, 8 …"""
 
-    def __init__(self, low: float = 0.1, high: float = 30.0) -> None:
-        self.low = number("low", low, low=0)
-        self.high = number("high", high, low=self.low)
+    def __init__(self, low: Duration = 0.1, high: Duration = 30.0) -> None:
+        self.low = duration("low", low, low=0)
+        self.high = duration("high", high, low=self.low)
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
         current, following = 1, 1
@@ -124,8 +126,8 @@ class fibonacci(Wait):  # noqa: N801
 class constant(Wait):  # noqa: N801
     """The same delay each time."""
 
-    def __init__(self, seconds: float = 0.1) -> None:
-        self.seconds = number("seconds", seconds, low=0)
+    def __init__(self, seconds: Duration = 0.1) -> None:
+        self.seconds = duration("seconds", seconds, low=0)
 
     @property
     def never(self) -> bool:  # type: ignore[override]
@@ -144,9 +146,9 @@ class decorrelated_jitter(Wait):  # noqa: N801
 
     jittered = True
 
-    def __init__(self, low: float = 0.1, high: float = 30.0) -> None:
-        self.low = number("low", low, low=0)
-        self.high = number("high", high, low=self.low)
+    def __init__(self, low: Duration = 0.1, high: Duration = 30.0) -> None:
+        self.low = duration("low", low, low=0)
+        self.high = duration("high", high, low=self.low)
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
         return min(self.high, uniform(self.low, max(self.low, previous) * 3))
@@ -155,8 +157,8 @@ class decorrelated_jitter(Wait):  # noqa: N801
 class sequence(Wait):  # noqa: N801
     """These delays, in order; the last one repeats, unless another wait is added."""
 
-    def __init__(self, *delays: float) -> None:
-        self.delays: Sequence[float] = tuple(number("delays", delay, low=0) for delay in delays) or (0.0,)
+    def __init__(self, *delays: Duration) -> None:
+        self.delays: Sequence[float] = tuple(duration("delays", delay, low=0) for delay in delays) or (0.0,)
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
         return self.delays[min(n, len(self.delays)) - 1]
@@ -170,9 +172,9 @@ class between(Wait):  # noqa: N801
 
     jittered = True
 
-    def __init__(self, low: float, high: float) -> None:
-        self.low = number("low", low, low=0)
-        self.high = number("high", high, low=self.low)
+    def __init__(self, low: Duration, high: Duration) -> None:
+        self.low = duration("low", low, low=0)
+        self.high = duration("high", high, low=self.low)
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
         return uniform(self.low, self.high)
@@ -187,9 +189,9 @@ class retry_after(Wait):  # noqa: N801
 
     jittered = True
 
-    def __init__(self, otherwise: Wait | None = None, high: float = 60.0) -> None:
+    def __init__(self, otherwise: Wait | None = None, high: Duration = 60.0) -> None:
         self.otherwise = otherwise or exponential()
-        self.high = number("high", high, low=0)
+        self.high = duration("high", high, low=0)
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
         asked = responses.retry_after(outcome, clock.wall())
@@ -229,7 +231,7 @@ def waiting(field: str, value: Any) -> Wait:
     """Make a wait of what a user may write for one: a strategy, seconds, or `function(n, outcome)` asked each time."""
     if isinstance(value, Wait):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if (isinstance(value, int | float) and not isinstance(value, bool)) or hasattr(value, "total_seconds"):
         return constant(value)
     if callable(value) and not isinstance(value, type):
         return _Asked(value)
@@ -248,7 +250,7 @@ class _Asked(Wait):
         self.function = function
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
-        return number("wait", self.function(n, outcome), low=0)
+        return duration("wait", self.function(n, outcome), low=0)
 
 
 class _Chain(Wait):

@@ -18,7 +18,7 @@ from math import inf
 
 from opero import clock, conditions, forks, responses
 from opero.errors import AllFailedError, ConfigurationError, Rejected
-from opero.policy import Policy, choice, number, optional
+from opero.policy import Policy, choice, duration, optional
 from opero.signals import Event, Signals
 from opero.strategies import ROTATE
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from opero.call import Call, Layer, Next
     from opero.conditions import Condition, ConditionLike
+    from opero.policy import Duration
     from opero.runtime import Waiter
 
     Find = Callable[[Call], tuple[Any, Callable[[Any], Call]]]
@@ -85,7 +86,7 @@ class ArgFallback(Policy):
         *,
         alternatives: Sequence[Any] | None = None,
         on: ConditionLike | None = None,
-        cooldown: float | None = None,
+        cooldown: Duration | None = None,
         spread: bool = False,
         refresh: Callable[[], Any] | None = None,
     ) -> None:
@@ -99,7 +100,7 @@ class ArgFallback(Policy):
             parameter=parameter,
             alternatives=None if alternatives is None else _several("alternatives", alternatives),
             on=on,
-            cooldown=optional(number, "cooldown", cooldown, low=0),
+            cooldown=optional(duration, "cooldown", cooldown, low=0),
             spread=choice("spread", spread, (True, False)),
             refresh=refresh,
         )

@@ -20,7 +20,7 @@ from opero import forks, responses, stores, waits
 from opero.blocks import Block
 from opero.errors import BulkheadFullError
 from opero.knobs import Knob
-from opero.policy import Fragment, Policy, choice, controlled, number, optional, whole
+from opero.policy import Fragment, Policy, choice, controlled, duration, number, optional, whole
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
 from opero.windows import LatencyHistogram
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.call import Call, Layer, Next
-    from opero.policy import Observation
+    from opero.policy import Duration, Observation
     from opero.runtime import Waiter
     from opero.stores import StateStore
     from opero.stores.shared import SharedSlots
@@ -89,7 +89,7 @@ class Bulkhead(Block, Policy):
         limit: int,
         *,
         max_queue: int = 0,
-        max_wait: float | None = None,
+        max_wait: Duration | None = None,
         store: str | StateStore | None = None,
         control: str | None = None,
         target: float | None = None,
@@ -99,7 +99,7 @@ class Bulkhead(Block, Policy):
         self._freeze(
             limit=whole("limit", limit, low=1),
             max_queue=whole("max_queue", max_queue, low=0),
-            max_wait=None if max_wait is None else number("max_wait", max_wait, low=0),
+            max_wait=None if max_wait is None else duration("max_wait", max_wait, low=0),
             store=stores.checked("store", store, name),
             control=controlled(control),
             target=optional(number, "target", target, above=0),

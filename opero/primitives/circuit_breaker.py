@@ -15,7 +15,7 @@ from opero.call import FAILURE, NONE, SUCCESS
 from opero.circuit import AUTO, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, STATES, UNCOUNTED, Change, Circuit, Permit, Rules
 from opero.errors import CircuitOpenError, ConfigurationError, Rejected
 from opero.keyed import Keyed
-from opero.policy import Fragment, Policy, number, optional, whole
+from opero.policy import Fragment, Policy, duration, number, optional, whole
 from opero.signals import POLICY, STATE, Event, Metric, Signals
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opero.call import Call, Layer, Next
     from opero.conditions import Condition, ConditionLike
     from opero.pipeline import Operation
-    from opero.policy import Observation
+    from opero.policy import Duration, Observation
     from opero.stores import StateStore
     from opero.stores.shared import SharedCircuit
 
@@ -111,13 +111,13 @@ class CircuitBreaker(Block, Rules, Policy):
         *,
         failure_ratio: float = 0.5,
         min_calls: int = 20,
-        window: float = 10.0,
+        window: Duration = 10.0,
         calls: int | None = None,
         consecutive: int | None = None,
-        slow_call: float | None = None,
+        slow_call: Duration | None = None,
         slow_ratio: float = 1.0,
-        reset_after: float = 5.0,
-        max_reset_after: float = 60.0,
+        reset_after: Duration = 5.0,
+        max_reset_after: Duration = 60.0,
         jitter: float = 0.1,
         half_open_probes: int = 10,
         key: str | Callable[..., Hashable] | None = None,
@@ -136,17 +136,17 @@ class CircuitBreaker(Block, Rules, Policy):
             )
         if on_result is not None and not callable(on_result):
             raise ConfigurationError("on_result", on_result, "a predicate on the result, or None")
-        reset_after = number("reset_after", reset_after, above=0)
+        reset_after = duration("reset_after", reset_after, above=0)
         self._freeze(
             failure_ratio=number("failure_ratio", failure_ratio, above=0, high=1),
             min_calls=min_calls,
-            window=number("window", window, low=0.001),
+            window=duration("window", window, low=0.001),
             calls=calls,
             consecutive=optional(whole, "consecutive", consecutive, low=1),
-            slow_call=optional(number, "slow_call", slow_call, above=0),
+            slow_call=optional(duration, "slow_call", slow_call, above=0),
             slow_ratio=number("slow_ratio", slow_ratio, above=0, high=1),
             reset_after=reset_after,
-            max_reset_after=number("max_reset_after", max_reset_after, low=reset_after),
+            max_reset_after=duration("max_reset_after", max_reset_after, low=reset_after),
             jitter=number("jitter", jitter, low=0, high=1),
             half_open_probes=whole("half_open_probes", half_open_probes, low=1),
             key=keyed.checked("key", key),

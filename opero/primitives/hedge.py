@@ -16,7 +16,7 @@ from collections import deque
 
 from opero import forks
 from opero.errors import ConfigurationError
-from opero.policy import Policy, number, whole
+from opero.policy import Policy, duration, whole
 from opero.signals import Event, Metric, Signals
 from opero.windows import LatencyHistogram
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.call import Call, Layer, Next
+    from opero.policy import Duration
     from opero.runtime import Branch, Waiter
 
 LAUNCHED = Event("opero.hedge.launched", "debug", "A late call is made once more.", ("number", "delay"))
@@ -66,10 +67,10 @@ class Hedge(Policy):
     max_hedges: int
     latencies: Latencies
 
-    def __init__(self, delay: float | str, *, max_hedges: int = 1, name: str | None = None) -> None:
+    def __init__(self, delay: Duration | str, *, max_hedges: int = 1, name: str | None = None) -> None:
         share = _share(delay)
         self._freeze(
-            delay=number("delay", delay, low=0) if share is None else delay,
+            delay=duration("delay", delay, low=0) if share is None else delay,
             max_hedges=whole("max_hedges", max_hedges, low=1),
             name=name,
         )
@@ -258,7 +259,7 @@ class Latencies:
 def _share(delay: object) -> float | None:
     """Read "p95" as .95; None for a number."""
     if not isinstance(delay, str):
-        if isinstance(delay, bool) or not isinstance(delay, int | float):
+        if isinstance(delay, bool) or not (isinstance(delay, int | float) or hasattr(delay, "total_seconds")):
             raise ConfigurationError("delay", delay, ALLOWED)
         return None
     try:

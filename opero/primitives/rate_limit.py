@@ -16,7 +16,7 @@ from opero import keyed, stores
 from opero.blocks import Block
 from opero.errors import ConfigurationError, RateLimitedError
 from opero.keyed import Keyed
-from opero.policy import Fragment, Policy, number, whole
+from opero.policy import Fragment, Policy, duration, number, whole
 from opero.quota import Quota, Rate
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from opero.call import Call, Layer, Next
-    from opero.policy import Observation
+    from opero.policy import Duration, Observation
     from opero.quota import Ticket
     from opero.stores import StateStore
 
@@ -105,10 +105,10 @@ class RateLimit(Block, Policy):
     def __init__(
         self,
         rate: float | str | RateLimiter | AsyncLimiter,
-        per: float = 1.0,
+        per: Duration = 1.0,
         *,
         burst: int | None = None,
-        wait: bool | float = True,
+        wait: bool | Duration = True,
         key: str | Callable[..., Hashable] | None = None,
         weight: float | Callable[..., float] = 1,
         store: str | StateStore | None = None,
@@ -122,7 +122,7 @@ class RateLimit(Block, Policy):
             rate = number("rate", rate, above=0)
         self._freeze(
             rate=rate,
-            per=number("per", per, above=0),
+            per=duration("per", per, above=0),
             burst=None if burst is None else whole("burst", burst, low=1),
             wait=_wait(wait),
             key=keyed.checked("key", key),
@@ -350,6 +350,6 @@ def _wait(value: Any) -> bool | float:
     if isinstance(value, bool):
         return value
     try:
-        return number("wait", value, low=0)
+        return duration("wait", value, low=0)
     except ConfigurationError as error:
         raise ConfigurationError("wait", value, "True, False, or the longest wait in seconds") from error

@@ -12,7 +12,7 @@ from opero.blocks import Block
 from opero.call import Deadline
 from opero.call import deadline as around
 from opero.errors import CallTimeout, ConfigurationError
-from opero.policy import Fragment, Policy, choice, number
+from opero.policy import Fragment, Policy, choice, duration
 from opero.signals import Event, Metric, Signals
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from opero.call import Call, Layer, Next
-    from opero.policy import Observation
+    from opero.policy import Duration, Observation
 
 EXPIRED = Event("opero.timeout.expired", "warning", "The deadline passed before the answer came.", ("scope", "seconds"))
 ABANDONED = Metric(
@@ -71,9 +71,9 @@ class Timeout(Block, Policy):
 
     def __init__(
         self,
-        seconds: float | None = None,
+        seconds: Duration | None = None,
         *,
-        attempt: float | None = None,
+        attempt: Duration | None = None,
         how: Literal["thread", "signal", "cooperative"] = "thread",
         name: str | None = None,
     ) -> None:
@@ -82,8 +82,8 @@ class Timeout(Block, Policy):
                 "Timeout", (seconds, attempt), "either seconds or attempt=; pass two policies for both"
             )
         self._freeze(
-            seconds=None if seconds is None else number("timeout", seconds, above=0),
-            attempt=None if attempt is None else number("attempt_timeout", attempt, above=0),
+            seconds=None if seconds is None else duration("timeout", seconds, above=0),
+            attempt=None if attempt is None else duration("attempt_timeout", attempt, above=0),
             how=choice("how", how, ("thread", "signal", "cooperative")),
             name=name,
         )

@@ -1,5 +1,7 @@
 """What a policy does if it is told nothing: these numbers are promised."""
 
+from datetime import timedelta
+
 import pytest
 
 import opero as o
@@ -98,3 +100,30 @@ def test_a_retry_minds_refusals_where_it_might_retry_them():
     ours = [o.Retry(on=on).minds_refusals for on in (o.CircuitOpenError, (OSError, o.CircuitOpenError), str.isdigit)]
     assert (plain, ours) == ([False] * 2, [True] * 3)
     assert o.Retry(strategies={OSError: "raise"}).minds_refusals
+
+
+SECOND = timedelta(seconds=1)
+
+
+def test_a_duration_may_be_a_timedelta():
+    policies = [
+        o.Timeout(SECOND), o.Timeout(attempt=SECOND), o.Hedge(SECOND), o.Bulkhead(1, max_queue=1, max_wait=SECOND),
+        o.RateLimit(1, per=SECOND, wait=SECOND), o.ArgFallback("x", cooldown=SECOND), o.Retry(wait=SECOND),
+        o.CircuitBreaker(window=SECOND, slow_call=SECOND, reset_after=SECOND, max_reset_after=SECOND),
+    ]  # fmt: skip
+    for policy in policies:
+        seconds = [value for value in policy.settings.values() if isinstance(value, float) and value == 1.0]
+        assert seconds or policy.wait.delay(1, 0, None) == 1.0
+        assert not any(isinstance(value, timedelta) for value in policy.settings.values())
+    waits = [o.waits.exponential(SECOND), o.waits.linear(SECOND, step=SECOND), o.waits.sequence(SECOND)]
+    waits += [o.waits.fibonacci(SECOND), o.waits.between(SECOND, SECOND), o.Retry(wait=lambda n, outcome: SECOND).wait]
+    assert [wait.delay(1, 0, None) for wait in waits] == [1.0] * 6
+    assert (o.stops.elapsed(SECOND)(1, 1, 0), o.stops.before(SECOND)(1, 1, 1)) == (True, True)
+    f = o.opero(timeout=SECOND, attempt_timeout=SECOND, hedge=SECOND, min_delay=SECOND, max_delay=2 * SECOND)(len)
+    assert f("abc") == 3
+
+
+@pytest.mark.parametrize("wrong", [timedelta(0), timedelta(seconds=-1)])
+def test_a_timedelta_is_held_to_the_same_bounds(wrong):
+    with pytest.raises(o.ConfigurationError, match="timeout takes a number, above 0"):
+        o.Timeout(wrong)
