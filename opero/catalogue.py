@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     Samples = dict[tuple[str, ...], "float | list[float]"]
 
-_live: dict[int, tuple[ref[Operation], str, Book]] = {}
+_live: dict[ref[Operation], tuple[str, Book]] = {}
 _retired: dict[tuple[str, tuple[float, ...]], Book] = {}
 _others: list[Callable[[], Iterable[Family]]] = []
-_gone: deque[int] = deque()  # filled by the garbage collector, which may run anywhere; emptied under the lock
+_gone: deque[ref[Operation]] = deque()  # filled by the garbage collector, anywhere; emptied under the lock
+_is_gone = _gone.append
 _lock = forks.lock()
 _announced = False
 HANDLER_FAILED = Event(
@@ -78,28 +79,23 @@ def register(operation: Operation) -> None:
     if not _announced and any(name in os.environ for name in ANNOUNCING):
         _announced = True
         _announce()
-    number = id(operation)
-
-    def gone(_: object) -> None:
-        _gone.append(number)
-
     with _lock:
         _sweep_locked()
-        _live[number] = (ref(operation, gone), operation.name, operation.book)
+        _live[ref(operation, _is_gone)] = (operation.name, operation.book)
 
 
 def operations() -> list[Operation]:
     """Return every decorated function that lives."""
     with _lock:
         _sweep_locked()
-        return [operation for reference, _, _ in _live.values() if (operation := reference()) is not None]
+        return [operation for reference in _live if (operation := reference()) is not None]
 
 
 def snapshot() -> list[Family]:
     """Return everything there is to measure, by instrument."""
     with _lock:
         _sweep_locked()
-        books = [(name, book) for _, name, book in _live.values()]
+        books = list(_live.values())
         books += [(name, book) for (name, _), book in _retired.items()]
     families: dict[str, Family] = {}
     for name, book in books:
@@ -188,10 +184,6 @@ def coarsen(counts: list[float], marks: tuple[float, ...], shared: tuple[float, 
 
 def _sweep_locked() -> None:
     while _gone:
-        number = _gone.popleft()
-        reference, name, book = _live.get(number, (None, "", None))
-        if reference is None or book is None or reference() is not None:
-            continue
-        del _live[number]
+        name, book = _live.pop(_gone.popleft())
         retired = _retired.setdefault((name, book.marks), Book(book.marks))
         retired.take_over(book)

@@ -149,6 +149,8 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _made(value: Any) -> Condition | None:
+    if value is Exception:
+        return _ANY
     kinds = _kinds(value)
     if kinds and all(isinstance(t, type) and issubclass(t, Exception) for t in kinds):
         return Condition(_OfType(kinds), " | ".join(t.__name__ for t in kinds))
@@ -257,3 +259,6 @@ class _Says:
         if isinstance(self.part, str):
             return self.part in str(error)
         return self.part.search(str(error)) is not None
+
+
+_ANY = Condition(_OfType((Exception,)), "Exception")  # what most retry on

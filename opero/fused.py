@@ -41,42 +41,16 @@ def wrapper(operation: Operation, general: Callable[..., Any], **tools: Any) -> 
     `general` makes a call by the general path; `tools` are what fragments may use of the driver.
     """
     cold: Any = _cold_async if operation.is_async else _cold
-    names: dict[str, Any] = {"__builtins__": _TOOLS}  # shared: a function keeps only what is its own
+    names: dict[str, Any] = {"__builtins__": _TOOLS, "general": general, "operation": operation, "fast": enabled}
+    names.update(tools)  # what all share is in the builtins: a function keeps only what is its own
     wrapped = FunctionType(cold.__code__, names, "call")
-    reference = ref(wrapped)
-
-    fast = enabled
-
-    def warm() -> Any:
-        warmed: Any = reference()
-        text, bound, exact = _render(operation, fast)
-        if operation.controllers is not None:
-            operation.controllers.start()
-        names.update(bound, **tools, general=general, operation=operation)
-        if exact:
-            warmed.__defaults__ = operation.function.__defaults__
-            warmed.__kwdefaults__ = operation.function.__kwdefaults__
-        warmed.__code__ = _compile(text).replace(co_name=warmed.__name__)
-        return warmed
-
-    def ran(result: Any) -> Any:
-        """Return the result of a first call; refuse it where it never ran, at each call anew."""
-        if type(result) is CoroutineType:
-            result.close()
-            cooled: Any = reference()
-            cooled.__code__, cooled.__defaults__, cooled.__kwdefaults__ = _cold.__code__, None, None
-            raise ConfigurationError(
-                "function", operation.name, f"no plain function that returns a coroutine: {AWAIT_INSIDE}"
-            )
-        return result
-
-    names.update(warm=warm, ran=ran)
+    names["me"] = ref(wrapped)
     return wrapped
 
 
 def compile_again(wrapped: Any) -> None:
     """Make the fast path anew: a policy no longer does what it did."""
-    wrapped.__globals__["warm"]()
+    _warm(wrapped)
 
 
 def source(operation: Operation) -> str:
@@ -104,12 +78,37 @@ def failed(started: float, by_place: dict[str, Any], error: BaseException, ended
     return record
 
 
+# ruff: noqa: F821
 def _cold(*args: Any, **kwargs: Any) -> Any:
-    return ran(warm()(*args, **kwargs))  # type: ignore[name-defined]  # noqa: F821 - globals of the function made of this
+    warmed = warm(me())  # type: ignore[name-defined]
+    return ran(warmed, warmed(*args, **kwargs))  # type: ignore[name-defined]
 
 
 async def _cold_async(*args: Any, **kwargs: Any) -> Any:
-    return await warm()(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821
+    return await warm(me())(*args, **kwargs)  # type: ignore[name-defined]
+
+
+def _warm(wrapped: Any) -> Any:
+    names, operation = wrapped.__globals__, wrapped.__globals__["operation"]
+    text, bound, exact = _render(operation, names["fast"])
+    if operation.controllers is not None:
+        operation.controllers.start()
+    names.update(bound)
+    if exact:
+        wrapped.__defaults__ = operation.function.__defaults__
+        wrapped.__kwdefaults__ = operation.function.__kwdefaults__
+    wrapped.__code__ = _compile(text).replace(co_name=wrapped.__name__)
+    return wrapped
+
+
+def _ran(wrapped: Any, result: Any) -> Any:
+    """Return the result of a first call; refuse it where it never ran, at each call anew."""
+    if type(result) is not CoroutineType:
+        return result
+    result.close()
+    wrapped.__code__, wrapped.__defaults__, wrapped.__kwdefaults__ = _cold.__code__, None, None
+    name = wrapped.__globals__["operation"].name
+    raise ConfigurationError("function", name, f"no plain function that returns a coroutine: {AWAIT_INSIDE}")
 
 
 def _compile(text: str) -> CodeType:
@@ -251,6 +250,7 @@ _OVER = "return {wait}general(operation, {args}, {kwargs}, held(now, {{{place!r}
 _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, "within": within, "late": late}
 _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "failed": failed, "BaseException": BaseException}
 _TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "KeyError": KeyError}
+_TOOLS |= {"warm": _warm, "ran": _ran}
 _TALLIED = ("general", "operation", "answers", "plain_run", "own_runtime")
 _OURS = ("general", "operation", "function", "started", "refused", "total", "counts", "bounds", "least")
 _LOCALS = ("now", "end", "took", "index", "result", "error", "record", "past", "pause", "warm")

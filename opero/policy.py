@@ -94,7 +94,12 @@ class Policy:
     reads_arguments = True  # in their original shape; else the fast path may pass them by position
 
     def _freeze(self, **settings: Any) -> None:
-        self.__dict__.update(settings, settings=settings)
+        self._keep(settings=settings, **settings)
+
+    def _keep(self, **attributes: Any) -> None:
+        """Set attributes; one by one, so that all instances share the names."""
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
 
     def start(self) -> None:
         """Make the state; called when constructed and when unpickled."""

@@ -109,7 +109,7 @@ class ArgFallback(Policy):
     def start(self) -> None:
         default = Exception if self.cooldown is None else KEY_FAILED
         condition = conditions.of("on", default if self.on is None else self.on)
-        self.__dict__.update(condition=condition, ring=Ring(self.alternatives))
+        self._keep(condition=condition, ring=Ring(self.alternatives))
 
     def replace(self, alternatives: Sequence[Any]) -> None:
         """Go on with these, all rested."""

@@ -110,11 +110,11 @@ class Bulkhead(Block, Policy):
 
     def start(self) -> None:
         seen = Seen() if self.control else None
-        self.__dict__.update(slots=Slots(self.limit, self.max_queue), shared=None, seen=seen)
+        self._keep(slots=Slots(self.limit, self.max_queue), shared=None, seen=seen)
         if self.store is not None:
             from opero.stores.shared import SharedSlots
 
-            self.__dict__["shared"] = SharedSlots(self.store, self.name or "")
+            self._keep(shared=SharedSlots(self.store, self.name or ""))
 
     def can_share(self) -> bool:
         return self.store is None and self.control is None
@@ -122,7 +122,7 @@ class Bulkhead(Block, Policy):
     def share(self, store: StateStore, name: str) -> None:
         from opero.stores.shared import SharedSlots
 
-        self.__dict__.update(store=store, shared=SharedSlots(store, name))
+        self._keep(store=store, shared=SharedSlots(store, name))
 
     def resize(self, limit: int) -> None:
         """Change how many calls may run at once, from now on."""

@@ -183,7 +183,7 @@ class Cache(Policy):
     def start(self) -> None:
         from opero.stores.cache.state import State
 
-        self.__dict__["state"] = State(self)
+        self._keep(state=State(self))
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         from opero.stores.cache.around import Around

@@ -85,7 +85,7 @@ class Chaos(Policy):
         self.start()
 
     def start(self) -> None:
-        self.__dict__.update(random=Random(self.seed), active=False, since=0.0)
+        self._keep(random=Random(self.seed), active=False, since=0.0)
         if self.enabled or os.environ.get("OPERO_CHAOS") == "1":
             self.enable()
 
@@ -94,13 +94,13 @@ class Chaos(Policy):
 
     def enable(self) -> None:
         """Begin, and begin the window."""
-        self.__dict__.update(active=True, since=clock.now())
+        self._keep(active=True, since=clock.now())
         self._said("chaos_on")
 
     def disable(self) -> None:
         """Let every call pass untouched."""
         if self.active:
-            self.__dict__["active"] = False
+            self._keep(active=False)
             self._said("chaos_off")
 
     def _said(self, act: str) -> None:

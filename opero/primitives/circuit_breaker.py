@@ -162,14 +162,14 @@ class CircuitBreaker(Block, Rules, Policy):
 
     def start(self) -> None:
         ignored = conditions.of("ignore", self.ignore) if self.ignore != () else None
-        self.__dict__.update(circuit=self._make(), circuits=Keyed(self._make, self.max_keys, share=False))
+        self._keep(circuit=self._make(), circuits=Keyed(self._make, self.max_keys, share=False))
         counted = conditions.of("on", self.on)
         unwanted = self.on_result or counted.on_result
-        self.__dict__.update(ignored=ignored, counted=counted, unwanted=unwanted, shared=None)
+        self._keep(ignored=ignored, counted=counted, unwanted=unwanted, shared=None)
         if self.store is not None:
             from opero.stores.shared import SharedCircuit
 
-            self.__dict__["shared"] = SharedCircuit(self.store, self.name or "", self)
+            self._keep(shared=SharedCircuit(self.store, self.name or "", self))
 
     def can_share(self) -> bool:
         return self.store is None
@@ -177,7 +177,7 @@ class CircuitBreaker(Block, Rules, Policy):
     def share(self, store: StateStore, name: str) -> None:
         from opero.stores.shared import SharedCircuit
 
-        self.__dict__.update(store=store, shared=SharedCircuit(store, name, self))
+        self._keep(store=store, shared=SharedCircuit(store, name, self))
 
     @property
     def reads_arguments(self) -> bool:  # type: ignore[override]

@@ -70,7 +70,7 @@ class Fallback(Policy):
             condition |= conditions.of_result("on_result", self.on_result)
         table = [(conditions.of("by", key), answer) for key, answer in (self.by or {}).items()]
         everything = (*self.answers, *(answer for _, answer in table))
-        self.__dict__.update(condition=condition, table=table, reads_arguments=any(map(callable, everything)))
+        self._keep(condition=condition, table=table, reads_arguments=any(map(callable, everything)))
 
     def fragment(self) -> Fragment | None:
         return Fragment() if self.condition.on_result is None else None

@@ -77,7 +77,7 @@ class Hedge(Policy):
         self.start()
 
     def start(self) -> None:
-        self.__dict__["latencies"] = Latencies(_share(self.delay))
+        self._keep(latencies=Latencies(_share(self.delay)))
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer

@@ -143,17 +143,17 @@ class RateLimit(Block, Policy):
         if isinstance(self.rate, str | int | float):
             rates = parsed("rate", self.rate) if isinstance(self.rate, str) else [(self.rate, self.per)]
             limiter: Any = Local(rates, self.burst, self.max_keys)
-            self.__dict__["local"] = limiter
+            self._keep(local=limiter)
             if self.store is not None:
                 from opero.stores.shared import SharedLimit
 
                 limiter = SharedLimit(
                     self.store, self.name or "", limiter, DELAYED, lease=self.lease, max_keys=self.max_keys
                 )
-            self.__dict__["limiter"] = limiter
+            self._keep(limiter=limiter)
         else:
             given: Any = self.rate
-            self.__dict__.update(local=None, limiter=Foreign(given) if hasattr(given, "has_capacity") else given)
+            self._keep(local=None, limiter=Foreign(given) if hasattr(given, "has_capacity") else given)
 
     def can_share(self) -> bool:
         return self.store is None and self.local is not None
@@ -162,7 +162,7 @@ class RateLimit(Block, Policy):
         from opero.stores.shared import SharedLimit
 
         limiter = SharedLimit(store, name, self.local, DELAYED, lease=None, max_keys=self.max_keys)
-        self.__dict__.update(store=store, limiter=limiter)
+        self._keep(store=store, limiter=limiter)
 
     @property
     def only_async(self) -> bool:  # type: ignore[override]

@@ -138,7 +138,7 @@ class Retry(Policy):
         condition = conditions.of("on", self.on, awaits=True)
         if self.on_result is not None:
             condition |= conditions.of_result("on_result", self.on_result)
-        self.__dict__.update(
+        self._keep(
             condition=condition,
             is_async=condition.is_async,
             table=Strategies(self.settings["strategies"]),

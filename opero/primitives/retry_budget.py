@@ -99,11 +99,11 @@ class RetryBudget(Policy):
         self.start()
 
     def start(self) -> None:
-        self.__dict__.update(tokens=Tokens(self.ratio, self.min_per_second, self.cap), shared=None)
+        self._keep(tokens=Tokens(self.ratio, self.min_per_second, self.cap), shared=None)
         if self.store is not None:
             from opero.stores.shared import SharedTokens
 
-            self.__dict__["shared"] = SharedTokens(self.store, self.name or "", self.tokens)
+            self._keep(shared=SharedTokens(self.store, self.name or "", self.tokens))
 
     def can_share(self) -> bool:
         return self.store is None and self.control is None
@@ -111,7 +111,7 @@ class RetryBudget(Policy):
     def share(self, store: StateStore, name: str) -> None:
         from opero.stores.shared import SharedTokens
 
-        self.__dict__.update(store=store, shared=SharedTokens(store, name, self.tokens))
+        self._keep(store=store, shared=SharedTokens(store, name, self.tokens))
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer

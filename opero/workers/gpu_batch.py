@@ -76,8 +76,8 @@ class GpuBatch(Policy):
     def start(self) -> None:
         auto = self.size == "auto"
         knob = Knob(KNOB, FIRST if auto else int(self.size), low=1, high=LARGEST)
-        self.__dict__.update(knob=knob, batches=deque(maxlen=100), control="adaptive" if auto else None)
-        self.__dict__["gatherer"] = Gatherer(self)
+        self._keep(knob=knob, batches=deque(maxlen=100), control="adaptive" if auto else None)
+        self._keep(gatherer=Gatherer(self))
 
     knob: Knob
     batches: deque[Snapshot]  # that the controller has not seen
