@@ -184,6 +184,8 @@ def coarsen(counts: list[float], marks: tuple[float, ...], shared: tuple[float, 
 
 def _sweep_locked() -> None:
     while _gone:
-        name, book = _live.pop(_gone.popleft())
+        name, book = _live.pop(_gone.popleft(), ("", None))
+        if book is None:
+            continue
         retired = _retired.setdefault((name, book.marks), Book(book.marks))
         retired.take_over(book)

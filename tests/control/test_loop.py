@@ -256,7 +256,8 @@ def test_a_burning_objective_is_heard():
 
 def test_what_is_done_by_hand_is_in_the_audit_log():
     with capture("opero.admin.acted") as captured:
-        controllers = failing().opero.controllers
+        function = failing()
+        controllers = function.opero.controllers
         controllers.freeze()
         controllers["retry_budget.ratio"].override(0.05)
         controllers.resume()

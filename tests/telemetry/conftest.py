@@ -8,8 +8,8 @@ from opero import catalogue
 @pytest.fixture(autouse=True)
 def _operations_of_this_file(request, monkeypatch):
     """Show the operations of the test's own file: those of a whole run are more than an instrument has series for."""
-    living = [(number, entry, entry[0]()) for number, entry in list(catalogue._live.items())]
     name = request.module.__name__
-    own = {n: entry for n, entry, operation in living if operation and operation.function.__module__ == name}
+    living = [(reference, entry, reference()) for reference, entry in list(catalogue._live.items())]
+    own = {r: entry for r, entry, operation in living if operation and operation.function.__module__ == name}
     monkeypatch.setattr(catalogue, "_live", own)
     monkeypatch.setattr(catalogue, "_retired", {})
