@@ -195,13 +195,14 @@ class _Others:
         before, self._seen = self._seen, {}
         still = True
         for thread in threads:
-            frame = frames.get(thread.ident or 0)
+            frame = frames.pop(thread.ident or 0, None)
             place = _place(thread.native_id, frame)
             was, looks = before.get(id(thread), (None, 0))
             looks = looks + 1 if place is not None and place == was else 0
             self._seen[id(thread)] = (place, looks)
             waits = frame is not None and frame.f_code.co_filename.endswith(WAITING)
             still = still and looks >= (LOOKS if waits else PATIENT_LOOKS)
+        frames.clear()  # our own frame is among them, and would be in a circle
         return still
 
 
