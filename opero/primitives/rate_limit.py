@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from math import ceil, inf
 
-from opero import keyed, stores
+from opero import clock, keyed, stores
 from opero.blocks import Block
 from opero.errors import ConfigurationError, RateLimitedError
 from opero.keyed import Keyed
@@ -155,6 +155,18 @@ class RateLimit(Block, Policy):
             given: Any = self.rate
             self._keep(local=None, limiter=Foreign(given) if hasattr(given, "has_capacity") else given)
 
+    def peek(self, key: Hashable = None, weight: float = 1) -> tuple[int, float]:
+        """Return how many calls would go at once, and in how many seconds one of this weight; make none.
+
+        Of a quota of this process only: of one in a store calls alone tell.
+        """
+        if self.local is None or self.store is not None:
+            raise ConfigurationError(
+                "store", self.store, "None, and a rate: only a quota of this process can be peeked at"
+            )
+        quota, now = self.local.of(key, clock.now()), clock.now()
+        return quota.available(now), quota.book(now, -inf, weight)[0]
+
     def can_share(self) -> bool:
         return self.store is None and self.local is not None
 
@@ -253,6 +265,10 @@ class Local:
         """Return interval and burst of each rate."""
         return [(per / count, burst) for count, per, burst in self.rates]
 
+    def of(self, key: Hashable, now: float) -> Quota:
+        """Return the quota of a key."""
+        return self.quota if key is None else self._keyed.get(key, now)
+
     def check(self, weight: float) -> None:
         """Refuse what could never go."""
         if not self.quota.fits(weight):
@@ -266,7 +282,7 @@ class Local:
     async def acquire(self, call: Call, key: Hashable, weight: float, patience: float) -> float:
         """Wait for a ticket's time."""
         started = call.runtime.now()
-        quota = self.quota if key is None else self._keyed.get(key, started)
+        quota = self.of(key, started)
         delay, ticket = quota.book(started, patience, weight)
         if ticket is None:
             raise self.refusal(call.operation.name, delay)

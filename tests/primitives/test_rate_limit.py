@@ -307,6 +307,22 @@ def test_what_is_observed_is_the_slowest_rate_and_what_is_left():
     assert list(o.RateLimit(AsyncLimiter(2, 10)).observe(0.0)) == []
 
 
+def test_it_can_be_peeked_at():
+    limit = o.RateLimit("10/s; 12/min", wait=False, key="tenant", name="shop")
+    with testing.clock() as time:
+        assert limit.peek("a") == (10, 0)
+        for _ in range(10):
+            assert passes(limit, tenant="a")
+        assert limit.peek("a") == (0, pytest.approx(0.1))
+        assert limit.peek("a", weight=3) == (0, pytest.approx(5))  # two of the minute are left, and one comes in 5 s
+        assert limit.peek("b") == (10, 0)
+        time.advance(0.1)
+        assert limit.peek("a") == (1, 0)
+    for other in (o.RateLimit(5, store="redis://localhost", name="shop"), o.RateLimit(AsyncLimiter(1))):
+        with pytest.raises(o.ConfigurationError, match="only a quota of this process can be peeked at"):
+            other.peek()
+
+
 def test_a_deadline_as_far_as_its_own_patience_is_not_to_blame():
     @o.opero(o.RateLimit(1, per=60, wait=5), o.Timeout(5))
     def f():
