@@ -315,6 +315,8 @@ def _streamer(operation: Operation) -> Callable[..., Any]:
 
 def _refuse(function: Any) -> None:
     """Refuse what would be wrapped without effect."""
+    if isinstance(function, type) and hasattr(function, "place"):
+        raise ConfigurationError("policies", function, f"a policy, not its class: @opero({function.__name__}(...))")
     if not callable(function) or isinstance(function, type):
         raise ConfigurationError(
             "function", function, "a function, method, coroutine function, partial or callable object"

@@ -79,9 +79,7 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
             )
     for keyword in settings:
         if keyword not in BUILDERS and keyword not in {*RETRY, *CACHE, *ABOUT} and keyword not in _added():
-            raise ConfigurationError(
-                keyword, settings[keyword], f"nothing: there is no such keyword; there are {', '.join(sorted(known()))}"
-            )
+            raise ConfigurationError(keyword, settings[keyword], _instead_of(keyword))
     objectives.of(settings.get("slo"))
     recording.tags(settings.get("tags"))
     built = list(given)
@@ -135,6 +133,15 @@ def _plugin(keyword: str, value: Any) -> Policy:
 def known() -> set[str]:
     """Return every keyword there is."""
     return {*RETRY, *CACHE, *BUILDERS, *ABOUT}
+
+
+def _instead_of(keyword: str) -> str:
+    """Say what there is in place of a keyword that there is not."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(keyword, sorted(known()), 2)
+    meant = f"; perhaps {' or '.join(near)} was meant" if near else ""
+    return f"nothing: there is no such keyword{meant}; there are {', '.join(sorted(known()))}"
 
 
 def place_of(keyword: str) -> str:

@@ -48,6 +48,13 @@ def test_a_wrong_keyword_names_field_and_value_and_what_is_allowed(field, value)
     assert str(caught.value).startswith(f"{field}={value!r}: {field} takes ")
 
 
+def test_a_keyword_that_is_nearly_one_is_told_which():
+    with pytest.raises(o.ConfigurationError, match="no such keyword; perhaps retry_on or retries was meant; there are"):
+        opero(retry=3)
+    with pytest.raises(o.ConfigurationError, match="no such keyword; there are"):
+        opero(quux=3)
+
+
 def test_what_is_never_retried_is_refused_with_the_way_out():
     for value in (BaseException, KeyboardInterrupt, [OSError, SystemExit]):
         with pytest.raises(o.ConfigurationError, match="Exception stands for all there are"):
@@ -147,6 +154,11 @@ def test_delays_the_wrong_way_round_are_refused():
 def test_what_cannot_be_wrapped_is_refused(thing):
     with pytest.raises(o.ConfigurationError, match="function="):
         opero(thing)
+
+
+def test_the_class_of_a_policy_is_no_policy():
+    with pytest.raises(o.ConfigurationError, match=r"a policy, not its class: @opero\(Retry\(\.\.\.\)\)"):
+        opero(o.Retry)
 
 
 @pytest.mark.parametrize("thing", [3, "text", None])
