@@ -15,7 +15,7 @@ class Answer(Exception):
 
 
 def seen_of(outcome):
-    """Return what was seen of one call that raises or returns this: late, refused, other, latencies."""
+    """Return what was seen of two calls that raise or return this: late, refused, other, latencies."""
     policy = o.Bulkhead(5, control="adaptive")
 
     @o.opero(policy)
@@ -25,8 +25,10 @@ def seen_of(outcome):
         return outcome
 
     raised = [outcome] if isinstance(outcome, type) else []
-    with events.subscribe(len, "opero.call.finished"), suppress(*raised):  # a success on the fast path is in the books
-        assert f() is outcome
+    with events.subscribe(len, "opero.call.finished"):  # a success on the fast path is in the books
+        for _ in range(2):
+            with suppress(*raised):
+                assert f() is outcome
     seen = policy.seen
     return seen.late, seen.refused, seen.other, sum(seen.latencies.counts)
 
@@ -34,18 +36,18 @@ def seen_of(outcome):
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_service_that_is_too_busy_has_refused(status):
     answer = Answer(status)
-    assert seen_of(answer) == (0, 1, 0, 0)
-    assert seen_of(type("Raised", (Exception,), {"status_code": status})) == (0, 1, 0, 0)
+    assert seen_of(answer) == (0, 2, 0, 0)
+    assert seen_of(type("Raised", (Exception,), {"status_code": status})) == (0, 2, 0, 0)
 
 
 @pytest.mark.parametrize(
     ("outcome", "seen"),
     [
-        (TimeoutError, (1, 0, 0, 0)),
-        (ConnectionError, (0, 1, 0, 0)),
-        (KeyError, (0, 0, 1, 0)),
-        (Answer(500), (0, 0, 0, 1)),
-        (7, (0, 0, 0, 1)),
+        (TimeoutError, (2, 0, 0, 0)),
+        (ConnectionError, (0, 2, 0, 0)),
+        (KeyError, (0, 0, 2, 0)),
+        (Answer(500), (0, 0, 0, 2)),
+        (7, (0, 0, 0, 2)),
     ],
     ids=str,
 )

@@ -73,6 +73,19 @@ def test_pools_of_one_name_are_one_and_of_another_name_another(store):
     assert asyncio.run(main()) == 1
 
 
+def test_slots_in_use_are_counted_here_too(store):
+    hold, policy = pool(store, limit=2)
+
+    async def main():
+        both = [asyncio.create_task(hold(5)) for _ in range(2)]
+        await asyncio.sleep(1)
+        assert policy.slots.used == 2
+        await asyncio.gather(*both)
+        assert policy.slots.used == 0
+
+    asyncio.run(main())
+
+
 def test_one_that_processes_share_later_has_the_slots_of_all(store):
     (mine, policy), (too, other) = pool(None), pool(None)
     for each in (policy, other):
