@@ -12,6 +12,7 @@ import pytest
 from caches import cached, place, reasons
 
 import opero as o
+from services.namespaces import apart
 
 
 def test_a_damaged_file_is_begun_anew(tmp_path, heard):
@@ -46,7 +47,40 @@ def test_bytes_on_disk_are_bounded(tmp_path):
 
 
 FULL = """
-import resource, sys
+import subprocess, sys
+from opero import Cache, events, opero
+heard = []
+events.subscribe(heard.append, "opero.cache.backend_failed")
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "opero", sys.argv[1]], check=True)
+
+@opero(Cache(60, backend="disk", directory=sys.argv[1] + "/c", patience=2.0))
+def f(x):
+    return "x" * 100_000
+
+def fill():
+    with open(sys.argv[1] + "/others", "wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+
+if sys.argv[2] == "by others":
+    try:
+        fill()
+    except OSError:
+        pass
+assert all(f(n) == "x" * 100_000 for n in range(30))
+assert {e.fields["reason"] for e in heard} == {"full"}, heard
+"""
+
+
+@pytest.mark.parametrize("by", ["by entries", "by others"])
+def test_a_full_disk_is_no_outage(by, tmp_path):
+    command = [*apart("mount"), sys.executable, "-c", FULL, tmp_path, by]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+LIMITED = """
+import resource, signal, sys
 from opero import Cache, events, opero
 heard = []
 events.subscribe(heard.append, "opero.cache.backend_failed")
@@ -57,7 +91,6 @@ def f(x):
 
 f(0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
-import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 assert all(f(n) == "x" * 100_000 for n in range(30))
 assert heard, "nothing was said"
@@ -65,8 +98,8 @@ print(sorted({e.fields["reason"] for e in heard}))
 """
 
 
-def test_a_full_disk_is_no_outage(tmp_path):
-    command = [sys.executable, "-c", FULL, tmp_path / "c"]
+def test_a_file_that_may_not_grow_is_no_outage_either(tmp_path):
+    command = [sys.executable, "-c", LIMITED, tmp_path / "c"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in {"['full']", "['unreadable']", "['full', 'unreadable']"}

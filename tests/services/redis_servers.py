@@ -45,16 +45,16 @@ class RedisServer:
 
 
 class RedisCluster:
-    """Three primaries with a replica each."""
+    """Three primaries with a replica each, which takes over from one that is silent for `patience` seconds."""
 
-    FLAGS = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
-
-    def __init__(self, folder):
+    def __init__(self, folder, *, patience=10):  # a busy machine is silent, too
+        flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(patience * 1000)]
+        flags += ["--repl-diskless-sync-delay", "0"]
         self.nodes = []
         for number in range(6):
             home = folder / str(number)
             home.mkdir()
-            self.nodes.append(RedisServer(home, *self.FLAGS))
+            self.nodes.append(RedisServer(home, *flags))
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
         self.nodes[0].cli("--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes")
         self.url = self.nodes[0].url
