@@ -128,11 +128,13 @@ class Plan:
         """How many may run at once."""
         return round(self.limit.value)
 
-    def session(self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None) -> Session:
+    def session(
+        self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None, *, lazily: bool
+    ) -> Session:
         """Have workers; they start when there are items."""
         one = self.bound(function.one)
         if self.mode in {"process", "async_process"}:
-            return self.processes(function, context, reduce)
+            return self.processes(function, context, reduce, lazily=lazily)
         if self.mode == "thread":
             return self.threads(one, context)
         if self.mode == "dask":
@@ -140,9 +142,12 @@ class Plan:
         if self.mode == "gpu":
             return self.batches(function, one, context)
         if self.mode == "auto":
+            from functools import partial
+
             from opero.workers.auto import Auto
 
-            return Auto(self, function, one, context, reduce)
+            processes = partial(self.processes, function, context, reduce, lazily=lazily)
+            return Auto(self, function, one, context, processes)
         return self.tasks(one, context)
 
     def threads(self, one: Any, context: Context) -> Session:
@@ -179,7 +184,9 @@ class Plan:
 
         return Tasks(one, self.queue(), context, workers=self.workers, item_timeout=self.item_timeout)
 
-    def processes(self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None) -> Session:
+    def processes(
+        self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None, *, lazily: bool
+    ) -> Session:
         """Processes of the function's pool."""
         from opero.workers.processes import Processes
 
@@ -196,7 +203,8 @@ class Plan:
             item_timeout=self.item_timeout,
             tries=self.tries,
             least=AT_ONCE if self.is_async else 1,
-            reduce=None if self.is_async else reduce,  # they end in any order
+            reduce=None if self.is_async or self.priority else reduce,  # who run in no order
+            lazily=lazily,
         )
 
     def tasks_of_dask(self, function: Any, context: Context, reduce: Callable[[Any, Any], Any] | None) -> Session:
@@ -212,7 +220,7 @@ class Plan:
             self.queue(),
             context,
             chunk_size=self.chunk_size,
-            reduce=reduce,
+            reduce=None if self.priority else reduce,
         )
 
     def close(self) -> None:

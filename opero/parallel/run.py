@@ -15,7 +15,7 @@ from opero.workers.session import NOTHING, Block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from typing import Any
 
     from opero.parallel.plan import Plan
@@ -62,7 +62,7 @@ class Run:
         self._book.add(LIMIT, (), self._limit)
         if plan.tuning is not None:
             plan.tuning.begin()
-        session = plan.session(self._function, self._context, self._reduce)
+        session = plan.session(self._function, self._context, self._reduce, lazily=self._lazily)
         source = plan.feed(items, session) if hasattr(items, "__aiter__") else sources.of(items)
         progress = plan.shown(self._operation.name, total)
         try:
@@ -144,8 +144,8 @@ class Run:
         if isinstance(block.indices, range):
             held[block.indices[0]] = block
         else:
-            for single in _singles(block):
-                held[single.indices[0]] = single
+            for run in _runs(block):
+                held[run.indices[0]] = run
         while (following := held.pop(self._following, None)) is not None:
             self._following += len(following.indices)
             self._ready.append(following)
@@ -254,8 +254,12 @@ class Run:
         raise MapError.of(self._operation.name, dict(sorted(failures.items())), results, self._pulled)
 
 
-def _singles(block: Block) -> list[Block]:
-    return [
-        Block([index], [block.values[place]], {0: block.errors[place]} if place in block.errors else None)
-        for place, index in enumerate(block.indices)
-    ]
+def _runs(block: Block) -> Iterator[Block]:
+    """Yield the runs of neighbours in a block."""
+    indices, values, errors = block.indices, block.values, block.errors
+    start, number = 0, len(indices)
+    for end in range(1, number + 1):
+        if end == number or indices[end] != indices[end - 1] + 1:
+            failed = {place - start: errors[place] for place in range(start, end) if place in errors} if errors else {}
+            yield Block(range(indices[start], indices[end - 1] + 1), values[start:end], failed)
+            start = end

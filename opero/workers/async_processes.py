@@ -23,7 +23,7 @@ class AsyncProcesses(Processes):
             if self._woken:
                 break
         self._woken = False
-        return self.poll()
+        return self._taken()
 
     _woken = False
     _waiter: asyncio.Future[None] | None = None

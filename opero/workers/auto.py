@@ -34,12 +34,12 @@ PATIENCE = 0.1
 class Auto:
     """One run that begins inline."""
 
-    def __init__(self, plan: Any, function: Any, one: Any, context: Context, reduce: Callable[..., Any] | None) -> None:
+    def __init__(self, plan: Any, function: Any, one: Any, context: Context, processes: Callable[[], Session]) -> None:
         self._plan = plan
         self._function = function
         self._one = one
         self._context = context
-        self._reduce = reduce
+        self._processes = processes
         self._session: Session = Inline(function.one, plan.constants, plan.general, context)
         self._left: list[Insight] = []
         self._waited = self._cpu = 0.0
@@ -91,7 +91,7 @@ class Auto:
         elif item >= WORTH_A_PROCESS and self._cpu >= PATIENCE:
             self._decided = True
             if self._may_leave():
-                self._go(self._plan.processes(self._function, self._context, self._reduce))
+                self._go(self._processes())
 
     def _may_leave(self) -> bool:
         if cores() == 1:

@@ -157,26 +157,22 @@ class Dask:
         if self._suspects or self._alone is not None:
             if not self._out and self._suspects:
                 self._alone, item = self._suspects.pop()
-                self._send([self._alone], [item])
+                self._send(range(self._alone, self._alone + 1), [item])
             return
         while len(self._out) < 2 * self._limit and len(self._queue):
             share = -(-len(self._queue) // self._limit)
             self._send(*self._queue.take(0, self._chunk_size or min(self._size, share)))
 
     def _send(self, places: Sequence[int], items: list[Any]) -> None:
-        refused: dict[int, BaseException] = {}
         packed: list[bytes] = []
-        for place, item in enumerate(items):
+        for n, item in enumerate(items):
             try:
                 packed.append(wire.dumps(item))
             except Exception as error:  # noqa: BLE001 - whatever the item's __reduce__ raises is that item's error
-                refused[place] = error
-        if refused:
-            self._ended.put(
-                Block([places[n] for n in refused], [None] * len(refused), dict(enumerate(refused.values())))
-            )
-            kept = [n for n in range(len(items)) if n not in refused]
-            places, items = [places[n] for n in kept], [items[n] for n in kept]
+                self._ended.put(Block([places[n]], [None], {0: error}))
+                self._queue.put_back(places[n + 1 :], items[n + 1 :])
+                break
+        places, items = places[: len(packed)], items[: len(packed)]
         if packed:
             settings = (tuple(events.patterns()), self._told)
             future = self._client.submit(serve, self._job, packed, settings, self._reduce, pure=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opero import clock
 from opero.workers import direct
-from opero.workers.session import Block, Insight
+from opero.workers.session import SLOW_SECONDS, Block, Insight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Any
 
-SLOW_SECONDS = 0.001
 TURN_SECONDS = 0.01  # of work between two looks at the consumer
 MAX_TURN = 20_000
 TINY_SECONDS = 1e-6

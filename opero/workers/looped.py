@@ -11,8 +11,8 @@ import marshal
 
 from opero import clock
 from opero.workers.journal import RECORDS, STOP, USED
+from opero.workers.session import SLOW_SECONDS
 from opero.workers.wire import FLAT
-from opero.workers.worker import FLUSH_SECONDS, SLOW_SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class _Order:
             self._next += 1
             self._note(entry)
         now = clock.now()
-        if chunk.entries and now - chunk.since >= FLUSH_SECONDS:
+        if chunk.entries and now - chunk.since >= chunk.worker.patience:
             self._flush(now)
 
     def _note(self, entry: Any) -> None:

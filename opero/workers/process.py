@@ -7,13 +7,13 @@ import os
 import pickle
 import signal
 from collections import deque
-from itertools import count
+from itertools import count, pairwise
 
 from opero import clock
 from opero.workers import journal as journals
 from opero.workers import shared, wire, worker
 from opero.workers.arena import Borrower, Lender, send_descriptors
-from opero.workers.journal import CHUNK, STOP, Journal
+from opero.workers.journal import CHUNK, SLOT, STOP, Journal
 from opero.workers.said import Teller
 from opero.workers.session import Block, Insight
 from opero.workers.wire import BIG, FAILED
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from opero.aggregates import Book
 
-    Legacy = tuple[Block | None, list[int], list[int]]  # unsent outcomes; the items it had begun, and had not, by place
+    Legacy = tuple[Block | None, list[int], list[range]]  # unsent outcomes; what it had begun, and had not, by place
 
 CHUNK_BYTES = 256 * 1024  # of encoded items in one chunk
 AHEAD_BYTES = 32 * 1024  # of a chunk that may wait in the pipe: it holds twice that, so sending never blocks
@@ -110,7 +110,7 @@ class Process:
     def send(
         self, places: Sequence[int], items: list[Any], settings: bytes, *, ahead: bool = False
     ) -> tuple[list[Block], int]:
-        """Send a chunk. Return the items that do not pickle, as outcomes, and how many of all were taken.
+        """Send a chunk. Return an item that does not pickle, as its outcome, and how many of all were taken.
 
         One that is sent `ahead`, while the worker has another, must be small, or it is not taken.
         """
@@ -118,9 +118,8 @@ class Process:
         encoded, taken = items, len(items)
         plain = wire.are_plain(items)
         if not plain:
-            encoded, kept, taken = self._encoded(places, items, refused)
-            if taken < len(items) or refused:
-                places, items = [places[n] for n in kept], [items[n] for n in kept]
+            encoded, taken = self._encoded(places, items, refused)
+            places, items = places[: len(encoded)], items[: len(encoded)]
         if encoded:
             number = next(_numbers)
             returned, forgotten = self.borrower.collect(), self.lender.forgotten
@@ -128,7 +127,7 @@ class Process:
             if ahead and len(message) > AHEAD_BYTES:
                 self.borrower.returned += returned
                 self.lender.take_back([n for e in encoded if type(e) is tuple for n, _ in e[1]])
-                return [], 0
+                return [], 0  # an item that was refused is looked at once more
             self.lender.forgotten = []
             self.hands.append(Hand(number, places, items, clock.now()))
             self.insight.chunks += 1
@@ -136,12 +135,9 @@ class Process:
             self.pipe.send_bytes(message)
         return refused, taken
 
-    def _encoded(
-        self, places: Sequence[int], items: list[Any], refused: list[Block]
-    ) -> tuple[list[Any], list[int], int]:
-        """Return the encoded items, which they are, and how many were looked at until the chunk was large enough."""
+    def _encoded(self, places: Sequence[int], items: list[Any], refused: list[Block]) -> tuple[list[Any], int]:
+        """Encode items until the chunk is large enough, or one refuses; return them, and how many were looked at."""
         encoded: list[Any] = []
-        kept: list[int] = []
         size = 0
         for n, item in enumerate(items):
             loans: list[tuple[int, int]] = []
@@ -149,15 +145,14 @@ class Process:
                 payload = wire.dumps(item, _carrier(self.lender, loans) if self.journal else None)
             except Exception as error:  # noqa: BLE001 - whatever the item's __reduce__ raises is that item's error
                 refused.append(Block([places[n]], [None], {0: error}))
-                continue
+                return encoded, n + 1
             if len(payload) >= BIG and self.journal and not loans:
                 payload, loans = b"", [self.lender.lend(memoryview(payload))]
             encoded.append((payload, loans) if loans else payload)
-            kept.append(n)
             size += len(payload) + sum(length for _, length in loans)
             if size >= CHUNK_BYTES:
-                return encoded, kept, n + 1
-        return encoded, kept, len(items)
+                break
+        return encoded, len(encoded)
 
     def hear(self, book: Book, context: Context) -> Block | None:
         """Read one message: outcomes, or nothing to pass on. Raises EOFError or OSError when it is gone."""
@@ -175,7 +170,7 @@ class Process:
 
     def _answer(self, answer: tuple[Any, ...], book: Book, context: Context) -> Block | None:
         place, entries, only_values, partial, slow, seconds, last, cut, said, returned, forgotten = answer
-        number = len(entries)
+        number = len(entries) if type(entries) is list else len(entries) // SLOT
         self.lender.take_back(returned)
         book.paste(cut)
         if said:
@@ -187,6 +182,8 @@ class Process:
         self.insight.served(number, seconds)
         if last:
             self.hands.popleft()
+        if type(entries) is bytes:
+            entries = memoryview(entries).cast(only_values).tolist()
         values, errors = (entries, {}) if only_values else self._decoded(entries)
         self.borrower.forget(forgotten)
         if not number:
@@ -223,18 +220,19 @@ class Process:
         hand = self.hands[0]
         rest = range(hand.answered, len(hand.items))
         if self.journal is None:
-            return None, list(rest[:1]), list(rest[1:])
+            return None, list(rest[:1]), [rest[1:]]
         if self.journal.words[CHUNK] != hand.number:
-            return None, [], list(rest)
-        base, records = self.journal.read(len(hand.items))
+            return None, [], [rest]
+        base, records, begun = self.journal.read(len(hand.items))
         entries = records[hand.answered - base :] if hand.answered >= base else []
         following = hand.answered + len(entries)
         found = None
         if entries:
             values, errors = self._decoded(entries)
             found = Block(hand.places[hand.answered : following], values, errors)
-        rest, marks = range(following, len(hand.items)), self.journal.marks
-        return found, [n for n in rest if marks[n]], [n for n in rest if not marks[n]]
+        begun = [n for n in begun if n >= following]
+        between = [*begun, len(hand.items)]
+        return found, begun, [range(start + 1, end) for start, end in pairwise([following - 1, *between])]
 
     def in_hand_since(self) -> float:
         """Return when it began the item in hand, as far as is known."""

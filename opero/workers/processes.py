@@ -1,7 +1,7 @@
 """A session over process workers: one pipe each, at most two chunks in a worker's hands.
 
-1. Chunks begin with one item and grow fourfold at most, to 20 ms of work, 256 KiB, 4096 items, or an even share of what
-   waits. A next one is sent ahead only where it fits into the empty pipe, so the two never block each other.
+1. Chunks begin with one item and grow fourfold at most, to 20 ms of work, 256 KiB, 16 384 items, or an even share of
+   what waits. A next one is sent ahead only where it fits into the empty pipe, so the two never block each other.
 2. A worker that dies costs the item it had begun (`WorkerLost`); what it had done is in its journal, what it had not
    begun goes to another. With `on_death="retry"` the begun item is tried again, by itself.
 3. What the lost item's call would have counted is counted here: one call, one error.
@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import marshal
-from multiprocessing.connection import wait
 
 from opero import clock, events
 from opero.errors import CallTimeout, WorkerLost
@@ -20,6 +19,7 @@ from opero.workers import around, wire
 from opero.workers.journal import MAX_CHUNK
 from opero.workers.process import why
 from opero.workers.session import Block
+from opero.workers.watch import watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Processes:
         tries: int = 1,
         least: int = 1,
         reduce: Callable[[Any, Any], Any] | None = None,
+        lazily: bool = True,
     ) -> None:
         self._pool = pool
         self._book = book
@@ -68,9 +69,11 @@ class Processes:
         self._item_timeout = item_timeout
         self._tries = tries
         self._folds = _fold(reduce)
+        self._lazily = lazily
         self._heard: tuple[str, ...] | None = None
         self._packed = b""
         self._workers: list[Process] = []
+        self._watch = watch()
         self._places: dict[Process, int] = {}  # which line of the queue is whose
         self._done: list[Block] = []
         self._deaths: dict[int, int] = {}  # of workers, by item
@@ -101,15 +104,18 @@ class Processes:
 
     def poll(self) -> list[Block]:
         self._hear(0)
-        done, self._done = self._done, []
-        return done
+        return self._taken()
 
     async def next(self) -> list[Block]:
         while not self._done:
             self._feed()
             if not self._done:
                 self._hear(self._until_timeout())
-        return self.poll()
+        return self._taken()
+
+    def _taken(self) -> list[Block]:
+        done, self._done = self._done, []
+        return done
 
     async def close(self) -> None:
         """Keep the workers that are idle, or are soon; end the others."""
@@ -143,6 +149,7 @@ class Processes:
         taken = set(self._places.values())
         self._places[worker] = next(n for n in range(self._limit) if n not in taken)
         self._workers.append(worker)
+        self._watch.add(worker)
         self.insights.append(worker.begin())
         if worker.ready:
             self._send(worker)
@@ -174,11 +181,10 @@ class Processes:
         """Wait so long for something to happen, and take it in."""
         if not self._workers:
             return
-        ready = set(wait([thing for worker in self._workers for thing in worker.watched()], seconds))
-        for worker in list(self._workers):
-            if worker.pipe in ready:
+        for worker, speaks in self._watch.ready(seconds).items():
+            if speaks:
                 self._listen(worker)
-            elif ready.intersection(worker.watched()):
+            else:
                 self._lose(worker)
         if self._item_timeout is not None:
             self._expire(self._item_timeout)
@@ -205,6 +211,7 @@ class Processes:
         while self._last_words(worker):
             pass
         self._workers.remove(worker)
+        self._watch.remove(worker)
         del self._places[worker]
         found, begun, rest = worker.legacy() if worker.hands else (None, [], [])
         for hand in reversed(list(worker.hands)[1:]):
@@ -216,7 +223,8 @@ class Processes:
             self._done.append(found)
         if worker.hands:
             hand = worker.hands[0]
-            self._queue.put_back([hand.places[n] for n in rest], [hand.items[n] for n in rest])
+            for run in reversed(rest):
+                self._queue.put_back(hand.places[run.start : run.stop], hand.items[run.start : run.stop])
             for n in begun:
                 self._mourn(hand.places[n], hand.items[n], exitcode, timeout)
         if not begun and found is None and not worker.served:
@@ -243,7 +251,7 @@ class Processes:
             text = f"item {index} did not finish within {timeout:g} s; its worker was ended"
             self._fail(index, CallTimeout(text, seconds=timeout, scope="item_timeout"), timeout)
         elif self._deaths[index] < self._tries:
-            self._queue.put_back([index], [item])
+            self._queue.put_back(range(index, index + 1), [item])
         else:
             again = f", {self._tries} times" if self._tries > 1 else ""
             text = f"the worker with item {index} died: {why(exitcode)}{again}"
@@ -267,12 +275,13 @@ class Processes:
         self._book.finish(outcome, self._book.error_type(error), seconds, 1)
 
     def _settings(self) -> bytes:
-        """What a worker must know besides the items: what to tell, where it is called from, how to reduce."""
+        """What a worker must know besides the items: what to tell, and when, where it is called from, how to reduce."""
         patterns = tuple(events.patterns())
         if patterns != self._heard:
             self._heard = patterns
             told = around.told(self._context)
-            self._packed = marshal.dumps((patterns, told, self._folds, self._item_timeout is not None))
+            timed = self._item_timeout is not None
+            self._packed = marshal.dumps((patterns, told, self._folds, timed, self._lazily))
         return self._packed
 
     def _until_timeout(self) -> float | None:

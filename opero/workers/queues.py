@@ -5,8 +5,7 @@ stealing   A line for each worker, dealt in runs of neighbours, so a worker stay
            whose line is empty steals the back half of the longest.
 priority   The smallest key first; among equals the input's order. Keys are compared among the items pulled so far.
 
-Items travel in runs with their places in the input: a range of places where they are neighbours, and then nothing is
-done for each item.
+Items travel in runs of neighbours, with the range of their places in the input; by priority they are no neighbours.
 """
 
 from __future__ import annotations
@@ -47,9 +46,8 @@ class Shared:
     def take(self, worker: int, count: int) -> Taken:
         """Take at most so many for a worker; there must be some."""
         indices, items = self._runs.popleft()
-        while len(items) < count and self._runs:
-            more, others = self._runs.popleft()
-            indices, items = _joined(indices, more), items + others
+        while len(items) < count and self._runs and (joined := _joined(indices, self._runs[0][0])):
+            indices, items = joined, items + self._runs.popleft()[1]
         if len(items) > count:
             self._runs.appendleft((indices[count:], items[count:]))
             indices, items = indices[:count], items[:count]
@@ -136,7 +134,7 @@ class Priority:
 Queue = Shared | Stealing | Priority
 
 
-def _joined(indices: Sequence[int], more: Sequence[int]) -> Sequence[int]:
+def _joined(indices: Sequence[int], more: Sequence[int]) -> range | None:
     if isinstance(indices, range) and isinstance(more, range) and indices.stop == more.start:
         return range(indices.start, more.stop)
-    return [*indices, *more]
+    return None

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
 NOTHING: Any = object()  # what a fold begins with
+SLOW_SECONDS = 0.001  # items below are counted together: they share the lowest bucket
 
 if TYPE_CHECKING:
 

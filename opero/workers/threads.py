@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 from opero import clock
 from opero.errors import CallTimeout
 from opero.workers import spare
-from opero.workers.session import Block, Insight
+from opero.workers.session import SLOW_SECONDS, Block, Insight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 CHUNK_SECONDS = 0.002  # short: the threads share one interpreter, and what waits could run elsewhere
 MAX_CHUNK = 256
-SLOW_SECONDS = 0.001
 
 
 class Threads:

@@ -1,8 +1,8 @@
 """What a process worker does: serve chunks until its pipe closes.
 
-It answers when a chunk is done, when 5 ms have passed since the last answer, and when the journal is full, so an item
-of 5 ms or more is answered at once. What the items' calls counted and said goes along. It ignores SIGINT, ends after a
-minute without work, and ends at once when its parent is gone.
+It answers when a chunk is done, when the journal is full, and 50 ms after the last answer; 5 ms after it where results
+are taken as they come, so there an item of 5 ms or more is answered at once. What the items' calls counted and said
+goes along. It ignores SIGINT, ends after a minute without work, and ends at once when its parent is gone.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from threading import Thread
 
 from opero import clock, events, forks
 from opero.call import within
-from opero.workers import around, direct, shared, wire
+from opero.workers import around, direct, shared, swift, wire
 from opero.workers import place as here
 from opero.workers.arena import Borrower, Lender, receive_descriptors
 from opero.workers.journal import STOP, Blank, Journal
 from opero.workers.said import flat
-from opero.workers.session import NOTHING
+from opero.workers.session import NOTHING, SLOW_SECONDS
 from opero.workers.wire import BIG, FAILED, FLAT, NUMBERS, PICKLED
 
 TYPE_CHECKING = False
@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 READY = b"R"
-FLUSH_SECONDS = 0.005
+PATIENCE = {True: 0.005, False: 0.05}  # seconds between two answers: to one who takes results as they come, or a list
 IDLE_SECONDS = 60.0
-SLOW_SECONDS = 0.001  # items below are counted together: they share the lowest bucket
 
 
 class Job:
@@ -114,6 +113,8 @@ class Worker:
         self.said: list[Any] = []
         self.fold: Any = None
         self.timed = False
+        self.patience = PATIENCE[True]
+        self.numbers: type | None = None  # of which type the last chunk's results were, if they came quickly
         self._subscription = events.Subscription(lambda _: None, ())
         self._folds = b""
         self._served = 0
@@ -150,7 +151,8 @@ class Worker:
 
     def _as_told(self, settings: bytes) -> ExitStack:
         """Hear what the parent wants to hear, and be where it called."""
-        patterns, told, folds, self.timed = marshal.loads(settings)  # noqa: S302
+        patterns, told, folds, self.timed, lazily = marshal.loads(settings)  # noqa: S302
+        self.patience = PATIENCE[lazily]
         if patterns != self._subscription.patterns:
             self._subscription.close()
             self._subscription = events.Subscription(lambda _: None, ())
@@ -189,13 +191,19 @@ class Chunk:
         self._partial: Any = NOTHING
 
     def work(self) -> None:
-        """Serve the items. The loop is as flat as it is for what it costs an item."""
+        """Serve the items."""
+        first = swift.work(self) if self._may_be_swift() else 0
+        if first is not None:
+            self._work(first)
+
+    def _work(self, first: int) -> None:
+        """Serve the items from this place on. The loop is as flat as it is for what it costs an item."""
         worker, plain, timed = self.worker, self.plain, self._timed
         journal, call, only_numbers = worker.journal, self.call, NUMBERS if worker.fold is None else ()
         marks, words, note = journal.marks, journal.words, journal.map.write
         now, dumps, entries, ended = clock.now, marshal.dumps, self.entries, self.since
-        due, room = ended + FLUSH_SECONDS, journal.rewind()
-        for place, item in enumerate(self.items):
+        due, room = ended + worker.patience, journal.rewind()
+        for place, item in enumerate(self.items[first:] if first else self.items, first):
             if words[STOP]:
                 break
             began = ended
@@ -206,7 +214,7 @@ class Chunk:
                 try:
                     value = call(item)
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it goes back as the item's outcome
-                    entry = self._raised(item, error, began)
+                    entry = self.raised(item, error, began)
                 else:
                     entry = value if type(value) in only_numbers else self.returned(value)
                     value = None
@@ -220,10 +228,24 @@ class Chunk:
             room -= len(record)
             if room < 0 or ended >= due:
                 self.flush(ended)
-                due, room, entries = ended + FLUSH_SECONDS, journal.rewind(), self.entries
+                due, room, entries = ended + worker.patience, journal.rewind(), self.entries
             else:
                 note(record)
+        if not first:
+            worker.numbers = self._numbers(ended)
         self.flush(ended, last=True)
+
+    def _may_be_swift(self) -> bool:
+        worker = self.worker
+        direct = self.plain and self._direct is not None and not self._timed and worker.fold is None
+        return direct and worker.numbers in worker.journal.slots
+
+    def _numbers(self, now: float) -> type | None:
+        """Return of which type all results since the last flush are, if it has slots, and they came quickly."""
+        if not self.entries or now - self.since > swift.SECONDS * len(self.entries):
+            return None
+        kinds = set(map(type, self.entries))
+        return kinds.pop() if len(kinds) == 1 else None
 
     def decoded(self, item: Any) -> Any:
         """Return an item that did not travel as it is."""
@@ -239,10 +261,10 @@ class Chunk:
         try:
             value = self.call(item)
         except BaseException as error:  # noqa: BLE001 - as above
-            return self._raised(item, error, began)
+            return self.raised(item, error, began)
         return self.returned(value)
 
-    def _raised(self, item: Any, error: BaseException, began: float) -> Any:
+    def raised(self, item: Any, error: BaseException, began: float) -> Any:
         """Return what becomes of a call that raised; a direct one goes on by the general path."""
         if self._direct is None:
             return self.error(error)
@@ -291,17 +313,26 @@ class Chunk:
 
     def flush(self, now: float, *, last: bool = False) -> None:
         """Send what is there to say."""
-        worker, entries, number = self.worker, self.entries, len(self.entries)
-        self._count(number, now - self.since)
+        entries = self.entries
         partial: tuple[Any, ...] = ()
         if self._partial is not NOTHING:
             partial = (self._encoded(self._partial, shares=True),)
             entries = [entry if type(entry) is tuple and entry[0] == FAILED else None for entry in entries]
+        self.send(len(entries), entries, now, only_values=self.only_values, partial=partial, last=last)
+        self.entries, self._over, self.only_values = [], set(), True
+        self._partial = NOTHING
+
+    def send(
+        self, number: int, entries: Any, now: float, *, only_values: Any, partial: tuple[Any, ...] = (), last: bool
+    ) -> None:
+        """Send these outcomes, and what is there to say besides."""
+        worker = self.worker
+        self._count(number, now - self.since)
         message = marshal.dumps(
             (
                 self.place,
                 entries,
-                self.only_values,
+                only_values,
                 partial,
                 self.slow,
                 now - self.since,
@@ -319,8 +350,7 @@ class Chunk:
         worker.lender.forgotten = []
         self.place += number
         worker.journal.restart(self.place)
-        self.entries, self.slow, self._over, self.only_values, self.since = [], [], set(), True, now
-        self._partial = NOTHING
+        self.slow, self.since = [], now
 
     def _count(self, calls: int, seconds: float) -> None:
         """Count the direct calls since the last time."""

@@ -70,3 +70,19 @@ def test_a_tree_merges_equals_so_that_nothing_is_copied_more_than_logarithmicall
         tree.add([n])
     assert tree.total() == list(range(1024))
     assert copied == 1024 * 10
+
+
+@pytest.mark.parametrize("schedule", ["shared", "stealing"])
+@pytest.mark.parametrize("chunk_size", [7, "auto"])
+def test_map_reduce_keeps_the_order_when_workers_die_and_items_do_not_travel(schedule, chunk_size):
+    settings = {"workers": 2, "errors": "skip", "schedule": schedule, "chunk_size": chunk_size}
+    function = opmap(mode="process", name="reduce.deaths", **settings)(work.listed)
+    items = [*range(50), "kill", *range(50, 90), threading.Lock(), *range(90, 300), "kill", *range(300, 400)]
+    with function.pool:
+        assert function.map_reduce(items, operator.add) == [*range(400)]
+
+
+def test_map_reduce_by_priority_reduces_in_input_order():
+    function = opmap(mode="process", workers=2, priority=operator.neg, name="reduce.priority")(work.letter)
+    with function.pool:
+        assert function.map_reduce([*range(10)] * 2, operator.add) == "abcdefghij" * 2

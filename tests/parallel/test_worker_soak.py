@@ -1,6 +1,7 @@
 """Every item ends once while a killer sends SIGKILL to a random worker, again and again."""
 
 import collections
+import contextlib
 import multiprocessing
 import os
 import random
@@ -29,8 +30,9 @@ class Killer(threading.Thread):
             workers = [child.pid for child in multiprocessing.active_children() if child.name == self.map]
             workers = [pid for pid in workers if (self.folder / str(pid)).exists()]
             if workers:
-                os.kill(random.choice(workers), signal.SIGKILL)
-                self.killed += 1
+                with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+                    os.kill(random.choice(workers), signal.SIGKILL)
+                    self.killed += 1
 
     def __enter__(self):
         self.start()
@@ -39,6 +41,27 @@ class Killer(threading.Thread):
     def __exit__(self, *_):
         self.ended.set()
         self.join()
+
+
+def quick_soak(tmp_path, items, seconds):
+    (tmp_path / "ticks").write_bytes(bytes(items))
+    name = "soak.quick"
+    function = opmap(mode="process", workers=2, errors="return", constants={"folder": tmp_path}, name=name)(
+        work.counted
+    )
+    with Killer(name, tmp_path, seconds) as killer:
+        found = function(range(items))
+    function.pool.close()
+    ran = (tmp_path / "ticks").read_bytes()
+    lost = {n for n, outcome in enumerate(found) if isinstance(outcome, o.WorkerLost)}
+    assert len(found) == items
+    assert all(outcome == 3 * n for n, outcome in enumerate(found) if n not in lost)
+    assert max(ran) == 1
+    assert {n for n, times in enumerate(ran) if not times} <= lost
+    assert len(lost) <= killer.killed
+    stats = function.opero.stats()
+    assert (stats["calls"], stats["ok"], stats["errors"], stats["active"]) == (items, items - len(lost), len(lost), 0)
+    return killer.killed
 
 
 def soak(tmp_path, items, on_death, seconds):
@@ -66,6 +89,16 @@ def test_killed_workers_cost_one_item_each_at_most(tmp_path):
     killed, lost, ran, _ = soak(tmp_path, 400, "error", 0.2)
     assert len(lost) <= killed
     assert max(ran.values()) == 1
+
+
+def test_killed_workers_cost_one_quick_number_each_at_most(tmp_path):
+    assert quick_soak(tmp_path, 200_000, 0.1) > 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_ten_million_quick_numbers_while_a_worker_is_killed_again_and_again(tmp_path):
+    assert quick_soak(tmp_path, 10_000_000, 0.1) > 20
 
 
 @pytest.mark.soak

@@ -1,0 +1,79 @@
+"""Numbers that come quickly from process workers: as exact as anything else, whatever comes between them."""
+
+import math
+
+import pytest
+import work
+
+import opero as o
+from opero import opmap
+from opero.workers.journal import AT_REST, MAX_CHUNK, SIZE, USED, Journal, share
+
+
+@pytest.fixture(params=["fork", "spawn"])
+def method(request):
+    return request.param
+
+
+def test_what_comes_between_quick_numbers_keeps_its_place(method):
+    function = opmap(mode="process", workers=2, errors="return", start_method=method, name="swift.quick")(work.quick)
+    with function.pool:
+        assert function(range(400)) == [*range(1, 401)]
+        found = function(range(10_000))
+    odd = {n: found[n] for n in range(10_000) if n in work.QUICK}
+    assert [found[n] for n in range(10_000) if n not in work.QUICK] == [n + 1 for n in range(10_000) if n not in odd]
+    assert [odd[500], odd[1_500], odd[2_500], odd[5_500], odd[6_500]] == ["a text", True, 1 << 80, [5_500], None]
+    assert odd[1_500] is True
+    assert type(odd[3_500]) is KeyError
+    assert [(type(odd[n]), odd[n].index, odd[n].exitcode) for n in (4_500, 7_500)] == [
+        (o.WorkerLost, 4_500, -9),
+        (o.WorkerLost, 7_500, 3),
+    ]
+    assert function.last_run.slowest[0][0] >= 0.02
+    stats = function.opero.stats()
+    assert (stats["calls"], stats["ok"], stats["errors"], stats["active"]) == (10_400, 10_397, 3, 0)
+
+
+def test_floats_come_quickly_too():
+    function = opmap(mode="process", workers=2, errors="return", name="swift.half")(work.half)
+    with function.pool:
+        function(range(4_000))
+        found = function(range(10_000))
+    assert type(found[5_000]) is o.WorkerLost
+    assert math.isnan(found[7_000])
+    assert [found[n] for n in range(10_000) if n not in {5_000, 7_000}] == [
+        n / 2 for n in range(10_000) if n not in {5_000, 7_000}
+    ]
+
+
+def test_a_quick_item_that_fails_is_tried_again():
+    function = opmap(mode="process", workers=1, retries=2, backoff="constant", min_delay=0.0, name="swift.again")(
+        work.quick
+    )
+    with function.pool:
+        function(range(400))
+        with pytest.raises(o.MapError) as caught:
+            function(range(1_000, 4_000))
+    assert {n: len(o.attempts(e)) for n, e in caught.value.failures.items()} == {2_500: 3}
+    stats = function.opero.stats()
+    assert (stats["calls"], stats["attempts"], stats["retries"]) == (3_400, 3_402, 2)
+
+
+def test_slots_tell_what_was_done_and_what_was_in_hand():
+    journal = Journal(share(SIZE))
+    journal.begin(7, 5)
+    slots = journal.take_slots(int, 5)
+    assert journal.read(5) == (0, [], [0])
+    slots[0], slots[1] = -1, (1 << 63) - 1
+    assert journal.read(5) == (0, [-1, (1 << 63) - 1], [2])
+    journal.words[USED] |= AT_REST
+    assert journal.read(5) == (0, [-1, (1 << 63) - 1], [])
+    journal.mark(3)
+    journal.restart(2)
+    base, records, begun = journal.read(5)
+    assert (base, records, [n for n in begun if n >= base]) == (2, [], [2])
+    floats = journal.take_slots(float, MAX_CHUNK)
+    floats[0] = math.inf
+    assert journal.read(1)[1:] == ([], [])  # of a chunk of one, from the second on
+    journal.restart(0)
+    assert floats[0] == math.inf
