@@ -7,6 +7,7 @@ from itertools import count
 from sys import getsizeof
 
 from opero import clock
+from opero.call import deadline
 from opero.errors import MapError, WorkerLost
 from opero.parallel import source as sources
 from opero.parallel.insight import LastRun
@@ -50,6 +51,7 @@ class Run:
         self._item_bytes = 1
         self._said_at = self._tune_at = 0.0
         self._limit = plan.workers
+        self._deadline = deadline.get()
         self.failures: dict[int, BaseException] = {}
         self.insight = LastRun(plan.mode, clock.now())
 
@@ -58,6 +60,7 @@ class Run:
         plan, started = self._plan, clock.now()
         self._said_at = started
         total = len(items) if hasattr(items, "__len__") else None
+        until = self._deadline.at if self._deadline else None
         self._say(STARTED, {"mode": plan.mode, "workers": plan.workers})
         self._book.add(LIMIT, (), self._limit)
         if plan.tuning is not None:
@@ -71,11 +74,12 @@ class Run:
                     block = self._ready.pop(0)
                     self._given += len(block.indices)
                     yield block
+                self._check_deadline(source, total)
                 pulled = self._pull(session, source)
                 if self._given == self._pulled and source.exhausted:
                     break
                 more = pulled and not source.exhausted
-                self._take_back(session.poll() if more else await session.next())
+                self._take_back(session.poll() if more else await session.next(until))
                 self._tell(progress, total)
                 if plan.tuning is not None:
                     self._tune(session, plan.tuning)
@@ -93,6 +97,15 @@ class Run:
                 self._function.last_run = self.insight
                 fields = {"items": self._pulled, "failures": len(self.failures), "duration": clock.now() - started}
                 self._say(FINISHED, fields)
+
+    def _check_deadline(self, source: Any, total: int | None) -> None:
+        """End it at the deadline of the call around the map, unless everything is done."""
+        limit = self._deadline
+        if limit is None or clock.now() < limit.at or (source.exhausted and self._given == self._pulled):
+            return
+        late = limit.expire(self._operation.name)
+        late.add_note(f"{self._back} of {total or 'its'} items were done")
+        raise late
 
     def _pull(self, session: Session, source: Any) -> bool:
         """Hand over as much as the workers want, within the bound; whether that was anything."""

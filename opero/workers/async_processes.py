@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from opero import clock
 from opero.workers.processes import Processes
 
 TYPE_CHECKING = False
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 class AsyncProcesses(Processes):
     """One run, awaited. Wants a loop that can watch pipes: any but the default one of Windows."""
 
-    async def next(self) -> list[Block]:
-        while not self._done:
+    async def next(self, until: float | None) -> list[Block]:
+        while not self._done and (until is None or clock.now() < until):
             self._feed()
             if not self._done and not self._woken:
-                await self._readable(self._until_timeout())
+                await self._readable(self._patience(until))
                 self._hear(0)
             if self._woken:
                 break

@@ -64,11 +64,11 @@ class Auto:
     def poll(self) -> list[Block]:
         return self._session.poll()
 
-    async def next(self) -> list[Block]:
+    async def next(self, until: float | None) -> list[Block]:
         if self._decided:
-            return await self._session.next()
+            return await self._session.next(until)
         began, used = clock.now(), time.thread_time()
-        blocks = await self._session.next()
+        blocks = await self._session.next(until)
         took, worked = clock.now() - began, time.thread_time() - used
         self._decide(took / sum(len(block.indices) for block in blocks), took, worked)
         return blocks

@@ -18,7 +18,7 @@ from opero import clock, events
 from opero.errors import ConfigurationError, WorkerLost
 from opero.workers import around, wire
 from opero.workers.said import Teller, flat
-from opero.workers.session import NOTHING, Block, Insight
+from opero.workers.session import NOTHING, Block, Insight, left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,10 +141,14 @@ class Dask:
                 self._feed()
                 return found
 
-    async def next(self) -> list[Block]:
+    async def next(self, until: float | None) -> list[Block]:
         found: list[Block] = []
         while not found:
-            found = [*self._take(self._ended.get()), *self.poll()]
+            try:
+                ended = self._ended.get(timeout=left(until))
+            except Empty:
+                break
+            found = [*self._take(ended), *self.poll()]
         return found
 
     async def close(self) -> None:

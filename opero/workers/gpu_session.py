@@ -10,7 +10,7 @@ from opero import clock
 from opero.workers.direct import Direct
 from opero.workers.gpu_batch import Ticket
 from opero.workers.gpu_items import Unfit
-from opero.workers.session import Block, Insight
+from opero.workers.session import Block, Insight, left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,8 +59,11 @@ class Batches:
             pass
         return self._taken(found)
 
-    async def next(self) -> list[Block]:
-        ticket = self._done.get()
+    async def next(self, until: float | None) -> list[Block]:
+        try:
+            ticket = self._done.get(timeout=left(until))
+        except Empty:
+            return []
         self._done.put(ticket)
         return self.poll()
 
@@ -135,11 +138,11 @@ class AsyncBatches(Batches):
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
 
-    async def next(self) -> list[Block]:
+    async def next(self, until: float | None) -> list[Block]:
         if self._done.empty():
             waiter = self._waiter = self._loop.create_future()
             if self._done.empty():
-                await waiter
+                await (waiter if until is None else asyncio.wait([waiter], timeout=left(until)))
             self._waiter = None
         return self.poll()
 

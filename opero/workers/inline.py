@@ -45,7 +45,7 @@ class Inline:
     def poll(self) -> list[Block]:
         return []
 
-    async def next(self) -> list[Block]:
+    async def next(self, until: float | None) -> list[Block]:
         indices, items = self._waiting.pop(0)
         block = self._context.run(self._work, indices, items)
         item = block.seconds / len(items)

@@ -18,7 +18,7 @@ from opero.errors import CallTimeout, WorkerLost
 from opero.workers import around, wire
 from opero.workers.journal import MAX_CHUNK
 from opero.workers.process import why
-from opero.workers.session import Block
+from opero.workers.session import Block, left
 from opero.workers.watch import watch
 
 TYPE_CHECKING = False
@@ -106,11 +106,11 @@ class Processes:
         self._hear(0)
         return self._taken()
 
-    async def next(self) -> list[Block]:
-        while not self._done:
+    async def next(self, until: float | None) -> list[Block]:
+        while not self._done and (until is None or clock.now() < until):
             self._feed()
             if not self._done:
-                self._hear(self._until_timeout())
+                self._hear(self._patience(until))
         return self._taken()
 
     def _taken(self) -> list[Block]:
@@ -284,11 +284,13 @@ class Processes:
             self._packed = marshal.dumps((patterns, told, self._folds, timed, self._lazily))
         return self._packed
 
-    def _until_timeout(self) -> float | None:
-        if self._item_timeout is None:
-            return None
-        since = [worker.in_hand_since() for worker in self._workers if worker.hands]
-        return max(0.0, min(since) + self._item_timeout - clock.now()) if since else None
+    def _patience(self, until: float | None) -> float | None:
+        """How long to wait: until then, or until an item takes too long."""
+        busy = [worker for worker in self._workers if worker.hands]
+        if self._item_timeout is not None and busy:
+            ends = min(worker.in_hand_since() for worker in busy) + self._item_timeout
+            until = ends if until is None else min(until, ends)
+        return left(until)
 
     def _expire(self, timeout: float) -> None:
         """End the workers whose item takes too long."""

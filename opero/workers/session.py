@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from opero import clock
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
             """Return what is done, without waiting."""
             raise NotImplementedError
 
-        async def next(self) -> list[Block]:
-            """Wait for something that is done, whichever."""
+        async def next(self, until: float | None) -> list[Block]:
+            """Wait for something that is done, whichever; return nothing if that would be later than `until`."""
             raise NotImplementedError
 
         def chunk(self) -> int:
@@ -48,6 +50,11 @@ if TYPE_CHECKING:
 
         async def close(self) -> None:
             """End it, also in the middle."""
+
+
+def left(until: float | None) -> float | None:
+    """Return the seconds until then."""
+    return None if until is None else max(0.0, until - clock.now())
 
 
 class Block:

@@ -7,7 +7,7 @@ from collections import deque
 
 from opero import clock
 from opero.errors import CallTimeout
-from opero.workers.session import Block, Insight
+from opero.workers.session import Block, Insight, left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ class Tasks:
         self.insights[0].served(len(done), total)
         return [Block([d[0] for d in done], [d[1] for d in done], errors, slow=slow, seconds=total)]
 
-    async def next(self) -> list[Block]:
+    async def next(self, until: float | None) -> list[Block]:
         if not self._done:
             self._waiter = self._loop.create_future()
             try:
-                await self._waiter
+                await (self._waiter if until is None else asyncio.wait([self._waiter], timeout=left(until)))
             finally:
                 self._waiter = None
         return self.poll()

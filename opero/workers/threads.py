@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 from opero import clock
 from opero.errors import CallTimeout
 from opero.workers import spare
-from opero.workers.session import SLOW_SECONDS, Block, Insight
+from opero.workers.session import SLOW_SECONDS, Block, Insight, left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,8 +75,12 @@ class Threads:
                 self._feed()
                 return found
 
-    async def next(self) -> list[Block]:
-        return [self._take(*self._done.get()), *self.poll()]
+    async def next(self, until: float | None) -> list[Block]:
+        try:
+            first = self._done.get(timeout=left(until))
+        except Empty:
+            return []
+        return [self._take(*first), *self.poll()]
 
     async def close(self) -> None:
         self.closed = True

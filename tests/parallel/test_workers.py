@@ -1,6 +1,5 @@
 """What workers are made of: their state, life, constants, deadline and correlation."""
 
-import asyncio
 import random
 
 import pytest
@@ -42,33 +41,6 @@ def test_items_run_under_the_correlation_id_of_their_map(mode):
     with o.correlation_id("req-7"):
         assert function(range(5)) == ["req-7"] * 5
     assert set(function(range(5))) == {""}
-
-
-def left(x):
-    return o.remaining()
-
-
-async def left_async(x):
-    return o.remaining()
-
-
-@pytest.mark.parametrize("mode", ["thread", "process", "auto"])
-def test_the_callers_deadline_goes_along(mode):
-    function = opmap(mode=mode, workers=2, name=f"features.deadline.{mode}")(left)
-    around = o.opero(timeout=1000.0, retries=0, name="features.deadline")(lambda: function(range(4)))
-    assert all(900 < seconds < 1000 for seconds in around())
-    assert function([1]) == [None]
-
-
-@pytest.mark.parametrize("mode", ["async", "async_process"])
-def test_the_deadline_of_a_coroutine_goes_along(mode):
-    function = opmap(mode=mode, workers=2, name=f"features.deadline.{mode}")(left_async)
-
-    @o.opero(timeout=1000.0, retries=0, name="features.deadline.around")
-    async def around():
-        return await function(range(4))
-
-    assert all(900 < seconds < 1000 for seconds in asyncio.run(around()))
 
 
 @pytest.mark.parametrize(

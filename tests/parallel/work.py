@@ -238,3 +238,8 @@ def half(x):
 def listed(x):
     """Return a list of it, or die."""
     return [x] if x != "kill" else os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def hang_later(seconds):
+    await asyncio.sleep(seconds)
+    return seconds
