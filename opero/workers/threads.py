@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from queue import Empty, SimpleQueue
 
 from opero import clock
@@ -22,7 +23,11 @@ MAX_CHUNK = 256
 
 
 class Threads:
-    """One run; `submit`, `poll` and `next` are called by one thread, and it alone touches the queue."""
+    """One run. `submit`, `poll` and `next` are called by one thread; whoever touches the queue holds the lock.
+
+    A call is an entry of `calls`: whichever thread gets it takes a chunk by itself. There are as many calls as chunks
+    wait, two a thread at most, so a thread that is done finds the next without anybody's help.
+    """
 
     def __init__(
         self,
@@ -34,21 +39,23 @@ class Threads:
         chunk_size: int | None = None,
         item_timeout: float | None = None,
     ) -> None:
-        self._function = function if item_timeout is None else _bounded(function, item_timeout)
-        self._queue = queue
-        self._context = context
+        self.function = function if item_timeout is None else _bounded(function, item_timeout)
+        self.context = context
+        self.queue = queue
+        self.lock = allocate_lock()
+        self.calls: SimpleQueue[bool] = SimpleQueue()
+        self.done: SimpleQueue[Block] = SimpleQueue()
+        self.closed = False
+        self.insights: list[Insight] = []
         self._limit = workers
         self._given_size = self._chunk_size = chunk_size
         self._size = 1
-        self._threads: list[_Thread] = []
-        self._idle: list[_Thread] = []
-        self._done: SimpleQueue[tuple[_Thread, Block]] = SimpleQueue()
-        self.closed = False
-        self.insights: list[Insight] = []
+        self._threads = 0  # that did not end
+        self._called = 0  # calls without an answer
 
     def room(self) -> int:
         """Two chunks a thread, one in hand and one waiting."""
-        return self._limit * (self._chunk_size or self._size) - len(self._queue)
+        return self._limit * (self._chunk_size or self._size) - len(self.queue)
 
     def ahead(self) -> int:
         """Four times what is in the threads' hands."""
@@ -63,73 +70,88 @@ class Threads:
         self._feed()
 
     def submit(self, indices: Sequence[int], items: Sequence[Any]) -> None:
-        self._queue.put(indices, items)
+        with self.lock:
+            self.queue.put(indices, items)
         self._feed()
 
     def poll(self) -> list[Block]:
         found: list[Block] = []
         while True:
             try:
-                found.append(self._take(*self._done.get_nowait()))
+                found.append(self._take(self.done.get_nowait()))
             except Empty:
                 self._feed()
                 return found
 
     async def next(self, until: float | None) -> list[Block]:
         try:
-            first = self._done.get(timeout=left(until))
+            first = self.done.get(timeout=left(until))
         except Empty:
             return []
-        return [self._take(*first), *self.poll()]
+        return [self._take(first), *self.poll()]
 
     async def close(self) -> None:
         self.closed = True
-        self._queue.clear()
-        for thread in self._threads:
-            thread.inbox.put(None)
+        with self.lock:
+            self.queue.clear()
+            for _ in range(self._threads):
+                self.calls.put(False)
+
+    def called(self, number: int) -> Taken | None:
+        """Return a chunk for the thread that was called; None if it is one too many, and shall end."""
+        with self.lock:
+            if self._threads > self._limit:
+                self._threads -= 1
+                self.calls.put(True)
+                return None
+            waiting = len(self.queue)
+            if not waiting:
+                return (), []
+            return self.queue.take(number, self._chunk_size or min(self._size, -(-waiting // self._limit)))
 
     def _feed(self) -> None:
-        while len(self._queue) and len(self._threads) - len(self._idle) < self._limit:
-            thread = self._idle.pop() if self._idle else self._start()
-            share = -(-len(self._queue) // self._limit)
-            thread.insight.chunks += 1
-            thread.inbox.put(self._queue.take(thread.number, self._chunk_size or min(self._size, share)))
+        waiting = len(self.queue)
+        if not waiting:
+            return
+        chunks = -(-waiting // (self._chunk_size or self._size))
+        for _ in range(min(chunks - self.calls.qsize(), 2 * self._limit - self._called)):
+            self._called += 1
+            self.calls.put(True)
+        while self._threads < min(self._limit, self._called):
+            self._threads += 1
+            thread = _Thread(self, len(self.insights))
+            self.insights.append(thread.insight)
+            spare.start(thread.work, (), {})
 
-    def _start(self) -> _Thread:
-        thread = _Thread(self, len(self._threads), self._function, self._context, self._done)
-        self._threads.append(thread)
-        self.insights.append(thread.insight)
-        spare.start(thread.work, (), {})
-        return thread
-
-    def _take(self, thread: _Thread, block: Block) -> Block:
-        thread.insight.served(len(block.indices), block.seconds)
-        self._idle.append(thread)
-        item = block.seconds / max(1, len(block.indices))
-        self._size = max(1, min(int(CHUNK_SECONDS / max(item, 1e-7)), 4 * self._size, MAX_CHUNK))
+    def _take(self, block: Block) -> Block:
+        self._called -= 1
+        if block.indices:
+            item = block.seconds / len(block.indices)
+            self._size = max(1, min(int(CHUNK_SECONDS / max(item, 1e-7)), 4 * self._size, MAX_CHUNK))
         return block
 
 
 class _Thread:
     """One thread's part in a run."""
 
-    def __init__(self, session: Threads, number: int, function: Any, context: Context, done: Any) -> None:
+    def __init__(self, session: Threads, number: int) -> None:
         self._session = session
-        self._function = function
-        self._context = context
-        self._done = done
-        self.number = number
+        self._number = number
         self.insight = Insight(f"thread {number}", clock.now())
-        self.inbox: SimpleQueue[Taken | None] = SimpleQueue()
 
     def work(self) -> None:
         """Serve chunks until told to end; each item in a context of its own."""
-        self.insight.starting = clock.now() - self.insight.started
-        while (chunk := self.inbox.get()) is not None:
-            self._done.put((self, self._served(*chunk)))
+        session, insight = self._session, self.insight
+        insight.starting = clock.now() - insight.started
+        while session.calls.get() and (chunk := session.called(self._number)) is not None:
+            block = self._served(*chunk)
+            insight.served(len(block.indices), block.seconds)
+            insight.chunks += bool(block.indices)
+            session.done.put(block)
 
     def _served(self, places: Sequence[int], items: list[Any]) -> Block:
-        function, context, session = self._function, self._context, self._session
+        session = self._session
+        function, context = session.function, session.context
         values: list[Any] = []
         errors: dict[int, BaseException] = {}
         slow: list[tuple[int, float]] = []

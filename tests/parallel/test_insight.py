@@ -13,10 +13,10 @@ from opero.parallel.insight import LastRun
 def test_the_last_run_is_told():
     function = opmap(mode="thread", workers=2, chunk_size=1)(time.sleep)
     assert function.last_run is None
-    function([0, 0.05, 0, 0.02])
+    function([0, 0.3, 0, 0.15])
     run = function.last_run
     assert (run.items, [index for _, index in run.slowest][:2]) == (4, [1, 3])
-    assert run.duration >= 0.05
+    assert run.duration >= 0.3
     assert 0 < run.busy <= 1
     assert all(w.starting + w.busy + w.waiting <= run.duration + 0.001 for w in run.workers)
     assert any(w.waiting > 0 for w in run.workers)
