@@ -240,7 +240,8 @@ class CircuitBreaker(Block, Rules, Policy):
         self.say(lambda event, **fields: operation.emit(event, fields), operation.book, change)
 
     def observe(self, now: float) -> Iterable[Observation]:
-        state, reads = self.state(), [circuit.read(now) for circuit in (self.circuit, *self.circuits.values())]
+        state, shared = self.state(), self.shared and self.shared.read()
+        reads = [shared] if shared else [circuit.read(now) for circuit in (self.circuit, *self.circuits.values())]
         for each in STATES:
             yield STATE_IS, (each,), float(each == state)
         yield FAILURE_RATIO, (), max(failure_ratio for _, failure_ratio, _ in reads)

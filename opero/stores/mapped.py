@@ -119,10 +119,10 @@ class Mapped:
             found.generation += 1
             return "" if change is None else change.state
 
-    def look(self, key: str) -> str:
-        """Return the state of a circuit; empty if nobody asked it for leave yet."""
+    def look(self, key: str, rules: Rules) -> tuple[str, float, float] | None:
+        """Return state, failure ratio and slow ratio of a circuit; None if nobody asked it for leave yet."""
         with self._held(key) as state:
-            return "" if state.value is None else str(state.value[1]["state"])
+            return None if state.value is None else _Circuit(rules, state.value).circuit.read(clock.now())
 
     async def take(self, runtime: Runtime, key: str, token: str, limit: int, room: int) -> tuple[str, int, int]:
         with self._held(key) as state:

@@ -153,10 +153,15 @@ class SharedCircuit:
         self._heard = ""
         self._look = getattr(self._guard.store, "look", None)
 
+    def read(self) -> tuple[str, float, float] | None:
+        """State, failure ratio and slow ratio as they are, where looking costs nothing."""
+        return self._look and self._look(key_of("circuit", self._name, None), self._rules)
+
     @property
     def state(self) -> str:
-        """As last heard, empty while the store is away; or as it is, where looking costs nothing."""
-        return (self._look and self._look(key_of("circuit", self._name, None))) or self._heard
+        """As it is, where looking costs nothing; else as last heard, empty while the store is away."""
+        found = self.read()
+        return found[0] if found else self._heard
 
     async def admit(self, call: Call, key: Any) -> Admission | None:
         """Ask for leave to call."""

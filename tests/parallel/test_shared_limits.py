@@ -8,7 +8,7 @@ import time
 import pytest
 
 import opero as o
-from opero import opmap
+from opero import clock, opmap
 from opero.drivers import blocking
 from opero.workers import shared
 
@@ -93,6 +93,8 @@ def test_a_circuit_is_one_for_all_workers_and_their_parent():
         assert 8 <= found[Down] < 8 + 4  # those that were under way when it opened
         assert found[o.CircuitOpenError] == 60 - found[Down]
         assert function.opero.breaker.state == "open"  # though the parent made no call
+        seen = {metric.name: value for metric, _, value in breaker.observe(clock.now())}
+        assert seen["opero.circuit.failure.ratio"] == 1.0
         with pytest.raises(o.CircuitOpenError):
             function.one(1)
         function.opero.breaker.reset()
