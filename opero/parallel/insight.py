@@ -1,14 +1,16 @@
-"""What there is to know about the last run of a map: `parse.last_run`."""
+"""What there is to know about the last run of a map, also while it goes on: `parse.last_run`."""
 
 from __future__ import annotations
 
 from heapq import heappush, heappushpop
 
+from opero import clock
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from opero.workers.session import Insight
+    from opero.workers.session import Insight, Session
 
 SLOWEST = 5
 
@@ -16,14 +18,15 @@ SLOWEST = 5
 class LastRun:
     """Times in seconds. `workers` has one entry a worker: `.items .chunks .busy .starting .waiting`.
 
-    `slowest` are (seconds, index) of the slowest items that took a millisecond or more, the slowest first.
+    `slowest` are (seconds, index) of the slowest items that took a millisecond or more, the slowest first. While the
+    run goes on, all of it is what is known so far; from any thread.
     """
 
     def __init__(self, mode: str, started: float) -> None:
         self.mode = mode
-        self.duration = 0.0
-        self.workers: Sequence[Insight] = ()
         self._started = started
+        self._ended: float | None = None
+        self._insights: Callable[[], Sequence[Insight]] = tuple
         self._slow: list[tuple[float, int]] = []
 
     def note(self, index: int, seconds: float) -> None:
@@ -33,13 +36,34 @@ class LastRun:
         elif seconds > self._slow[0][0]:
             heappushpop(self._slow, (seconds, index))
 
-    def end(self, workers: Sequence[Insight], now: float) -> None:
+    def begin(self, session: Session) -> None:
+        """Look at these workers from now on."""
+        self._insights = lambda: session.insights
+
+    def end(self, now: float) -> None:
         """Fix what is known."""
-        self.workers = tuple(workers)
-        self.duration = now - self._started
+        self._ended = now
+        workers = self.workers
+        self._insights = lambda: workers
+
+    @property
+    def running(self) -> bool:
+        """Whether it goes on."""
+        return self._ended is None
+
+    @property
+    def duration(self) -> float:
+        """How long it took, or has taken so far."""
+        return (clock.now() if self._ended is None else self._ended) - self._started
+
+    @property
+    def workers(self) -> tuple[Insight, ...]:
+        """What each worker did."""
+        workers, now = tuple(self._insights()), self._started + self.duration
         for worker in workers:
             there = now - max(self._started, worker.started)
             worker.waiting = max(0.0, there - worker.starting - worker.busy)
+        return workers
 
     @property
     def slowest(self) -> list[tuple[float, int]]:
@@ -54,11 +78,13 @@ class LastRun:
     @property
     def busy(self) -> float:
         """The share of their time that workers were busy, 0 to 1, from when each was ready."""
-        there = sum(max(0.0, self.duration - worker.starting) for worker in self.workers)
-        return min(1.0, sum(worker.busy for worker in self.workers) / there) if there else 0.0
+        workers, duration = self.workers, self.duration
+        there = sum(max(0.0, duration - worker.starting) for worker in workers)
+        return min(1.0, sum(worker.busy for worker in workers) / there) if there else 0.0
 
     def __str__(self) -> str:
-        head = f"{self.items} items in {self.duration:.3g} s, {self.mode}, workers busy {self.busy:.0%}"
+        so_far = " so far" if self.running else ""
+        head = f"{self.items} items in {self.duration:.3g} s{so_far}, {self.mode}, workers busy {self.busy:.0%}"
         lines = [
             f"  {w.name}: {w.items} items in {w.chunks} chunks, "
             f"busy {w.busy:.3g} s, waiting {w.waiting:.3g} s, start-up {w.starting:.3g} s"

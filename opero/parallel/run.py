@@ -66,6 +66,8 @@ class Run:
         if plan.tuning is not None:
             plan.tuning.begin()
         session = plan.session(self._function, self._context, self._reduce, lazily=self._lazily)
+        self.insight.begin(session)
+        self._function.last_run = self.insight
         source = plan.feed(items, session) if hasattr(items, "__aiter__") else sources.of(items)
         progress = plan.shown(self._operation.name, total)
         try:
@@ -93,8 +95,7 @@ class Run:
                 await source.close()
             finally:
                 progress.close(self._back, len(self.failures))
-                self.insight.end(session.insights, clock.now())
-                self._function.last_run = self.insight
+                self.insight.end(clock.now())
                 fields = {"items": self._pulled, "failures": len(self.failures), "duration": clock.now() - started}
                 self._say(FINISHED, fields)
 

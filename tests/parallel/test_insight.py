@@ -24,6 +24,22 @@ def test_the_last_run_is_told():
     assert "item 1 took" in str(run)
 
 
+def test_a_run_is_told_while_it_goes_on():
+    function = opmap(mode="thread", workers=2, chunk_size=1)(time.sleep)
+    stream = function.stream([0.002] * 50)
+    stream.request(3)
+    run = function.last_run
+    assert run.running
+    assert 3 <= run.items < 50
+    assert " so far" in str(run)
+    before = run.duration
+    list(stream)
+    assert not run.running
+    assert (run.items, len(run.slowest)) == (50, 5)
+    assert run.duration > before
+    assert run.duration == run.duration
+
+
 def test_only_the_slowest_are_kept():
     run = LastRun("thread", 0.0)
     for n in range(100):
