@@ -243,3 +243,17 @@ def listed(x):
 async def hang_later(seconds):
     await asyncio.sleep(seconds)
     return seconds
+
+
+def tallied(n, *, folder):
+    """Fail once with every third item and always with every tenth; note each attempt in a file of this process."""
+    with (folder / str(os.getpid())).open("a") as file:
+        file.write(f"{n}\n")
+    TALLY[n] = TALLY.get(n, 0) + 1
+    time.sleep(0.001)
+    if n % 10 == 0 or (n % 3 == 0 and TALLY[n] == 1):
+        raise OSError(n)
+    return n
+
+
+TALLY = {}
