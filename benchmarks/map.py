@@ -26,6 +26,7 @@ WORKERS = 2
 TRIVIAL, SMALL, BUSY, WAITS, ARRAYS = 1_000_000, 50_000, 400, 10_000, 16
 SPIN, WAIT, THREADS, TASKS = 0.001, 0.01, 256, 1000
 SLOW = ("mpire", "joblib (loky)")
+BOUND = "pickle, pipe and work, on 2 cores"
 
 
 def add(x: int) -> int:
@@ -99,6 +100,22 @@ def pools(
     return found
 
 
+def bound(function: Callable[[Any], Any], items: Any, chunk: int) -> Callable[[], None]:
+    """Return what no process pool can do without: pickle items and results, through a pipe, and do the work.
+
+    Spread over all cores it is the least there can be, so a row divides its time by `WORKERS`.
+    """
+    ours, theirs = multiprocessing.Pipe()
+
+    def work() -> None:
+        for start in range(0, len(items), chunk):
+            ours.send_bytes(pickle.dumps(items[start : start + chunk], 5))
+            theirs.send_bytes(pickle.dumps([function(x) for x in pickle.loads(theirs.recv_bytes())], 5))
+            pickle.loads(ours.recv_bytes())
+
+    return work
+
+
 def trivial() -> Table:
     """10⁶ items that cost nothing: what moving an item costs."""
     items = range(TRIVIAL)
@@ -110,6 +127,7 @@ def trivial() -> Table:
     fast = pools(add, items, chunk=10_000, without=SLOW)
     subjects = {
         "a list comprehension": timed(lambda: [add(x) for x in items], 1e6 / TRIVIAL),
+        BOUND: timed(bound(add, [*items], 10_000), 1e6 / TRIVIAL / WORKERS),
         '@opmap(mode="auto")': timed(lambda: auto(items), 1e6 / TRIVIAL),
         '@opmap(mode="process")': timed(lambda: process(items), 1e6 / TRIVIAL),
         **{name: timed(work, 1e6 / TRIVIAL) for name, work in fast.items()},
@@ -131,6 +149,7 @@ def small() -> Table:
     scale = 1e6 / SMALL
     subjects = {
         "one process": timed(lambda: [sum_up(x) for x in items], scale),
+        BOUND: timed(bound(sum_up, [*items], 1000), scale / WORKERS),
         '@opmap(mode="process")': timed(lambda: process(items), scale),
         **{name: timed(work, scale) for name, work in pools(sum_up, items, chunk=1000).items()},
     }
@@ -147,6 +166,7 @@ def computing() -> Table:
     scale = 1e3 / BUSY
     subjects = {
         "one process": timed(lambda: [spin(x) for x in items], scale),
+        BOUND: timed(bound(spin, [*items], 10), scale / WORKERS),
         '@opmap(mode="process")': timed(lambda: process(items), scale),
         '@opmap(mode="process", schedule="stealing")': timed(lambda: stealing(items), scale),
         **{name: timed(work, scale) for name, work in pools(spin, items, chunk=10).items()},
@@ -252,6 +272,9 @@ def arrays() -> Iterator[Table]:
     process(items)
     subjects: dict[str, Any] = {
         "one process": timed(lambda: [double(x) for x in items], 1e3 / ARRAYS),
+        "a copy there, the work, a copy back, on 2 cores": timed(
+            lambda: [(x.copy() * 2).copy() for x in items], 1e3 / ARRAYS / WORKERS
+        ),
         "pickle, there and back": timed(
             lambda: [pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(x, 5)) * 2, 5)) for x in items], 1e3 / ARRAYS
         ),

@@ -136,11 +136,11 @@ class Run:
         return session.ahead() if self._lazily else EVERYTHING
 
     def _fitting(self) -> int:
-        """How many items are as many bytes as may be at hand, unless the user says; two for each worker in any case."""
+        """How many items are as many bytes as may be at hand, unless the user says; three a worker in any case."""
         plan = self._plan
         if plan.max_pending is not None or plan.batching is not None:
             return EVERYTHING
-        return max(2 * self._limit, AHEAD_BYTES // self._item_bytes)
+        return max(3 * self._limit, AHEAD_BYTES // self._item_bytes)
 
     def _take_back(self, blocks: list[Block]) -> None:
         for block in blocks:

@@ -109,16 +109,16 @@ class Process:
 
     def send(
         self, places: Sequence[int], items: list[Any], settings: bytes, *, ahead: bool = False
-    ) -> tuple[list[Block], int]:
-        """Send a chunk. Return an item that does not pickle, as its outcome, and how many of all were taken.
+    ) -> tuple[list[Block], int, bool]:
+        """Send a chunk. Return an item that does not pickle, as its outcome; how many of all were taken; if it is full.
 
         One that is sent `ahead`, while the worker has another, must be small, or it is not taken.
         """
         refused: list[Block] = []
-        encoded, taken = items, len(items)
+        encoded, taken, full = items, len(items), False
         plain = wire.are_plain(items)
         if not plain:
-            encoded, taken = self._encoded(places, items, refused)
+            encoded, taken, full = self._encoded(places, items, refused)
             places, items = places[: len(encoded)], items[: len(encoded)]
         if encoded:
             number = next(_numbers)
@@ -127,16 +127,16 @@ class Process:
             if ahead and len(message) > AHEAD_BYTES:
                 self.borrower.returned += returned
                 self.lender.take_back([n for e in encoded if type(e) is tuple for n, _ in e[1]])
-                return [], 0  # an item that was refused is looked at once more
+                return [], 0, full  # an item that was refused is looked at once more
             self.lender.forgotten = []
             self.hands.append(Hand(number, places, items, clock.now()))
             self.insight.chunks += 1
             self.lender.announce(self.pipe)
             self.pipe.send_bytes(message)
-        return refused, taken
+        return refused, taken, full
 
-    def _encoded(self, places: Sequence[int], items: list[Any], refused: list[Block]) -> tuple[list[Any], int]:
-        """Encode items until the chunk is large enough, or one refuses; return them, and how many were looked at."""
+    def _encoded(self, places: Sequence[int], items: list[Any], refused: list[Block]) -> tuple[list[Any], int, bool]:
+        """Encode items until the chunk is full, or one refuses; return them, how many were looked at, and if it is."""
         encoded: list[Any] = []
         size = 0
         for n, item in enumerate(items):
@@ -145,14 +145,14 @@ class Process:
                 payload = wire.dumps(item, _carrier(self.lender, loans) if self.journal else None)
             except Exception as error:  # noqa: BLE001 - whatever the item's __reduce__ raises is that item's error
                 refused.append(Block([places[n]], [None], {0: error}))
-                return encoded, n + 1
+                return encoded, n + 1, False
             if len(payload) >= BIG and self.journal and not loans:
                 payload, loans = b"", [self.lender.lend(memoryview(payload))]
             encoded.append((payload, loans) if loans else payload)
             size += len(payload) + sum(length for _, length in loans)
             if size >= CHUNK_BYTES:
-                break
-        return encoded, len(encoded)
+                return encoded, n + 1, True
+        return encoded, len(items), False
 
     def hear(self, book: Book, context: Context) -> Block | None:
         """Read one message: outcomes, or nothing to pass on. Raises EOFError or OSError when it is gone."""

@@ -78,6 +78,7 @@ class Processes:
         self._done: list[Block] = []
         self._deaths: dict[int, int] = {}  # of workers, by item
         self._least = self._size = least  # items a worker runs at once
+        self._fits = MAX_CHUNK  # items that are as many bytes as a chunk may be
         self._barren = 0
         self._ahead = True
         self.insights: list[Insight] = []
@@ -161,12 +162,17 @@ class Processes:
         if self._deaths and len(items) > 1:
             places, items = self._apart(places, items)
         try:
-            refused, taken = worker.send(places, items, self._settings(), ahead=ahead)
+            refused, taken, full = worker.send(places, items, self._settings(), ahead=ahead)
         except OSError:  # it is dead, and began none of these: its sentinel says so next
             return
         self._done += refused
         self._queue.put_back(places[taken:], items[taken:])
-        self._ahead = self._ahead and taken > 0  # large items are not sent ahead
+        self._ahead = self._ahead and taken > 0  # long chunks are not sent ahead
+        if full:
+            self._fits = max(self._least, taken)
+            self._size = min(self._size, self._fits)
+        elif taken >= self._fits:
+            self._fits *= 2
 
     def _apart(self, places: Sequence[int], items: list[Any]) -> tuple[Sequence[int], list[Any]]:
         """Let an item that was in hand when a worker died take no other with it."""
@@ -204,7 +210,7 @@ class Processes:
 
     def _adapt(self, block: Block) -> None:
         item = block.seconds / len(block.indices)
-        self._size = max(self._least, min(int(CHUNK_SECONDS / max(item, 1e-7)), 4 * self._size, MAX_CHUNK))
+        self._size = max(self._least, min(int(CHUNK_SECONDS / max(item, 1e-7)), 4 * self._size, MAX_CHUNK, self._fits))
 
     def _lose(self, worker: Process, timeout: float | None = None) -> None:
         """Take in what a dead worker leaves."""
