@@ -112,9 +112,9 @@ class _Turn:
         return ended - started
 
     def _fail(self, error: Exception, place: int, began: float) -> tuple[int, float]:
-        """Settle the item that raised; return its place, and when it was begun: in a run, what an item took before."""
+        """Settle the item that raised; return its place, and when it was begun, which in a run is not known exactly."""
         ended, done, place = clock.now(), len(self.values) - place, len(self.values)
-        began += (ended - began) * done / (done + 1)
+        began += min((ended - began) * done / (done + 1), TINY_SECONDS * done)
         value: Any = None
         final: Exception | None = error
         if self._quick is not None:

@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 from collections import deque
+from contextlib import suppress
 from itertools import count, pairwise
 
 from opero import clock
@@ -131,8 +132,9 @@ class Process:
             self.lender.forgotten = []
             self.hands.append(Hand(number, places, items, clock.now()))
             self.insight.chunks += 1
-            self.lender.announce(self.pipe)
-            self.pipe.send_bytes(message)
+            with suppress(OSError):  # it is dead, and began none of these: its sentinel says so next
+                self.lender.announce(self.pipe)
+                self.pipe.send_bytes(message)
         return refused, taken, full
 
     def _encoded(self, places: Sequence[int], items: list[Any], refused: list[Block]) -> tuple[list[Any], int, bool]:

@@ -161,10 +161,7 @@ class Processes:
         places, items = self._queue.take(self._places[worker], min(size, MAX_CHUNK))
         if self._deaths and len(items) > 1:
             places, items = self._apart(places, items)
-        try:
-            refused, taken, full = worker.send(places, items, self._settings(), ahead=ahead)
-        except OSError:  # it is dead, and began none of these: its sentinel says so next
-            return
+        refused, taken, full = worker.send(places, items, self._settings(), ahead=ahead)
         self._done += refused
         self._queue.put_back(places[taken:], items[taken:])
         self._ahead = self._ahead and taken > 0  # long chunks are not sent ahead

@@ -53,7 +53,9 @@ def work(chunk: Chunk) -> int | None:
                 _send(chunk, kind, place, ended)
                 due, words[USED] = ended + worker.patience, told
             continue
-        _leave(chunk, kind, place, began + (now() - began) * (place - first) / (place - first + 1))
+        typical = (began - chunk.since) / (first - chunk.place) if first > chunk.place else SECONDS
+        done, took = place - first, now() - began
+        _leave(chunk, kind, place, began + min(took * done / (done + 1), typical * done))
         _add(chunk, item, value, error)
         return place + 1
     words[USED] |= AT_REST

@@ -29,7 +29,7 @@ def test_what_comes_between_quick_numbers_keeps_its_place(method):
         (o.WorkerLost, 4_500, -9),
         (o.WorkerLost, 6_500, 3),
     ]
-    assert function.last_run.slowest[0][0] >= 0.02
+    assert function.last_run.slowest[0][0] >= 0.01
     stats = function.opero.stats()
     assert (stats["calls"], stats["ok"], stats["errors"], stats["active"]) == (10_400, 10_397, 3, 0)
 
