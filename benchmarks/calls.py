@@ -45,7 +45,7 @@ def alone() -> dict[str, Any]:
         "Hedge": Hedge(10.0),
         "Fallback": Fallback(None),
         "Cache": Cache(60),
-        "Chaos at rate 0": Chaos(error=ValueError, rate=0.0),
+        "Chaos, not enabled": Chaos(error=ValueError),
     }
     return found
 

@@ -13,7 +13,7 @@ from random import Random
 
 from opero import acts, clock, events
 from opero.errors import ConfigurationError
-from opero.policy import Policy, number, optional
+from opero.policy import Fragment, Policy, number, optional
 from opero.signals import Event, Signals
 
 TYPE_CHECKING = False
@@ -108,6 +108,9 @@ class Chaos(Policy):
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
+
+    def fragment(self) -> Fragment:
+        return Fragment("if chaos.active:\n    HAND_OVER", names={"chaos": self})
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Strike, or call on."""

@@ -29,6 +29,16 @@ def test_it_is_off_unless_switched_on(monkeypatch):
     assert not any(struck(f, 5))
 
 
+def test_a_function_that_ran_untouched_is_struck_once_it_is_on():
+    policy = o.Chaos(error=OSError)
+    f = o.opero(policy, bulkhead=1)(lambda: 1)
+    for strikes in (0, 5, 0, 5):
+        assert sum(struck(f, 5)) == strikes
+        policy.disable() if strikes else policy.enable()
+    assert "chaos.active" in f.opero.source()
+    assert {k: f.opero.stats()[k] for k in ("calls", "errors", "active")} == {"calls": 20, "errors": 10, "active": 0}
+
+
 def test_a_seed_strikes_the_same_calls_each_time():
     def run(seed):
         return struck(o.opero(o.Chaos(error=OSError, rate=0.3, seed=seed, enabled=True))(lambda: 1), 400)
