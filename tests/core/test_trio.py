@@ -233,6 +233,31 @@ def test_processes_share_state_through_redis(redis_server):
     trio.run(main)
 
 
+@pytest.mark.service("redis")
+@pytest.mark.parametrize("near", [None, 5])
+def test_a_cache_in_redis_answers(redis_server, near):
+    loads = []
+
+    @o.opero(o.Cache(60, backend="redis", url=redis_server.url, near=near, tags=["all"], patience=5))
+    async def f(x):
+        loads.append(x)
+        await trio.sleep(0.01)
+        return [x]
+
+    async def main():
+        assert [await f(1), await f(1), await f(2)] == [[1], [1], [2]]
+        await f.opero.cache.invalidate(1)
+        assert await f(1) == [1]
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(f, 5)
+        await f.opero.cache.clear()
+        assert await f(1) == [1]
+
+    trio.run(main)
+    assert loads == [1, 2, 1, 5, 1]
+
+
 def test_the_two_ways_to_wait_have_the_same_names():
     from opero.drivers import on_asyncio, on_trio
 

@@ -1,4 +1,4 @@
-"""The Redis store: one server or a cluster, for plain callers and for asyncio, in one source.
+"""The Redis store: one server or a cluster, for plain callers and for tasks, in one source.
 
 1. Names are `opero:NAMESPACE:v1:DIGEST`, leases and marks stand beside them; a name and its lease are in one slot.
    Nothing is listed but by SCAN, and nothing flushed.
@@ -22,7 +22,7 @@ from opero.stores.connecting import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Sequence
     from typing import Any
 
     from opero.runtime import Runtime, Waiter
@@ -175,7 +175,7 @@ class RedisStore:
 
     async def nodes(self, runtime: Runtime) -> dict[str, Any]:
         """Return, for every primary, what makes a connection to it; for plain callers."""
-        client = await self._client(runtime)
+        client = await self._plain_client()
         if not self.is_cluster:
             pool = client.connection_pool
             return {"": lambda **more: pool.connection_class(**{**pool.connection_kwargs, **more})}
@@ -205,31 +205,43 @@ class RedisStore:
 
     async def _run(self, runtime: Runtime, *commands: tuple[Any, ...]) -> list[Any]:
         """Send commands in one trip and return their answers."""
+
+        async def together() -> Any:
+            await self._client_of_loop(runtime)
+            return await self._loops[runtime.scope()][2].run(runtime, commands)
+
         try:
-            client = await self._client(runtime)
-            if runtime.suspends:
-                return await self._loops[runtime.scope()][2].run(runtime, commands)
-            return await _send(client, commands)
+            return await runtime.either(lambda: _at_once(self._send_plainly(commands)), together)  # type: ignore[no-any-return]
         except (self._errors.RedisError, OSError) as error:
             raise Unavailable(self._reason(error)) from error
 
     async def _unlink(self, runtime: Runtime, pattern: str) -> None:
+        def scan(client: Any) -> Any:
+            return client.scan_iter(match=pattern, count=1000)
+
+        async def in_loop() -> list[Any]:
+            return [name async for name in scan(await self._client_of_loop(runtime))]
+
         try:
-            found = (await self._client(runtime)).scan_iter(match=pattern, count=1000)
-            names = [name async for name in found] if runtime.suspends else list(found)
+            names = await runtime.either(lambda: list(scan(_at_once(self._plain_client()))), in_loop)
         except (self._errors.RedisError, OSError) as error:
             raise Unavailable(self._reason(error)) from error
         for start in range(0, len(names), 500):
             await self._run(runtime, *(("UNLINK", name) for name in names[start : start + 500]))
 
-    async def _client(self, runtime: Runtime) -> Any:
-        """Return the client of this loop, or the one of all plain callers; made when first asked for."""
-        if not runtime.suspends:
-            if "plain" not in self._clients:
-                import redis
+    async def _plain_client(self) -> Any:
+        """Return the client of all plain callers; made when first asked for."""
+        if "plain" not in self._clients:
+            import redis
 
-                self._clients["plain"] = await self._connect(redis)
-            return self._clients["plain"]
+            self._clients["plain"] = await self._connect(redis)
+        return self._clients["plain"]
+
+    async def _send_plainly(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        return await _send(await self._plain_client(), commands)
+
+    async def _client_of_loop(self, runtime: Runtime) -> Any:
+        """Return the client of this loop; made when first asked for."""
         loop = runtime.scope()
         while loop not in self._loops:
             if loop in self._connecting:  # another task is at it
@@ -324,6 +336,15 @@ async def _send(client: Any, commands: Sequence[tuple[Any, ...]], *, raises: boo
     for command in commands:
         pipeline.execute_command(*command)  # only queues
     return list(await _answer(pipeline.execute(raise_on_error=raises)))
+
+
+def _at_once(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that waits for nothing: what it does blocks."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value
+    raise RuntimeError("a plain client suspended its caller")
 
 
 async def _answer(given: Any) -> Any:
