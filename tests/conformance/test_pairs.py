@@ -1,4 +1,4 @@
-"""Every two primitives around every kind of function, on both drivers and at both speeds: they work, or say why not."""
+"""Every two primitives around every kind of function, on every driver and at both speeds: they work, or say why not."""
 
 import asyncio
 from functools import partial
@@ -7,6 +7,8 @@ from itertools import combinations
 
 import pytest
 import samples
+import trio
+from world import on_trio
 
 import opero as o
 from opero import fused, testing
@@ -29,6 +31,14 @@ class Fails:
         return 7
 
 
+async def turn():
+    """Let others run, on whatever loop this is."""
+    if trio.lowlevel.in_trio_task():
+        await trio.lowlevel.checkpoint()
+    else:
+        await asyncio.sleep(0)
+
+
 def plain(fails):
     def function(x=None):
         return fails.answer()
@@ -38,7 +48,7 @@ def plain(fails):
 
 def coroutine(fails):
     async def function(x=None):
-        await asyncio.sleep(0)
+        await turn()
         return fails.answer()
 
     return lambda decorate: decorate(function)
@@ -53,7 +63,7 @@ def generator(fails):
 
 def async_generator(fails):
     async def function(x=None):
-        await asyncio.sleep(0)
+        await turn()
         yield fails.answer()
 
     return lambda decorate: decorate(function)
@@ -128,17 +138,17 @@ KINDS = [
     plain, coroutine, generator, async_generator, partially, callable_object, method, coroutine_method, static_method,
     class_method,
 ]  # fmt: skip
-STREAMS = {generator, async_generator}
+SUSPENDS = {coroutine, async_generator, coroutine_method}
 
 
-def outcome(call):
+def outcome(call, run):
     """Return what a call gave, in whichever way it gives it; an error is an outcome too."""
     try:
         given = call()
         if hasattr(given, "__anext__"):
-            return asyncio.run(_last(given))
+            return run(_last, given)
         if isawaitable(given):
-            return asyncio.run(_awaited(given))
+            return run(_awaited, given)
         return list(given)[-1] if hasattr(given, "__next__") else given
     except BaseException as error:
         return error
@@ -158,17 +168,22 @@ def speed(request, monkeypatch):
     return request.param
 
 
+def on_asyncio(function, *args):
+    return asyncio.run(function(*args))
+
+
 @pytest.mark.parametrize("pair", PAIRS, ids=" + ".join)
 def test_a_pair(pair, speed):
-    with testing.clock():
+    with testing.clock() as time:
         for kind in KINDS:
             refused = _refusal(kind, pair)
-            if refused is None:
-                _succeeds(kind, pair)
-                _fails(kind, pair)
-                _ends(kind, pair)
-            else:
+            if refused is not None:
                 assert refused.allowed
+                continue
+            for run in (on_asyncio, partial(on_trio, time)) if kind in SUSPENDS else (on_asyncio,):
+                _succeeds(kind, pair, run)
+                _fails(kind, pair, run)
+                _ends(kind, pair, run)
 
 
 def _make(kind, fails, pair):
@@ -183,28 +198,28 @@ def _refusal(kind, pair):
     return None
 
 
-def _succeeds(kind, pair):
+def _succeeds(kind, pair, run):
     fails = Fails()
     function = _make(kind, fails, pair)
-    assert outcome(function) in {7, (7,)}, kind.__name__
+    assert outcome(function, run) in {7, (7,)}, kind.__name__
     _adds_up(function, fails, ok=1)
 
 
-def _fails(kind, pair):
+def _fails(kind, pair, run):
     mine = OSError("mine")
     fails = Fails(mine)
     function = _make(kind, fails, pair)
-    answer = outcome(function)
+    answer = outcome(function, run)
     assert answer is mine or ("Fallback" in pair and answer in {7, (7,)}), (kind.__name__, answer)
     assert fails.runs == (3 if "Retry" in pair else 1)
     _adds_up(function, fails, **{"fallbacks" if "Fallback" in pair else "errors": 1})
 
 
-def _ends(kind, pair):
+def _ends(kind, pair, run):
     for stop in (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
         fails = Fails(stop())
         function = _make(kind, fails, pair)
-        assert isinstance(outcome(function), stop), kind.__name__
+        assert isinstance(outcome(function, run), stop), kind.__name__
         assert fails.runs == 1
         _adds_up(function, fails, cancelled=1)
 

@@ -86,15 +86,7 @@ class World:
 
     def run(self, function, *args):
         """Run a coroutine function to its end."""
-        if self.driver == "aio":
-            return asyncio.run(function(*args))
-        answers = []  # trio keeps what its first task returned in a circle
-
-        async def main():
-            answers.append(await function(*args))
-
-        trio.run(main, clock=Jumping(self.time))
-        return answers.pop()
+        return on_trio(self.time, function, *args) if self.driver == "trio" else asyncio.run(function(*args))
 
     def flag(self):
         """Return an event of the driver."""
@@ -115,6 +107,17 @@ class World:
     def names(self):
         """Return what was heard, without the family name."""
         return [event.name.removeprefix("opero.") for event in self.heard]
+
+
+def on_trio(time, function, *args):
+    """Run a coroutine function on trio, whose clock is the virtual one."""
+    answers = []  # trio keeps what its first task returned in a circle
+
+    async def main():
+        answers.append(await function(*args))
+
+    trio.run(main, clock=Jumping(time))
+    return answers.pop()
 
 
 class Jumping(trio.abc.Clock):
