@@ -6,9 +6,12 @@ import threading
 import pytest
 
 import opero as o
-from opero import events
+from opero import events, fused
 
 TWICE = o.Retry(1, wait=0)
+
+
+BOTH_SPEEDS = pytest.mark.parametrize("fast", [True, False], ids=["fast", "general"])
 
 
 def counted(name, made):
@@ -42,6 +45,15 @@ def test_what_was_told_to_stop_inside_is_not_retried_outside():
     with pytest.raises(OSError):
         outer()
     assert len(calls) == 1
+
+
+@BOTH_SPEEDS
+def test_a_function_decorated_twice_is_retried_by_the_inner_one(fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+    made = []
+    inner = counted("f", made)
+    assert isinstance(asyncio.run(outcome(o.opero(TWICE, name="f")(inner))), OSError)
+    assert made == ["f"] * 2
 
 
 def test_a_task_of_the_call_is_inside():
@@ -80,7 +92,9 @@ def test_a_group_is_retried_unless_all_in_it_were():
     assert len(heard) == 1
 
 
-def test_one_error_object_of_two_tasks_says_nothing_about_the_others_call():
+@BOTH_SPEEDS
+def test_one_error_object_of_two_tasks_says_nothing_about_the_others_call(fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
     error, made = OSError(), []
 
     @o.opero(o.Retry(1, wait=0.01, jitter="none"), name="mock")
