@@ -9,13 +9,13 @@ import pytest
 import opero as o
 from garbage import uncollected
 from opero import testing
-from opero.primitives.hedge import ENOUGH, GENERATION, Latencies
+from opero.primitives.hedge import Latencies
 from opero.workers import spare
 
 
 def test_a_percentile_is_learnt_from_twenty_answers_on():
     latencies = Latencies(0.95)
-    for n in range(1, ENOUGH):
+    for n in range(1, 20):
         latencies.add(n / 100)
     assert latencies.quantile() is None
     latencies.add(0.2)
@@ -24,13 +24,19 @@ def test_a_percentile_is_learnt_from_twenty_answers_on():
 
 def test_what_was_learnt_long_ago_is_forgotten():
     latencies = Latencies(0.5)
-    for _ in range(GENERATION):
+    for _ in range(1000):
         latencies.add(10.0)
-    for _ in range(GENERATION):
+    for _ in range(1000):
         latencies.add(0.1)
     assert latencies.quantile() == pytest.approx(0.1, rel=0.07)
     latencies.after_fork()
     assert latencies.quantile() is None
+
+
+@pytest.mark.parametrize("wrong", ["95", "pxx", "p0", "p100", "", True, None, [1]])
+def test_a_delay_is_seconds_or_a_percentile(wrong):
+    with pytest.raises(o.ConfigurationError, match='delay takes seconds, or a percentile such as "p95"$'):
+        o.Hedge(wrong)
 
 
 def service(slow_every):
@@ -72,7 +78,7 @@ def test_the_tail_is_cut_for_a_few_more_calls():
 def learnt_from_one_call(*seconds):
     """Let 20 answers take 0.1 s, and the attempts of one call so long; return how many were learnt, and the longest."""
     policy, takes = o.Hedge("p99"), iter(seconds)
-    for _ in range(ENOUGH):
+    for _ in range(20):
         policy.latencies.add(0.1)
 
     @o.opero(policy)
@@ -81,7 +87,7 @@ def learnt_from_one_call(*seconds):
 
     with testing.clock():
         asyncio.run(f())
-    return policy.latencies._count - ENOUGH, policy.after()
+    return policy.latencies._count - 20, policy.after()
 
 
 def test_it_learns_how_long_the_first_attempt_took_at_least_and_nothing_from_a_hedge_that_lost():
