@@ -35,7 +35,7 @@ def test_what_was_learnt_long_ago_is_forgotten():
 
 @pytest.mark.parametrize("wrong", ["95", "pxx", "p0", "p100", "", True, None, [1]])
 def test_a_delay_is_seconds_or_a_percentile(wrong):
-    with pytest.raises(o.ConfigurationError, match='delay takes seconds, or a percentile such as "p95"$'):
+    with pytest.raises(o.ConfigurationError, match=r'delay takes seconds, or a percentile such as "p95"$'):
         o.Hedge(wrong)
 
 
