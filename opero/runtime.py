@@ -49,7 +49,7 @@ class Runtime:
 
     async def either(self, blocking: Callable[[], Any], suspending: Callable[[], Awaitable[Any]]) -> Any:
         """Do a piece of I/O, bounded by itself, in the way that fits: the one that blocks, or the one to await."""
-        raise NotImplementedError
+        return blocking()
 
     def home(self) -> object:
         """Return what connections belong to: the running event loop; None where any thread may use them."""

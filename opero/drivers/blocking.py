@@ -16,7 +16,7 @@ from opero.runtime import Runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
     from typing import Any
 
     from opero.call import Call, Deadline, Record
@@ -65,9 +65,6 @@ class Blocking(Runtime):
         result = function()
         call.begin_before(deadline)  # what comes too late is of no use
         return result
-
-    async def either(self, blocking: Callable[[], Any], suspending: Callable[[], Awaitable[Any]]) -> Any:
-        return blocking()
 
     def waiter(self) -> _Waiter:
         return _Waiter()
