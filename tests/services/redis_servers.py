@@ -54,7 +54,7 @@ class RedisCluster:
         for number in range(6):
             home = folder / str(number)
             home.mkdir()
-            self.nodes.append(RedisServer(home, *flags))
+            self.nodes.append(node(home, *flags))
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
         self.nodes[0].cli("--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes")
         self.url = self.nodes[0].url
@@ -66,6 +66,16 @@ class RedisCluster:
     def stop(self):
         for node in self.nodes:
             node.stop()
+
+
+def node(home, *flags):
+    """Start a node of a cluster. Its bus is on a port 10000 further, which somebody else may have: then on others."""
+    for _ in range(5):
+        try:
+            return RedisServer(home, *flags)
+        except RuntimeError:
+            continue
+    return RedisServer(home, *flags)
 
 
 @pytest.fixture
