@@ -65,7 +65,14 @@ MORE = {
         "core/test_quota.py",
         "stores/test_redis.py::test_leased_calls_need_no_trip_and_expire",
     ],
-    "cache": ["cache/test_single_flight.py", "cache/test_cache_outages.py", "cache/test_memory_store.py"],
+    "cache": [
+        "primitives/test_cache_settings.py",
+        "cache/test_single_flight.py",
+        "cache/test_cache_outages.py",
+        "cache/test_memory_store.py",
+        "cache/test_quick.py",
+        "core/test_fused.py",
+    ],
 }
 FIRST = ("tests/primitives/test_defaults.py", "tests/conformance/")  # what seldom hangs, whatever a mutant does
 SWAP = {
