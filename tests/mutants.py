@@ -2,7 +2,7 @@
 
     nice -n 15 .venv/bin/python tests/mutants.py retry_budget quota:40,41  # all modules unless named, or some lines
 
-1. The tests of a module run once under coverage: a mutant meets only the tests that execute its line, quickest first.
+1. The tests of a module run once under coverage: a mutant meets only those that execute its function, quickest first.
 2. Each mutant runs in a forked process, where the changed module is imported in place of the true one.
 3. A mutant is killed by a test that fails. One with a test that takes five times as long as the slowest is no kill.
 
@@ -325,15 +325,28 @@ def covered(module, path, tests, folder):
         contexts = data.get_data().contexts_by_lineno(str(path))
         order = sorted(plugin.durations, key=lambda t: (not t.startswith(FIRST), plugin.durations[t]))
         lines = {line: [t for t in order if t in found or "" in found] for line, found in contexts.items()}
-        told.write_text(json.dumps([lines, max(plugin.durations.values()), plugin.failed]))
+        told.write_text(json.dumps([lines, order, max(plugin.durations.values()), plugin.failed]))
         return code
 
     if in_child(work, 600) is None:
         raise SystemExit(f"{module}: its tests take more than ten minutes")
-    lines, slowest, failed = json.loads(told.read_text())
+    lines, order, slowest, failed = json.loads(told.read_text())
     if failed:
         raise SystemExit(f"{module}: fails without a mutant: {failed}")
-    return {int(line): tests for line, tests in lines.items()}, slowest
+    return {int(line): tests for line, tests in lines.items()}, order, slowest
+
+
+def reach(line, tree, by_line, order):
+    """Return the tests that execute the function of a line: coverage loses lines of a coroutine that was suspended."""
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    around = [n for n in ast.walk(tree) if isinstance(n, kinds) and n.lineno < line <= n.end_lineno]
+    if around:
+        inner = max(around, key=lambda function: function.lineno)
+        lines = range(inner.lineno + 1, inner.end_lineno + 1)
+    else:
+        lines = [max((known for known in by_line if known <= line), default=0)]
+    found = {test for each in lines for test in by_line.get(each, [])}
+    return [test for test in order if test in found]
 
 
 def examine(named):
@@ -346,14 +359,15 @@ def examine(named):
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     tests = [f"tests/{test}" for test in TESTS.get(name, [f"primitives/test_{name}.py", *MORE.get(name, []), *BESIDE])]
     tests = [test for test in tests if Path(test.partition("::")[0]).exists()]
-    mutants = Mutants(ast.parse(path.read_text(encoding="utf-8")))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    mutants = Mutants(tree)
     with tempfile.TemporaryDirectory() as folder:
-        by_line, slowest = covered(name, path, tests, folder)
+        by_line, order, slowest = covered(name, path, tests, folder)
     counts = {"killed": 0, "survived": 0, "timeout": 0, "untested": 0}
     for index, (line, what, *_) in enumerate(mutants.found):
         if wanted and line not in wanted:
             continue
-        chosen = by_line.get(max((known for known in by_line if known <= line), default=0), [])
+        chosen = reach(line, tree, by_line, order)
 
         def work(pulse, index=index, chosen=chosen):
             sys.meta_path.insert(0, Imposter(module, path, mutants.applied(index)))
