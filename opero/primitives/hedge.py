@@ -195,8 +195,6 @@ class _Race:
             await self.call.runtime.let_go([runner.branch for runner in running])
         for runner in self.runners:
             runner.branch.error = None  # its frames lead back here
-        self.runners.clear()
-        self.ended.clear()
 
 
 class _Runner:

@@ -39,6 +39,14 @@ def test_a_delay_is_seconds_or_a_percentile(wrong):
         o.Hedge(wrong)
 
 
+def test_a_forked_child_learns_anew():
+    from opero import forks
+
+    latencies = o.Hedge("p95").latencies
+    assert latencies.share == 0.95
+    assert any(known is latencies for known in forks._objects)
+
+
 def service(slow_every):
     """Return a coroutine function whose every n-th call takes 1 s instead of 10 ms, and the calls it got."""
     calls, cancelled = [], []
