@@ -198,6 +198,11 @@ def test_a_wait_ends_at_its_own_bound_or_at_the_deadline_whichever_is_nearer(max
     assert str(refused.value) == f"no slot for shop: 1 in flight, 0 waiting ({reason})"
 
 
+def test_a_limit_may_be_turned_up_a_hundredfold_or_to_a_thousand():
+    bounds = [(limit.low, limit.high) for limit in (Slots(5, 0).limit, Slots(20, 0).limit)]
+    assert bounds == [(1, 1000), (1, 2000)]
+
+
 def test_who_joins_as_a_slot_comes_free_has_it_at_once():
     slots, waiter = Slots(1, 1), Waiter()
     assert (slots.join(waiter), waiter.woken, slots.used) == (0, 1, 1)

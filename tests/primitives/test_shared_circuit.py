@@ -107,3 +107,15 @@ def test_a_generator_left_in_the_middle_keeps_its_probe_until_a_pause_is_over(st
     clock.sleep(5)
     assert list(numbers()) == [0, 1, 2]
     assert policy.state() == "closed"
+
+
+def test_circuits_of_one_name_are_one_and_of_another_name_another(store):
+    def fail():
+        raise OSError
+
+    mine, too, other = (
+        o.opero(CircuitBreaker(min_calls=1, store=store, name=name))(fail) for name in ("shop", "shop", "bank")
+    )
+    for function, error in ((mine, OSError), (too, o.CircuitOpenError), (other, OSError)):
+        with pytest.raises(error):
+            function()
