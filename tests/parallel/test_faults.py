@@ -24,8 +24,13 @@ def started(request, monkeypatch):
     monkeypatch.setattr("opero.workers.pool.start_method", lambda: request.param)
 
 
+BOUND = 10.0  # seconds after which the documentation says every outcome is there, also on a busy machine
+
+
 def outcome(function, items):
+    began = time.monotonic()
     found = function(items)
+    assert time.monotonic() - began < BOUND
     assert len(found) == len(items)
     return found
 
@@ -83,7 +88,7 @@ def test_an_item_that_hangs_is_ended_at_its_timeout(mode):
     function = opmap(mode=mode, workers=2, item_timeout=0.5, errors="return", name=f"faults.hang.{mode}")(work.hang)
     began = time.monotonic()
     found = function([0, 100, 0, 0])
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 0.5 + BOUND
     assert [found[0], *found[2:]] == [0, 0, 0]
     assert isinstance(found[1], o.CallTimeout)
     assert found[1].scope == "item_timeout"
@@ -91,7 +96,7 @@ def test_an_item_that_hangs_is_ended_at_its_timeout(mode):
 
 def test_workers_that_cannot_start_lose_the_items_and_say_why():
     function = opmap(mode="process", workers=1, errors="return", worker_init=work.fail, name="faults.init")(work.hang)
-    found = function([0, 0])
+    found = outcome(function, [0, 0])
     assert [type(x) for x in found] == [o.WorkerLost, o.WorkerLost]
     assert "OSError: no licence" in str(found[0])
 
@@ -135,7 +140,7 @@ def program(name, *arguments):
     )
 
 
-def gone(pids, within=10.0):
+def gone(pids, within=BOUND):
     """Whether these processes end in time."""
     until = time.monotonic() + within
     while time.monotonic() < until:
