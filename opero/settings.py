@@ -18,7 +18,7 @@ from opero.primitives.timeout import Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Literal, Protocol, TypedDict
 
     from opero.conditions import ConditionLike
@@ -77,9 +77,7 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
             raise ConfigurationError(
                 "policies", policy, "policy objects like Retry(...), by position; a setting goes by keyword"
             )
-    for keyword in settings:
-        if keyword not in BUILDERS and keyword not in {*RETRY, *CACHE, *ABOUT} and keyword not in _added():
-            raise ConfigurationError(keyword, settings[keyword], _instead_of(keyword))
+    check_names(settings)
     objectives.of(settings.get("slo"))
     recording.tags(settings.get("tags"))
     built = list(given)
@@ -135,13 +133,19 @@ def known() -> set[str]:
     return {*RETRY, *CACHE, *BUILDERS, *ABOUT}
 
 
-def _instead_of(keyword: str) -> str:
-    """Say what there is in place of a keyword that there is not."""
+def check_names(settings: Mapping[str, Any], more: Iterable[str] = ()) -> None:
+    """Raise `ConfigurationError` for a keyword that there is not, and say what there is; `more` besides ours."""
+    for keyword in settings:
+        if keyword not in known() and keyword not in _added():
+            raise ConfigurationError(keyword, settings[keyword], _instead_of(keyword, sorted({*known(), *more})))
+
+
+def _instead_of(keyword: str, there: Sequence[str]) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(keyword, sorted(known()), 2)
+    near = get_close_matches(keyword, there, 2)
     meant = f"; perhaps {' or '.join(near)} was meant" if near else ""
-    return f"nothing: there is no such keyword{meant}; there are {', '.join(sorted(known()))}"
+    return f"nothing: there is no such keyword{meant}; there are {', '.join(there)}"
 
 
 def place_of(keyword: str) -> str:

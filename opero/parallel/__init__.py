@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import update_wrapper
 
+from opero import settings
 from opero.decorators import decorate, is_decorable
 from opero.drivers import blocking
 from opero.parallel.kept import Kept
@@ -60,6 +61,7 @@ def opmap(*given: Any, **keywords: Any) -> Any:
     if len(given) == 1 and not keywords and is_decorable(given[0]):
         return _mapped(given[0], (), {}, {})
     of_map: dict[str, Any] = {keyword: keywords.pop(keyword) for keyword in list(keywords) if keyword in OF_MAP}
+    settings.check_names(keywords, OF_MAP)
 
     def decorator(function: Callable[..., Any]) -> Any:
         return _mapped(function, given, keywords, of_map)

@@ -58,3 +58,10 @@ def test_items_run_under_the_correlation_id_of_their_map(mode):
 def test_a_setting_that_does_nothing_in_a_mode_is_refused(setting, mode, text):
     with pytest.raises(o.ConfigurationError, match=text):
         opmap(mode=mode, **setting)(work.plain)
+
+
+def test_a_keyword_that_there_is_not_names_the_one_of_maps_that_was_meant():
+    with pytest.raises(
+        o.ConfigurationError, match=r"no such keyword; perhaps workers .*was meant; there are .*, batch_size,"
+    ):
+        opmap(mode="process", worker=3)
