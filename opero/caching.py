@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import contextmanager
 
 from opero import acts
@@ -50,18 +51,34 @@ class CacheHandle:
         """Return what is cached for these arguments, stale or not; None without (`contains` tells them apart)."""
         return self._do(self._peek(args, kwargs, None))
 
+    def get_many(self, items: Iterable[Any], default: Any = None) -> Any:
+        """Return what is cached for each item, in their order and in one trip; a tuple is several arguments."""
+        calls = self._calls(items)
+        return self._do(self._around.peek(calls, self._keys(calls), default))
+
     def contains(self, *args: Any, **kwargs: Any) -> Any:
         """Whether a call with these arguments would be answered from the cache."""
         return self._do(self._contains(args, kwargs))
 
     def set(self, value: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Store `value` as the result for these arguments: `f.opero.cache.set(42, 21)` lets `f(21)` return 42."""
-        return self._do(self._around.put(self._call(args, kwargs), self._key(args, kwargs), value))
+        return self._do(self._around.put([self._call(args, kwargs)], [self._key(args, kwargs)], [value]))
+
+    def set_many(self, values: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> Any:
+        """Store results by item, in one trip: `set_many({1: "a", (2, "en"): "b"})`, or pairs of item and result."""
+        pairs = list(values.items() if isinstance(values, Mapping) else values)
+        calls = self._calls(item for item, _ in pairs)
+        return self._do(self._around.put(calls, self._keys(calls), [value for _, value in pairs]))
 
     def invalidate(self, *args: Any, **kwargs: Any) -> Any:
         """Forget the result for these arguments; whether there was one. A load under way is not kept either."""
         self._operation.emit(INVALIDATED, acts.about("invalidate", target="cache"))
-        return self._do(self._around.place.forget(self._runtime(), self._key(args, kwargs)))
+        return self._do(self._forget(self._key(args, kwargs)))
+
+    def invalidate_many(self, items: Iterable[Any]) -> Any:
+        """Forget the results for all of these items, in one trip; how many there were."""
+        self._operation.emit(INVALIDATED, acts.about("invalidate_many", target="cache"))
+        return self._do(self._around.place.forget(self._runtime(), self._keys(self._calls(items))))
 
     delete = invalidate
 
@@ -143,7 +160,16 @@ class CacheHandle:
         return await self._peek(args, kwargs, nothing) is not nothing
 
     def _peek(self, args: tuple[Any, ...], kwargs: dict[str, Any], default: object) -> Coroutine[Any, Any, Any]:
-        return self._around.peek(self._call(args, kwargs), self._key(args, kwargs), default)
+        return _only(self._around.peek([self._call(args, kwargs)], [self._key(args, kwargs)], default))
+
+    async def _forget(self, key: Key) -> bool:
+        return bool(await self._around.place.forget(self._runtime(), [key]))
+
+    def _calls(self, items: Iterable[Any]) -> list[Call]:
+        return [self._call(item if isinstance(item, tuple) else (item,), {}) for item in items]
+
+    def _keys(self, calls: list[Call]) -> list[Key]:
+        return [self._key(call.args, call.kwargs) for call in calls]
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         return Call(self._operation, self._runtime(), args, kwargs)
@@ -172,3 +198,8 @@ class CacheHandle:
             yield
         finally:
             modes.reset(token)
+
+
+async def _only(work: Coroutine[Any, Any, list[Any]]) -> Any:
+    (value,) = await work
+    return value

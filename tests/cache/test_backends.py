@@ -143,6 +143,60 @@ def test_a_coroutine_function_is_served_alike(backend, settings):
     assert made == [1, 1]
 
 
+@pytest.mark.parametrize("backend", ALL)
+def test_many_are_read_stored_and_forgotten_at_once(backend, settings):
+    @o.opero(o.Cache(60, tags="n:{x}", namespace=space(), cache_if=lambda v: v != "no", **settings(backend)))
+    def f(x: int, y: int = 0) -> str:
+        f.calls.append((x, y))
+        return f"{x}.{y}"
+
+    f.calls, cache = [], f.opero.cache
+    assert (f(1), f(2, 5)) == ("1.0", "2.5")
+    assert cache.get_many([1, (2, 5), 3]) == ["1.0", "2.5", None]
+    assert cache.get_many([3], default="none") == ["none"]
+    cache.set_many({3: "three", (4, 4): "four", 1: "one", 5: "no"})
+    assert cache.get_many([(1, 0), 3, (4, 4), 5]) == ["one", "three", "four", None]
+    assert (f(3), f(4, y=4), f(1), len(f.calls)) == ("three", "four", "one", 2)
+    cache.invalidate_tag("n:3")
+    assert cache.get_many([3, 1]) == [None, "one"]
+    assert cache.invalidate_many([1, (2, 5), 7]) == 2
+    assert cache.get_many([1, (2, 5), (4, 4)]) == [None, None, "four"]
+    assert (cache.get_many([]), cache.set_many([]), cache.invalidate_many([])) == ([], None, 0)
+    with pytest.raises(TypeError, match="takes no such arguments"):
+        cache.get_many([(1, 2, 3)])
+
+
+@pytest.mark.service("redis")
+def test_many_go_in_few_trips(redis_server):
+    def reads():
+        line = next(each for each in redis_server.cli("info", "stats").splitlines() if "total_reads_processed" in each)
+        return int(line.partition(":")[2])
+
+    @o.opero(o.Cache(60, backend="redis", url=redis_server.url, namespace="many", patience=5.0))
+    def f(x):
+        return x
+
+    @o.opero(o.Cache(60, backend="redis", url=redis_server.url, namespace="many", patience=5.0))
+    async def g(x):
+        return x
+
+    async def main():
+        await g(1)
+        before = reads()
+        await g.opero.cache.set_many((n, n) for n in range(1000))
+        assert await g.opero.cache.get_many(range(1000)) == list(range(1000))
+        assert await g.opero.cache.invalidate_many(range(1000)) == 1000
+        return reads() - before
+
+    f(1)
+    before = reads()
+    f.opero.cache.set_many((n, n) for n in range(1000))
+    assert f.opero.cache.get_many(range(1000)) == list(range(1000))
+    assert f.opero.cache.invalidate_many(range(1000)) == 1000
+    assert reads() - before < 100
+    assert asyncio.run(main()) < 100
+
+
 @pytest.mark.parametrize("backend", DISTANT)
 def test_what_one_stores_another_finds(backend, settings):
     namespace = space()

@@ -13,7 +13,7 @@ from opero.stores.cache.said import BACKEND_FAILED, LOADED, REFRESH_FAILED, REQU
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from opero.call import Next
@@ -235,35 +235,49 @@ class Around:
         self, load: Call, flight: Flight, found: Found, value: Any, took: float, *, failed: bool = False
     ) -> None:
         """Store a result, if it is to be; what goes wrong with that is not the caller's concern."""
-        policy = self.policy
         try:
-            wanted = failed or policy.cache_if is None or bool(policy.cache_if(value))
-            lives = (policy.error_ttl,) * 3 if failed else policy.lifetimes(value)
-            if wanted and lives[1] > 0 and not load.record.fell_back:
-                now = load.runtime.now()
-                soft, hard, gone = (now + seconds for seconds in lives)
-                entry = Entry(freeze(value) if failed else value, soft=soft, hard=hard, gone=gone, load=took)
-                entry.failed, entry.born = failed, found.born
-                entry.tags = self.keys.tags(load.args, load.kwargs)
+            now = load.runtime.now()
+            entry = None if load.record.fell_back else self._entry(load, value, took, now, failed=failed)
+            if entry is not None:
+                entry.born = found.born
                 await self.place.keep(load, flight, found, entry, now)
                 return
         except Exception as error:  # noqa: BLE001 - never worse than undecorated; the event tells
             load.emit(BACKEND_FAILED, backend=self.state.backend, reason=type(error).__name__)
         await self.place.release(load, found)
 
+    def _entry(self, call: Call, value: Any, took: float, now: float, *, failed: bool = False) -> Entry | None:
+        """Return what is to be kept of a result; None if it is not. Whatever the user's functions raise passes."""
+        policy = self.policy
+        wanted = failed or policy.cache_if is None or bool(policy.cache_if(value))
+        lives = (policy.error_ttl,) * 3 if failed else policy.lifetimes(value)
+        if not wanted or lives[1] <= 0:
+            return None
+        soft, hard, gone = (now + seconds for seconds in lives)
+        entry = Entry(freeze(value) if failed else value, soft=soft, hard=hard, gone=gone, load=took)
+        entry.failed, entry.tags = failed, self.keys.tags(call.args, call.kwargs)
+        return entry
+
     # ---- by hand
 
-    async def peek(self, call: Call, key: Key, default: Any) -> Any:
-        """Return what a call would be answered with, errors excepted."""
-        entry = await self.place.peek(call.runtime, key, self.keys.tags(call.args, call.kwargs))
-        return default if entry is None or entry.failed or call.runtime.now() >= entry.hard else entry.value
+    async def peek(self, calls: Sequence[Call], keys: Sequence[Key], default: Any) -> list[Any]:
+        """Return what calls would be answered with, errors excepted."""
+        if not calls:
+            return []
+        runtime = calls[0].runtime
+        asked = [(key, self.keys.tags(call.args, call.kwargs)) for call, key in zip(calls, keys, strict=True)]
+        entries, now = await self.place.peek(runtime, asked), runtime.now()
+        return [default if e is None or e.failed or now >= e.hard else e.value for e in entries]
 
-    async def put(self, call: Call, key: Key, value: Any) -> None:
-        """Store a value as if the function had returned it."""
-        flight = Flight((key, None), background=True)
-        await self.place.forget(call.runtime, key)
-        found = await self.place.find(call, flight, self.keys.tags(call.args, call.kwargs), anew=True)
-        await self._keep(call, flight, found, value, 0.0)
+    async def put(self, calls: Sequence[Call], keys: Sequence[Key], values: Sequence[Any]) -> None:
+        """Store values as if the function had returned them."""
+        if not calls:
+            return
+        now = calls[0].runtime.now()
+        made = [self._entry(call, value, 0.0, now) for call, value in zip(calls, values, strict=True)]
+        await self.place.forget(calls[0].runtime, keys)
+        kept = [(key, entry) for key, entry in zip(keys, made, strict=True) if entry is not None]
+        await self.place.put(calls[0], kept, now)
 
 
 def _done() -> None:

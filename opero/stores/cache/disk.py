@@ -79,8 +79,8 @@ class DiskStore:
     async def now(self, runtime: Runtime) -> float:
         return clock.wall()
 
-    async def read(self, runtime: Runtime, name: str) -> bytes | None:
-        return await runtime.offload(self._do, self._read, name)  # type: ignore[no-any-return]
+    async def read(self, runtime: Runtime, names: Sequence[str]) -> list[bytes | None]:
+        return await runtime.offload(self._do, self._read_all, names)  # type: ignore[no-any-return]
 
     async def claim(
         self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
@@ -92,6 +92,9 @@ class DiskStore:
 
     async def write(self, runtime: Runtime, name: str, data: bytes, seconds: float, token: bytes | None) -> int:
         return await runtime.offload(self._do, self._write, name, data, seconds, token)  # type: ignore[no-any-return]
+
+    async def write_all(self, runtime: Runtime, entries: Sequence[tuple[str, bytes, float]]) -> int:
+        return await runtime.offload(self._do, self._write_all, entries)  # type: ignore[no-any-return]
 
     async def extend(self, runtime: Runtime, name: str, token: bytes, seconds: float) -> bool:
         return await runtime.offload(self._do, self._extend, name, token, seconds)  # type: ignore[no-any-return]
@@ -132,6 +135,9 @@ class DiskStore:
             db.execute("update entries set used = ? where name = ?", (now, name))
         return bytes(row[0])
 
+    def _read_all(self, db: sqlite3.Connection, names: Sequence[str]) -> list[bytes | None]:
+        return [self._read(db, name) for name in names]
+
     def _claim(self, db: sqlite3.Connection, name: str, token: bytes, seconds: float, marks: Sequence[str]) -> Any:
         data = self._read(db, name)
         holder = self._take(db, name, token, seconds, False) if data is None else None
@@ -159,6 +165,9 @@ class DiskStore:
         db.execute("insert into entries values (?, ?, ?, ?, ?)", (name, data, gone, now, len(data)))
         return self._make_room(db, now)
 
+    def _write_all(self, db: sqlite3.Connection, entries: Sequence[tuple[str, bytes, float]]) -> int:
+        return sum(self._write(db, name, data, seconds, None) for name, data, seconds in entries)
+
     def _extend(self, db: sqlite3.Connection, name: str, token: bytes, seconds: float) -> bool:
         place = (clock.wall() + seconds, name, token)
         return db.execute("update leases set until = ? where name = ? and token = ?", place).rowcount > 0
@@ -169,7 +178,7 @@ class DiskStore:
     def _delete(self, db: sqlite3.Connection, names: Sequence[str]) -> int:
         places = [(name,) for name in names]
         db.executemany("delete from leases where name = ?", places)
-        return db.executemany("delete from entries where name = ?", places).rowcount
+        return max(0, db.executemany("delete from entries where name = ?", places).rowcount)  # -1 for none at all
 
     def _marks(self, db: sqlite3.Connection, marks: Sequence[str]) -> list[bytes]:
         texts = []

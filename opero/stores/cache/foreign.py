@@ -31,13 +31,13 @@ class ForeignStore:
     async def now(self, runtime: Runtime) -> float:
         return clock.wall()
 
-    async def read(self, runtime: Runtime, name: str) -> bytes | None:
-        return await self._call(runtime, self.backend.get, name)  # type: ignore[no-any-return]
+    async def read(self, runtime: Runtime, names: Sequence[str]) -> list[bytes | None]:
+        return [await self._call(runtime, self.backend.get, name) for name in names]
 
     async def claim(
         self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
     ) -> tuple[bytes | None, bytes | None, list[bytes]]:
-        data = await self.read(runtime, name)
+        (data,) = await self.read(runtime, [name])
         return data, None if data is not None else token, await self.marks(runtime, marks)
 
     async def lock(self, runtime: Runtime, name: str, token: bytes, seconds: float, force: bool) -> bytes | None:
@@ -47,6 +47,9 @@ class ForeignStore:
         await self._call(runtime, self.backend.set, name, data, seconds)
         return 0
 
+    async def write_all(self, runtime: Runtime, entries: Sequence[tuple[str, bytes, float]]) -> int:
+        return sum([await self.write(runtime, *entry, None) for entry in entries])
+
     async def extend(self, runtime: Runtime, name: str, token: bytes, seconds: float) -> bool:
         return False
 
@@ -54,18 +57,16 @@ class ForeignStore:
         """Hold nothing."""
 
     async def delete(self, runtime: Runtime, names: Sequence[str]) -> int:
-        found = 0
+        found = await self.read(runtime, names)
         for name in names:
-            found += await self.read(runtime, name) is not None
             await self._call(runtime, self.backend.delete, name)
-        return found
+        return len(found) - found.count(None)
 
     async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes]:
         texts = []
-        for mark in marks:
-            text = await self.read(runtime, mark)
-            if text is None:
-                text = os.urandom(8)
+        for mark, known in zip(marks, await self.read(runtime, marks), strict=True):
+            text = os.urandom(8) if known is None else known
+            if known is None:
                 await self._call(runtime, self.backend.set, mark, text, MARKED)
             texts.append(text)
         return texts

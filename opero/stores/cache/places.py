@@ -16,7 +16,7 @@ PLACE = "cache"  # of what a call found on its way, in its record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine, Iterable, Sequence
     from typing import Any
 
     from opero.call import Call
@@ -63,15 +63,22 @@ class Local:
     async def release(self, load: Call, found: Found) -> None:
         """Hold nothing."""
 
-    async def peek(self, runtime: Runtime, key: Key, tags: Tags) -> Entry | None:
-        """Return an entry."""
-        return self.memory.get(key, runtime.now())
+    async def peek(self, runtime: Runtime, asked: Sequence[tuple[Key, Tags]]) -> list[Entry | None]:
+        """Return entries."""
+        return [self.memory.get(key, runtime.now()) for key, _ in asked]
 
-    async def forget(self, runtime: Runtime, key: Key) -> bool:
-        """Forget one key; whether it was there."""
+    async def put(self, call: Call, entries: Sequence[tuple[Key, Entry]], now: float) -> None:
+        """Store entries by hand."""
+        for key, entry in entries:
+            entry.born = self.memory.born()
+            _count(call, self.memory.put(key, entry, now))
+
+    async def forget(self, runtime: Runtime, keys: Sequence[Key]) -> int:
+        """Forget keys; how many were there."""
         found: list[bool] = []
-        self._flights.discard(key, lambda: found.append(self.memory.remove(key)))
-        return any(found)
+        for key in keys:
+            self._flights.discard(key, lambda key=key: found.append(self.memory.remove(key)))  # type: ignore[misc]
+        return sum(found)
 
     async def forget_tags(self, runtime: Runtime, tags: Iterable[str]) -> None:
         """Forget what has one of these tags."""
@@ -155,14 +162,23 @@ class Distant:
             except Unavailable as failure:
                 self._tell(load, found, failure)
 
-    async def peek(self, runtime: Runtime, key: Key, tags: Tags) -> Entry | None:
-        """Return an entry."""
-        return await self._asked(self.shelf.peek(runtime, self._keys.full(key), tags))  # type: ignore[no-any-return]
+    async def peek(self, runtime: Runtime, asked: Sequence[tuple[Key, Tags]]) -> list[Entry | None]:
+        """Return entries."""
+        full = [(self._keys.full(key), tags) for key, tags in asked]
+        return await self._asked(self.shelf.peek(runtime, full))  # type: ignore[no-any-return]
 
-    async def forget(self, runtime: Runtime, key: Key) -> bool:
-        """Forget one key; whether it was there."""
-        full = self._keys.full(key)
-        self._written([self.shelf.names(full)[0]])
+    async def put(self, call: Call, entries: Sequence[tuple[Key, Entry]], now: float) -> None:
+        """Store entries by hand."""
+        full = [(self._keys.full(key), entry) for key, entry in entries]
+        evicted, refused = await self._asked(self.shelf.save_all(call.runtime, full, now))
+        for reason in refused:
+            call.emit(BACKEND_FAILED, backend=self.shelf.store.name, reason=reason)
+        _count(call, {"bytes": evicted} if evicted else {})
+
+    async def forget(self, runtime: Runtime, keys: Sequence[Key]) -> int:
+        """Forget keys; how many were there."""
+        full = [self._keys.full(key) for key in keys]
+        self._written([self.shelf.names(each)[0] for each in full])
         return await self._asked(self.shelf.delete(runtime, full))  # type: ignore[no-any-return]
 
     async def forget_tags(self, runtime: Runtime, tags: Iterable[str]) -> None:

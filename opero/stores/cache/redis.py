@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from opero import clock, forks
 from opero.errors import ConfigurationError
-from opero.stores.cache.batch import Batch
+from opero.stores.cache.batch import LARGEST, Batch
 from opero.stores.cache.quick import UNASKED, Quick, unasked
 from opero.stores.cache.trouble import Unavailable
 from opero.stores.connecting import bounded
@@ -106,8 +106,8 @@ class RedisStore:
             self._offset = int(seconds) + int(micros) / 1e6 - (started + self._synced) / 2
         return clock.now() + self._offset
 
-    async def read(self, runtime: Runtime, name: str) -> bytes | None:
-        return (await self._run(runtime, ("GET", key_of(name))))[0]  # type: ignore[no-any-return]
+    async def read(self, runtime: Runtime, names: Sequence[str]) -> list[bytes | None]:
+        return await self._run_all(runtime, [("GET", key_of(name)) for name in names])
 
     def glance(self, runtime: Runtime, question: bytes) -> Any:
         """Return, or for tasks let await, what `command` asks for; `UNASKED` where that takes the long way."""
@@ -145,8 +145,12 @@ class RedisStore:
         return (await self._run(runtime, lock))[0]  # type: ignore[no-any-return]
 
     async def write(self, runtime: Runtime, name: str, data: bytes, seconds: float, token: bytes | None) -> int:
-        write = ("EVAL", WRITE, 2, key_of(name), lease_of(name), data, _ms(seconds), token or b"")
-        await self._run(runtime, write, *self._published([name]))
+        await self._run(runtime, _write(name, data, seconds, token or b""), *self._published([name]))
+        return 0
+
+    async def write_all(self, runtime: Runtime, entries: Sequence[tuple[str, bytes, float]]) -> int:
+        told = self._published([name for name, _, _ in entries])
+        await self._run_all(runtime, [*(_write(*entry, b"") for entry in entries), *told])
         return 0
 
     async def extend(self, runtime: Runtime, name: str, token: bytes, seconds: float) -> bool:
@@ -157,15 +161,15 @@ class RedisStore:
 
     async def delete(self, runtime: Runtime, names: Sequence[str]) -> int:
         commands = [("DEL", key) for name in names for key in (key_of(name), lease_of(name))]
-        answers = await self._run(runtime, *commands, *self._published(names))
+        answers = await self._run_all(runtime, [*commands, *self._published(names)])
         return sum(answers[: len(commands) : 2])
 
     async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes]:
-        return await self._run(runtime, *map(_mark, marks)) if marks else []
+        return await self._run_all(runtime, list(map(_mark, marks)))
 
     async def remark(self, runtime: Runtime, marks: Sequence[str]) -> None:
         commands = [("SET", key_of(mark), os.urandom(8), "PX", MARKED * 1000) for mark in marks]
-        await self._run(runtime, *commands, *self._published(marks))
+        await self._run_all(runtime, [*commands, *self._published(marks)])
 
     async def clear(self, runtime: Runtime, namespace: str) -> None:
         for kind in ("v1", "lease", "tag"):
@@ -215,6 +219,11 @@ class RedisStore:
         except (self._errors.RedisError, OSError) as error:
             raise Unavailable(self._reason(error)) from error
 
+    async def _run_all(self, runtime: Runtime, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Do the same for any number of commands, some hundreds a trip."""
+        trips = [commands[start : start + LARGEST] for start in range(0, len(commands), LARGEST)]
+        return [answer for trip in trips for answer in await self._run(runtime, *trip)]
+
     async def _unlink(self, runtime: Runtime, pattern: str) -> None:
         def scan(client: Any) -> Any:
             return client.scan_iter(match=pattern, count=1000)
@@ -226,8 +235,7 @@ class RedisStore:
             names = await runtime.either(lambda: list(scan(_at_once(self._plain_client()))), in_loop)
         except (self._errors.RedisError, OSError) as error:
             raise Unavailable(self._reason(error)) from error
-        for start in range(0, len(names), 500):
-            await self._run(runtime, *(("UNLINK", name) for name in names[start : start + 500]))
+        await self._run_all(runtime, [("UNLINK", name) for name in names])
 
     async def _plain_client(self) -> Any:
         """Return the client of all plain callers; made when first asked for."""
@@ -319,6 +327,10 @@ def prefix_of(namespace: str) -> str:
 
 def _quoted(namespace: str) -> str:
     return quote(namespace, safe=":/.-_")
+
+
+def _write(name: str, data: bytes, seconds: float, token: bytes) -> tuple[Any, ...]:
+    return ("EVAL", WRITE, 2, key_of(name), lease_of(name), data, _ms(seconds), token)
 
 
 def _mark(mark: str) -> tuple[Any, ...]:

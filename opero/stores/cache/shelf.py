@@ -23,7 +23,7 @@ from opero.stores.cache.trouble import Refused, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
     from typing import Any
 
     from opero.runtime import Runtime
@@ -110,8 +110,8 @@ class Shelf:
             data, holder, texts = await self._ask(runtime, claim, name, token, self._lease, marks)
             claim = self.store.claim
             found.marks = tuple(_digest(mark, MARKED) + text for mark, text in zip(marks, texts, strict=True))
-            for other in older if data is None else ():
-                data = data or await self._ask(runtime, self.store.read, other)
+            if data is None and older:
+                data = _first(await self._ask(runtime, self.store.read, older))
             if data is not None and not anew:
                 await self._open(runtime, found, address, data)
                 if found.entry is not None:
@@ -132,22 +132,47 @@ class Shelf:
             await runtime.sleep(delay)
             delay = min(LAST, delay * 1.5)
 
-    async def peek(self, runtime: Runtime, full: bytes, tags: Iterable[str]) -> Entry | None:
-        """Return the entry, and take no lease."""
-        found, marks = Found(full), [self.mark(tag) for tag in tags]
-        for name in self.names(full):
-            data = await self._ask(runtime, self.store.read, name)
-            if data is not None:
-                texts = await self._ask(runtime, self.store.marks, marks)
-                found.marks = tuple(_digest(mark, MARKED) + text for mark, text in zip(marks, texts, strict=True))
-                await self._open(runtime, found, self._address(full), data)
-                return found.entry
-        return None
+    async def peek(self, runtime: Runtime, asked: Sequence[tuple[bytes, Iterable[str]]]) -> list[Entry | None]:
+        """Return entries by their full keys and tags, in one trip, and take no lease."""
+        names = [self.names(full) for full, _ in asked]
+        found = iter(await self._ask(runtime, self.store.read, [name for each in names for name in each]))
+        data = [_first([next(found) for _ in each]) for each in names]
+        marks = await self._marks(runtime, [tags for (_, tags), each in zip(asked, data, strict=True) if each])
+        entries = []
+        for (full, tags), each in zip(asked, data, strict=True):
+            held = Found(full)
+            if each:
+                held.marks = tuple(marks[tag] for tag in tags)
+                await self._open(runtime, held, self._address(full), each)
+            entries.append(held.entry)
+        return entries
+
+    async def save_all(
+        self, runtime: Runtime, entries: Sequence[tuple[bytes, Entry]], now: float
+    ) -> tuple[int, list[str]]:
+        """Store entries by hand, whatever leases there are; return how many had to go, and why some are not stored."""
+        created = await self._ask(runtime, self.store.now)
+        marks = await self._marks(runtime, [entry.tags for _, entry in entries])
+        sealed, refused = [], []
+        for full, entry in entries:
+            try:
+                data = self._sealed(full, entry, now, created, tuple(marks[tag] for tag in entry.tags))
+            except Refused as refusal:
+                refused.append(refusal.reason)
+            else:
+                sealed.append((self.names(full)[0], data, entry.gone - now))
+        return int(await self._ask(runtime, self.store.write_all, sealed)), refused
 
     async def save(self, runtime: Runtime, found: Found, entry: Entry, now: float) -> int:
         """Store an entry, unless its lease ended meanwhile; return how many had to go for it."""
-        codec, body = self._codecs.dump(entry.value)
         created = await self._ask(runtime, self.store.now)
+        data = self._sealed(found.full, entry, now, created, found.marks)
+        name = self.names(found.full)[0]
+        self._let_go(found)
+        return int(await self._ask(runtime, self.store.write, name, data, entry.gone - now, found.lease))
+
+    def _sealed(self, full: bytes, entry: Entry, now: float, created: float, marks: tuple[bytes, ...]) -> bytes:
+        codec, body = self._codecs.dump(entry.value)
         sheet = Sheet(
             created=created,
             soft=entry.soft - now,
@@ -156,12 +181,15 @@ class Shelf:
             load=entry.load,
             failed=entry.failed,
             codec=codec,
-            marks=found.marks,
+            marks=marks,
         )
-        data = self._envelope.seal(self._address(found.full), sheet, body)
-        name = self.names(found.full)[0]
-        self._let_go(found)
-        return int(await self._ask(runtime, self.store.write, name, data, sheet.gone, found.lease))
+        return self._envelope.seal(self._address(full), sheet, body)
+
+    async def _marks(self, runtime: Runtime, tags: Iterable[Iterable[Any]]) -> dict[Any, bytes]:
+        """Return what entries hold of their tags."""
+        names = {tag: self.mark(tag) for each in tags for tag in each}
+        texts = await self._ask(runtime, self.store.marks, list(names.values())) if names else []
+        return {tag: _digest(mark, MARKED) + text for (tag, mark), text in zip(names.items(), texts, strict=True)}
 
     async def release(self, runtime: Runtime, found: Found) -> None:
         """Let others load."""
@@ -183,9 +211,10 @@ class Shelf:
         if found.lease is not None:
             leases.let_go(found.lease)
 
-    async def delete(self, runtime: Runtime, full: bytes) -> bool:
-        """Forget an entry, and let none that is being loaded be stored; whether there was one."""
-        return bool(await self._order(runtime, self.store.delete, self.names(full)))
+    async def delete(self, runtime: Runtime, fulls: Sequence[bytes]) -> int:
+        """Forget entries, and let none that is being loaded be stored; how many there were."""
+        names = [name for full in fulls for name in self.names(full)]
+        return int(await self._order(runtime, self.store.delete, names))
 
     async def forget_tags(self, runtime: Runtime, tags: Iterable[str]) -> None:
         """End every entry with one of these tags."""
@@ -257,6 +286,10 @@ class Shelf:
             raise Unavailable(type(error).__name__) from error
         self._guard.succeeded()
         return answer
+
+
+def _first(found: Sequence[bytes | None]) -> bytes | None:
+    return next((data for data in found if data), None)
 
 
 def _digest(text: bytes | str, size: int, key: bytes = b"") -> bytes:

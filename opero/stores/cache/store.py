@@ -18,8 +18,8 @@ if TYPE_CHECKING:
             """Return the time on the store's own clock."""
             raise NotImplementedError
 
-        async def read(self, runtime: Runtime, name: str) -> bytes | None:
-            """Return an entry."""
+        async def read(self, runtime: Runtime, names: Sequence[str]) -> list[bytes | None]:
+            """Return entries."""
             raise NotImplementedError
 
         async def claim(
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
         async def write(self, runtime: Runtime, name: str, data: bytes, seconds: float, token: bytes | None) -> int:
             """Store an entry and end the lease, if it holds; return how many entries had to go."""
+            raise NotImplementedError
+
+        async def write_all(self, runtime: Runtime, entries: Sequence[tuple[str, bytes, float]]) -> int:
+            """Store entries whatever leases there are: names, data, seconds; return how many others had to go."""
             raise NotImplementedError
 
         async def extend(self, runtime: Runtime, name: str, token: bytes, seconds: float) -> bool:
