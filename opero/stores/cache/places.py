@@ -148,7 +148,7 @@ class Distant:
         except Unavailable as failure:
             self._tell(load, found, failure)
         except Refused as refused:
-            load.emit(BACKEND_FAILED, backend=self.shelf.store.name, reason=refused.reason)
+            self._tell_refused(load, refused, entry)
             await self.release(load, found)
         else:
             if evicted:
@@ -171,8 +171,8 @@ class Distant:
         """Store entries by hand."""
         full = [(self._keys.full(key), entry) for key, entry in entries]
         evicted, refused = await self._asked(self.shelf.save_all(call.runtime, full, now))
-        for reason in refused:
-            call.emit(BACKEND_FAILED, backend=self.shelf.store.name, reason=reason)
+        for refusal, entry in refused:
+            self._tell_refused(call, refusal, entry)
         _count(call, {"bytes": evicted} if evicted else {})
 
     async def forget(self, runtime: Runtime, keys: Sequence[Key]) -> int:
@@ -201,6 +201,18 @@ class Distant:
         found.failed = True
         if not failure.quiet:
             load.emit(BACKEND_FAILED, backend=self.shelf.store.name, reason=failure.reason)
+
+    def _tell_refused(self, call: Call, refused: Refused, entry: Entry) -> None:
+        """Say that a value is not stored; aloud, too: it never will be, and no event may be listened to."""
+        call.emit(BACKEND_FAILED, backend=self.shelf.store.name, reason=refused.reason)
+        import warnings
+
+        kind, way = type(entry.value).__name__, self.shelf.way_out
+        warnings.warn(
+            f"opero: a {kind} that {call.operation.name} returned is not stored ({self.shelf.store.name}): {way}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     async def _asked(self, work: Coroutine[Any, Any, Any]) -> Any:
         try:

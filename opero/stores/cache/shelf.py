@@ -73,6 +73,13 @@ class Shelf:
         self.namespace = namespace
         self._lease = lease
 
+    @property
+    def way_out(self) -> str:
+        """Say what to do for a value that cannot be stored."""
+        if self._envelope.authentic:
+            return "it cannot be pickled"
+        return "it would come back as another; declare the type that is returned, or give signing_key="
+
     def glances(self, full: Callable[[Key], bytes]) -> Look | None:
         """Return what looks briefly, where the store can be asked so."""
         if not hasattr(self.store, "glance"):
@@ -149,16 +156,17 @@ class Shelf:
 
     async def save_all(
         self, runtime: Runtime, entries: Sequence[tuple[bytes, Entry]], now: float
-    ) -> tuple[int, list[str]]:
-        """Store entries by hand, whatever leases there are; return how many had to go, and why some are not stored."""
+    ) -> tuple[int, list[tuple[Refused, Entry]]]:
+        """Store entries by hand, whatever leases there are; return how many had to go, and what is not stored."""
         created = await self._ask(runtime, self.store.now)
         marks = await self._marks(runtime, [entry.tags for _, entry in entries])
-        sealed, refused = [], []
+        sealed: list[tuple[str, bytes, float]] = []
+        refused: list[tuple[Refused, Entry]] = []
         for full, entry in entries:
             try:
                 data = self._sealed(full, entry, now, created, tuple(marks[tag] for tag in entry.tags))
             except Refused as refusal:
-                refused.append(refusal.reason)
+                refused.append((refusal, entry))
             else:
                 sealed.append((self.names(full)[0], data, entry.gone - now))
         return int(await self._ask(runtime, self.store.write_all, sealed)), refused
