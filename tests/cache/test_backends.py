@@ -193,8 +193,8 @@ def test_many_go_in_few_trips(redis_server):
     f.opero.cache.set_many((n, n) for n in range(1000))
     assert f.opero.cache.get_many(range(1000)) == list(range(1000))
     assert f.opero.cache.invalidate_many(range(1000)) == 1000
-    assert reads() - before < 100
-    assert asyncio.run(main()) < 100
+    assert reads() - before < 500  # of 3 000 and more; a trip of 500 is read in parts
+    assert asyncio.run(main()) < 500
 
 
 @pytest.mark.parametrize("backend", DISTANT)

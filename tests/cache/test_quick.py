@@ -208,3 +208,61 @@ def test_bytes_that_stay_the_same_expire_all_the_same(redis_server):
     f(1), f(1)
     f.opero.cache._around.place.shelf.store._offset += 61
     assert (f(1), made) == (10, [1, 1])
+
+
+def test_an_entry_and_its_tags_are_asked_for_at_once(redis_server):
+    policy = o.Cache(60, tags=["all", "n:{x}", "k:{k}"], backend="redis", url=redis_server.url, patience=2.0)
+    made = []
+
+    @o.opero(policy)
+    def f(x, *, k=0):
+        made.append((x, k))
+        return x
+
+    @o.opero(policy)
+    async def g(x, /, k=0):
+        made.append((x, k))
+        return x
+
+    async def main():
+        assert await asyncio.gather(*(g(n) for n in range(50))) == list(range(50))
+        await g(0)
+        before = said(redis_server, "stats", "total_reads_processed:"), gets(redis_server)
+        assert await asyncio.gather(*(g(n) for n in range(50))) == list(range(50))
+        assert gets(redis_server) - before[1] == 200
+        assert said(redis_server, "stats", "total_reads_processed:") - before[0] < 20
+        await g.opero.cache.invalidate_tag("n:3")
+        assert [await g(n) for n in (2, 3, 3)] == [2, 3, 3]
+
+    assert [f(1), f(1, k=5), f(1, k=0), f([7]), f([7])] == [1, 1, 1, [7], [7]]
+    before, commands = gets(redis_server), said(redis_server, "stats", "total_commands_processed:")
+    assert [f(1) for _ in range(10)] == [1] * 10
+    assert gets(redis_server) - before == 40
+    assert said(redis_server, "stats", "total_commands_processed:") - commands < 40 + 10
+    assert made == [(1, 0), (1, 5), ([7], 0)]
+    f.opero.cache.invalidate_tag("k:5")
+    assert [f(1), f(1, k=5), f(1, k=5)] == [1] * 3
+    assert made[3:] == [(1, 5)]
+    redis_server.cli("del", redis_server.cli("--scan", "--pattern", "*:tag:*").split()[0])  # an evicted mark
+    made.clear()
+    f(1), f(1, k=5), f([7])
+    assert len(made) <= 3
+    made.clear()
+    asyncio.run(main())
+    assert made == [*((n, 0) for n in range(50)), (3, 0)]
+
+
+def test_answers_in_pieces_are_put_together():
+    from opero.stores.cache.quick import MORE, UNASKED, bulk
+
+    data = b"$3\r\nabc\r\n$-1\r\n$0\r\n\r\n-ERR no\r\n"
+    found, at = [], 0
+    for end in range(len(data) + 1):
+        while (answer := bulk(data[:end], at))[0] is not MORE:
+            found.append(answer[0])
+            at = answer[1]
+            if at == len(data):
+                break
+        else:
+            assert at + answer[1] <= len(data)  # it never waits for more than there will be
+    assert found == [b"abc", None, b"", UNASKED]

@@ -89,7 +89,26 @@ class Keys:
         """Return the tags of a call's entry, with their fields filled in."""
         if self._tag_function is not None:
             return tuple(self._tag_function(*args, **kwargs))
-        return tuple(tag if isinstance(tag, str) else tag(args, kwargs) for tag in self._tags)
+        return self._filled(self.parameters.named(args, kwargs)) if self._tags else ()
+
+    @property
+    def tells_tags(self) -> bool:
+        """Whether a key may tell the tags of its call."""
+        return self._tag_function is None and (self._make is None or not self._tags)
+
+    def tags_of(self, key: Key) -> tuple[str, ...] | None:
+        """Return the tags of a call by its key; None where that does not tell them."""
+        if not self._tags:
+            return ()
+        if len(key) == 2:
+            return None
+        parameters = self.parameters
+        return self._filled(
+            dict(zip([*parameters.names, *parameters.keyword_only], key[len(key) // 2 + 1 :], strict=True))
+        )
+
+    def _filled(self, named: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(tag if isinstance(tag, str) else tag(named) for tag in self._tags)
 
     def _remember(self, types: tuple[type, ...]) -> bool:
         if len(self._simple) > 1000:  # a function of any number of arguments
@@ -198,7 +217,7 @@ def _tag(text: str, parameters: Parameters) -> Any:
     """Return a tag, or what fills one in; a tag is what somebody will write, so it is a text."""
     if not template(text, parameters, "tags"):
         return text.replace("{{", "{").replace("}}", "}")
-    return lambda args, kwargs: Formatter().vformat(text, (), parameters.named(args, kwargs))
+    return lambda named: Formatter().vformat(text, (), named)
 
 
 def own_of(function: Any, version: object) -> Hashable:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import add
+
 from opero.stores.cache.envelope import Sheet
 from opero.stores.cache.quick import UNASKED, command
 from opero.stores.cache.redis import key_of
@@ -41,18 +43,23 @@ NOTHING, UNLOOKED = Looked(asked=True), Looked(asked=False)
 
 
 class Known:
-    """A key's address, the question for it, and the last entry found there: its bytes, and what they opened to."""
+    """A key's address, the question for it, and the last entry found there: its bytes, and what they opened to.
 
-    __slots__ = ("address", "opened", "question")
+    The question is one GET, and one more for each of `marks`, of which an entry holds these digests and what they say.
+    """
 
-    def __init__(self, address: bytes, question: bytes) -> None:
+    __slots__ = ("address", "count", "marks", "opened", "question")
+
+    def __init__(self, address: bytes, names: list[str], marks: list[bytes]) -> None:
         self.address = address
-        self.question = question
+        self.question = b"".join([command(key_of(name).encode()) for name in names])
+        self.count = len(names)
+        self.marks = marks
         self.opened: tuple[bytes | None, Sheet, bytes] = None, NO_SHEET, b""
 
 
 class Look:
-    """The looks of one function. `place` gives, for a key, its address and the name it is written under."""
+    """The looks of one function. `place` gives a key's address, the names of its entry and marks, and their digests."""
 
     def __init__(
         self,
@@ -60,11 +67,11 @@ class Look:
         guard: Guard,
         envelope: Envelope,
         codecs: Codecs,
-        place: Callable[[Key], tuple[bytes, str]],
+        place: Callable[[Key], tuple[bytes, list[str], list[bytes]] | None],
     ) -> None:
         self._store, self._guard, self._envelope, self._codecs = store, guard, envelope, codecs
         self._place = place
-        self._known: dict[Key, Known] = {}
+        self._known: dict[Key, Known | None] = {}
         self._signer: object = None  # whose names and entries those are
         self._cipher: object = None
 
@@ -73,16 +80,18 @@ class Look:
         if self._guard.doubts:
             return UNLOOKED
         known = self._known_of(key)
+        if known is None:
+            return UNLOOKED
         try:
-            data = self._store.glance(runtime, known.question)
+            answers = self._store.glance(runtime, known.question, known.count)
             if runtime.suspends:
-                data = await data
+                answers = await answers
         except Exception as error:  # noqa: BLE001 - a store's own mistake is no more the caller's than its silence
             self._guard.failed(runtime.now())
             return Looked(asked=True, failure=self._store.failure(error))
-        if data is None:
-            return NOTHING
-        return UNLOOKED if data is UNASKED else self._opened(known, data)
+        if answers is UNASKED:
+            return UNLOOKED
+        return NOTHING if None in answers else self._opened(known, *answers)
 
     async def counted(self, operation: Operation, runtime: Runtime, key: Key, began: float) -> Any:
         """Do the same as a call of its own, which a fresh value ends."""
@@ -100,7 +109,7 @@ class Look:
             book.count(HIT)
         return value
 
-    def _opened(self, known: Known, data: bytes) -> Any:
+    def _opened(self, known: Known, data: bytes, *texts: bytes) -> Any:
         try:
             same, sheet, body = known.opened
             if same != data:
@@ -108,18 +117,20 @@ class Look:
                 if len(data) <= SMALL:
                     known.opened = data, sheet, body
             age = self._store.told() - sheet.created
-            if sheet.marks or sheet.failed or age >= sheet.soft or age >= sheet.hard:
+            marks = tuple(map(add, known.marks, texts))
+            if sheet.marks != marks or sheet.failed or age >= sheet.soft or age >= sheet.hard:
                 return NOTHING
             return self._codecs.load(sheet.codec, body)
         except Refused:
             return UNLOOKED  # the long way says so, and drops it
 
-    def _known_of(self, key: Key) -> Known:
+    def _known_of(self, key: Key) -> Known | None:
         signer, cipher = self._envelope.writers()
         if signer is not self._signer or cipher is not self._cipher or len(self._known) > REMEMBERED:
             self._known, self._signer, self._cipher = {}, signer, cipher
-        known = self._known.get(key)
-        if known is None:
-            address, name = self._place(key)
-            known = self._known[key] = Known(address, command(key_of(name).encode()))
-        return known
+        try:
+            return self._known[key]
+        except KeyError:
+            place = self._place(key)
+            known = self._known[key] = None if place is None else Known(*place)
+            return known

@@ -98,7 +98,7 @@ class Distant:
         self.near = near
         self.behind = behind  # apart: who finds the stale entry meanwhile does not wait
         self._keys = keys
-        self.look = None if near is not None or keys.tagged or early else shelf.glances(keys.full)
+        self.look = shelf.glances(keys) if near is None and keys.tells_tags and not early else None
 
     def glance(self, key: Key, now: float) -> Entry | None:
         """Return a copy, while copies are known to be no older than the bound."""

@@ -1,16 +1,16 @@
 """The short way to an entry in Redis: one GET, written and read by hand on connections that redis-py made.
 
-redis-py's own way costs three times what the trip does. A thread has a connection while it asks, and none waits for
-another. The tasks of a loop share one: what they ask in one turn of the loop goes out together, and answers come in
-order. Whatever is unusual (no connection to spare, an error for an answer, a lost connection, a cluster) is `UNASKED`:
-the long way is there for it.
+redis-py's own way costs three times what the trip does. Some GETs may go at once, as for an entry and its tags. A
+thread has a connection while it asks, and none waits for another. The tasks of a loop share one: what they ask in one
+turn of the loop goes out together, and answers come in order. Whatever is unusual (no connection to spare, an error
+for an answer, a lost connection, a cluster) is `UNASKED`: the long way is there for it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from opero.runtime import Runtime
 
-UNASKED = object()
+UNASKED, MORE = object(), object()
 SPARE = 16  # threads that ask at once; more take the long way, where those who miss one key are one
 CHUNK = 64 * 1024
 
@@ -37,9 +37,10 @@ class Quick:
         self._patience = patience
         self._spare: list[Any] = [None] * SPARE
         self._lines: WeakKeyDictionary[Any, Line | None] = WeakKeyDictionary()
+        finalize(self, _close, self._spare)  # before sockets are collected: those would complain
 
-    def ask(self, runtime: Runtime, question: bytes) -> Any:
-        """Return the answer to a `command`: bytes, None, or `UNASKED`; for plain callers."""
+    def ask(self, runtime: Runtime, question: bytes, count: int) -> Any:
+        """Return the answers to so many commands, each bytes or None; or `UNASKED`. For plain callers."""
         try:
             connection = self._spare.pop()
         except IndexError:
@@ -52,7 +53,7 @@ class Quick:
                     self._spare.insert(0, None)
                     return UNASKED
                 connection.connect()
-            answer = _exchange(connection._sock, question)  # noqa: SLF001 - see above
+            answer = _exchange(connection._sock, question, count)  # noqa: SLF001 - see above
         except BaseException as error:
             self._spare.insert(0, None)
             if connection is not None:
@@ -63,15 +64,15 @@ class Quick:
         self._spare.append(connection)
         return answer
 
-    def ask_together(self, runtime: Runtime, question: bytes) -> Any:
+    def ask_together(self, runtime: Runtime, question: bytes, count: int) -> Any:
         """Return the same for tasks to await."""
         try:
             line = self._lines[runtime.scope()]
         except KeyError:
-            return self._lay(runtime, question)
-        return unasked() if line is None or line.closed else line.ask(question)
+            return self._lay(runtime, question, count)
+        return unasked() if line is None or line.closed else line.ask(question, count)
 
-    async def _lay(self, runtime: Runtime, question: bytes) -> Any:
+    async def _lay(self, runtime: Runtime, question: bytes, count: int) -> Any:
         """Connect for the running loop, then ask; who comes meanwhile takes the long way."""
         loop = runtime.scope()
         connection = None if loop in self._lines else self._connect(runtime)
@@ -86,7 +87,7 @@ class Quick:
         line = Line(loop, connection, self._patience, lambda: self._lines.pop(loop, None))
         self._lines[loop] = line
         await anext(line.guard)
-        return await line.ask(question)
+        return await line.ask(question, count)
 
 
 async def unasked() -> Any:
@@ -94,25 +95,43 @@ async def unasked() -> Any:
     return UNASKED
 
 
-def _exchange(socket: Any, question: bytes) -> Any:
-    """Ask on a socket that is blocking and has a timeout, and read the whole answer."""
-    socket.sendall(question)
-    data = socket.recv(CHUNK)
-    while (end := data.find(b"\r\n")) < 0:
-        data += _more(socket)
-    if data[:1] != b"$":
-        return UNASKED
-    start, size = end + 2, int(data[1:end])
+def bulk(data: bytes, at: int) -> tuple[Any, int]:
+    """Return the answer that begins there, and where the next one does; or `MORE`, and how many bytes at least."""
+    end = data.find(b"\r\n", at)
+    if end < 0:
+        return MORE, 1
+    if data[at] != 36:  # "$"
+        return UNASKED, end + 2
+    size = int(data[at + 1 : end])
     if size < 0:
-        return None
-    missing = start + size + 2 - len(data)
-    if missing > 0:
-        parts = [data]
-        while missing > 0:
-            parts.append(_more(socket))
-            missing -= len(parts[-1])
-        data = b"".join(parts)
-    return data[start : start + size]
+        return None, end + 2
+    after = end + size + 4
+    if after > len(data):
+        return MORE, after - len(data)
+    return data[end + 2 : after - 2], after
+
+
+def _exchange(socket: Any, question: bytes, count: int) -> Any:
+    """Ask on a socket that is blocking and has a timeout, and read all answers whole."""
+    socket.sendall(question)
+    answers: list[Any] = []
+    data, at = _more(socket), 0
+    while len(answers) < count:
+        answer, after = bulk(data, at)
+        if answer is MORE:
+            parts, missing = [data], after
+            while missing > 0:
+                parts.append(_more(socket))
+                missing -= len(parts[-1])
+            data = b"".join(parts)
+        else:
+            answers.append(answer)
+            at = after
+    return _whole(answers)
+
+
+def _whole(answers: list[Any]) -> Any:
+    return UNASKED if any(answer is UNASKED for answer in answers) else answers
 
 
 def _more(socket: Any) -> bytes:
@@ -131,30 +150,31 @@ class Line:
         self._transport = connection._writer.transport  # noqa: SLF001 - see above
         self._before = self._transport.get_protocol()
         self._transport.set_protocol(self)
-        self._asked: list[tuple[bytes, Any]] = []
-        self._awaited: deque[tuple[Any, float]] = deque()  # with the moment until which it waits
+        self._asked: list[tuple[bytes, Any, int]] = []
+        self._awaited: deque[tuple[Any, float, int]] = deque()  # until when it waits, for how many answers
+        self._answers: list[Any] = []  # of who waits longest
         self._parts: list[bytes] = []
         self._missing = 0  # bytes until there is something to read
         self._timed = False
         self.closed = False
         self.guard = self._closing()
 
-    def ask(self, question: bytes) -> Any:
-        """Return a future of the answer."""
+    def ask(self, question: bytes, count: int) -> Any:
+        """Return a future of the answers."""
         if not self._asked:
             self._loop.call_soon(self._send)
         future = self._loop.create_future()
-        self._asked.append((question, future))
+        self._asked.append((question, future, count))
         return future
 
     def _send(self) -> None:
         asked, self._asked = self._asked, []
         if self.closed:
-            _tell(future for _, future in asked)
+            _tell(future for _, future, _ in asked)
             return
         due = self._loop.time() + self._patience
-        self._awaited.extend([(future, due) for _, future in asked])
-        self._transport.write(b"".join([question for question, _ in asked]))
+        self._awaited.extend([(future, due, count) for _, future, count in asked])
+        self._transport.write(b"".join([question for question, _, _ in asked]))
         if not self._timed:
             self._timed = True
             self._loop.call_at(due, self._look)
@@ -170,7 +190,7 @@ class Line:
             self._loop.call_at(due, self._look)
             return
         late, self._awaited = self._awaited, deque()
-        for future, _ in late:
+        for future, _, _ in late:
             if not future.done():
                 future.set_exception(TimeoutError())
         self._transport.abort()
@@ -182,28 +202,20 @@ class Line:
             return
         if len(self._parts) > 1:
             data = b"".join(self._parts)
-        at, awaited, whole = 0, self._awaited, len(data)
+        at, awaited, answers = 0, self._awaited, self._answers
         while awaited:
-            end = data.find(b"\r\n", at)
-            if end < 0:
-                self._missing = 1
+            answer, after = bulk(data, at)
+            if answer is MORE:
+                self._missing = after
                 break
-            answer: Any = UNASKED
-            after = end + 2
-            if data[at] == 36:  # "$"
-                size = int(data[at + 1 : end])
-                answer = None
-                if size >= 0:
-                    after += size + 2
-                    if after > whole:
-                        self._missing = after - whole
-                        break
-                    answer = data[end + 2 : after - 2]
-            future, _ = awaited.popleft()
-            if not future.done():
-                future.set_result(answer)
             at = after
-        self._parts = [data[at:]] if at < whole else []
+            answers.append(answer)
+            if len(answers) == awaited[0][2]:
+                future = awaited.popleft()[0]
+                if not future.done():
+                    future.set_result(_whole(answers))
+                answers = self._answers = []
+        self._parts = [data[at:]] if at < len(data) else []
 
     def eof_received(self) -> None:
         """Let the transport close."""
@@ -217,7 +229,7 @@ class Line:
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
         self._lost()
-        _tell(future for future, _ in self._awaited)
+        _tell(future for future, _, _ in self._awaited)
         self._awaited.clear()
         self._before.connection_lost(error)
 
@@ -228,6 +240,12 @@ class Line:
         finally:
             with suppress(Exception):
                 await self._connection.disconnect()
+
+
+def _close(connections: list[Any]) -> None:
+    for connection in connections:
+        with suppress(Exception):
+            connection.disconnect()
 
 
 def _tell(futures: Any) -> None:

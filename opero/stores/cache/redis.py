@@ -109,12 +109,12 @@ class RedisStore:
     async def read(self, runtime: Runtime, names: Sequence[str]) -> list[bytes | None]:
         return await self._run_all(runtime, [("GET", key_of(name)) for name in names])
 
-    def glance(self, runtime: Runtime, question: bytes) -> Any:
-        """Return, or for tasks let await, what `command` asks for; `UNASKED` where that takes the long way."""
+    def glance(self, runtime: Runtime, question: bytes, count: int) -> Any:
+        """Return, or for tasks let await, what so many commands ask for; `UNASKED` where that takes the long way."""
         asks = self._cluster is False and clock.now() - self._synced <= SYNCED
         if runtime.suspends:
-            return self._quick.ask_together(runtime, question) if asks else unasked()
-        return self._quick.ask(runtime, question) if asks else UNASKED
+            return self._quick.ask_together(runtime, question, count) if asks else unasked()
+        return self._quick.ask(runtime, question, count) if asks else UNASKED
 
     def told(self) -> float:
         """Return the time on the server's clock, as it was last told."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from opero.runtime import Runtime
     from opero.stores.cache.envelope import Envelope
     from opero.stores.cache.guard import Guard
-    from opero.stores.cache.keys import Key
+    from opero.stores.cache.keys import Key, Keys
     from opero.stores.cache.store import Store
 
 FIRST, LAST = 0.005, 0.05  # seconds between two looks at somebody else's lease
@@ -80,14 +80,17 @@ class Shelf:
             return "it cannot be pickled"
         return "it would come back as another; declare the type that is returned, or give signing_key="
 
-    def glances(self, full: Callable[[Key], bytes]) -> Look | None:
+    def glances(self, keys: Keys) -> Look | None:
         """Return what looks briefly, where the store can be asked so."""
         if not hasattr(self.store, "glance"):
             return None
 
-        def place(key: Key) -> tuple[bytes, str]:
-            text = full(key)
-            return self._address(text), self.names(text)[0]
+        def place(key: Key) -> tuple[bytes, list[str], list[bytes]] | None:
+            text, tags = keys.full(key), keys.tags_of(key)
+            if tags is None:
+                return None
+            marks = [self.mark(tag) for tag in tags]
+            return self._address(text), [self.names(text)[0], *marks], [_digest(mark, MARKED) for mark in marks]
 
         store: Any = self.store
         return Look(store, self._guard, self._envelope, self._codecs, place)
@@ -112,7 +115,7 @@ class Shelf:
         marks = [self.mark(tag) for tag in tags]
         token = os.urandom(12).hex().encode()
         waited_for, delay = None, FIRST
-        claim: Any = self.store.claim_unseen if looked else self.store.claim  # type: ignore[attr-defined]
+        claim: Any = self.store.claim_unseen if looked and not marks else self.store.claim  # type: ignore[attr-defined]
         while True:
             data, holder, texts = await self._ask(runtime, claim, name, token, self._lease, marks)
             claim = self.store.claim
