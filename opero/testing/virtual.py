@@ -16,6 +16,7 @@ import asyncio
 import sys
 import threading
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,16 +68,15 @@ class Clock:
 
     def wait(self, event: threading.Event, seconds: float | None) -> bool:
         """Wait for the event in virtual time; it is somebody else's to set, in real time."""
-        if seconds is None:
-            return self._real_wait(event, None)
-        self.until(self._now + seconds, woken=event.is_set, wait=lambda step: self._real_wait(event, step))
-        return event.is_set()
+        at = inf if seconds is None else self._now + seconds
+        self.until(at, woken=event.is_set, wait=lambda step: self._real_wait(event, step))
+        return event.is_set() or (seconds is None and self._real_wait(event, None))  # the clock may have been closed
 
     def pace(self, seconds: float) -> float:
         """Return how long a loop that looks every `seconds` may wait: longer where others wait for ages."""
         me = threading.get_ident()
         with self._moved:
-            ends = [at for thread, (at, _) in self._parked.items() if thread != me]
+            ends = [at for thread, (at, _) in self._parked.items() if thread != me and at < inf]
         return max(seconds, (min(ends, default=self._now) - self._now) / LOOKS_ON_THE_WAY)
 
     def until(self, at: float, *, woken: Callable[[], bool], wait: Callable[[float], object]) -> None:
@@ -120,8 +120,10 @@ class Clock:
         """Go to the earliest time, if everybody is still where they were seen, and nobody is due."""
         with self._moved:
             parked = list(self._parked.values())
-            if seen == self._changes and not any(at <= self._now or woken() for at, woken in parked):
-                self._jump_locked(min(at for at, _ in parked))
+            earliest = min(at for at, _ in parked)
+            due = any(at <= self._now or woken() for at, woken in parked)
+            if seen == self._changes and not due and earliest < inf:
+                self._jump_locked(earliest)
                 return
         self._rest(STEP)
 
