@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from _bisect import bisect_left
 from _weakref import ref
+from functools import lru_cache
 from types import CoroutineType, FunctionType
 
 from opero import again, clock, events
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 enabled = GIL  # read when decorating; without a GIL its additions would not be exact
 VARARGS, VARKEYWORDS = 0x04, 0x08
 HAND_OVER, REFUSE = "HAND_OVER", "REFUSE"  # lines of a fragment: let the general path go on from here; refuse the call
-
-_compiled: dict[str, CodeType] = {}
+_PLAIN = {"define": "def", "wait": ""}
+_ASYNC = {"define": "async def", "wait": "await "}
 
 
 def wrapper(operation: Operation, general: Callable[..., Any], **tools: Any) -> Callable[..., Any]:
@@ -111,13 +112,19 @@ def _ran(wrapped: Any, result: Any) -> Any:
     raise ConfigurationError("function", name, f"no plain function that returns a coroutine: {AWAIT_INSIDE}")
 
 
+@lru_cache(1024)
 def _compile(text: str) -> CodeType:
-    code = _compiled.get(text)
-    if code is None:
-        made: dict[str, Any] = {}
-        exec(compile(text, "<opero fast path>", "exec"), made)  # noqa: S102 - our fragments and parameter names
-        code = _compiled[text] = made["call"].__code__
+    made: dict[str, Any] = {}
+    exec(compile(text, "<opero fast path>", "exec"), made)  # noqa: S102 - our fragments and parameter names
+    code: CodeType = made["call"].__code__
     return code
+
+
+@lru_cache(1024)
+def _words(text: str) -> set[str]:
+    """Return the names in a text, which a parameter must not have; what stands behind a dot is no name."""
+    spaced = "".join(letter if letter.isalnum() or letter in "_." else " " for letter in text)
+    return {word.partition(".")[0] for word in spaced.split()}
 
 
 def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool]:
@@ -129,48 +136,76 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
     bound: dict[str, Any] = {}
     for _, fragment in fragments:
         bound.update(fragment.names if fragment else {})
-    shape = ANY if any(policy.reads_arguments for policy in operation.policies) else _own_shape(operation.function)
-    if not shape.names.isdisjoint({*RESERVED, *bound}):
-        shape = ANY
-    how = {"define": "async def", "wait": "await "} if operation.is_async else {"define": "def", "wait": ""}
-    texts = {**shape.texts, **how}
+    found: list[tuple[Policy, Fragment]] | None
     found = [(policy, fragment) for policy, fragment in fragments if fragment is not None]
     if not fast or len(found) < len(fragments) or is_generator_function(operation.function):
-        return _GENERAL.format(**texts), bound, shape is not ANY
+        found = None
+    shape, text = ANY, _text(operation, ANY, found)
+    if not any(policy.reads_arguments for policy in operation.policies):
+        own = _own_shape(operation.function)
+        if own.names.isdisjoint(_words(text)):
+            shape, text = own, _text(operation, own, found)
+    if found is not None:
+        bound.update(_counting(operation, found))
+    return text, bound, shape is not ANY
+
+
+def _text(operation: Operation, shape: _Shape, found: list[tuple[Policy, Fragment]] | None) -> str:
+    texts = {**shape.texts, **(_ASYNC if operation.is_async else _PLAIN)}
+    if found is None:
+        return _GENERAL.format(**texts)
     parts = {name: _part(found, name) for name in ("check", "fail", "settle")}
     parts |= {"admit": _admit(found, texts), "already": _already(found)}
     last = _AGAIN if again.plain(operation) else _GO_ON
     parts |= {name: line.format(**texts, **parts) for name, line in last.items()}
-    text = _FAST.format(**texts, **parts)
+    return _FAST.format(**texts, **parts)
+
+
+def _counting(operation: Operation, found: list[tuple[Policy, Fragment]]) -> dict[str, Any]:
+    """Let the tally know what a call counts as; return what the text counts in."""
     tally = operation.book.tally
     tally.passed = {(m.name, attributes): len(m.buckets) + 2 for _, f in found for m, attributes in f.passed}
-    bound.update(function=operation.function, started=tally.started, total=tally.total)
     tally.refusal = next((fragment.refused for _, fragment in found if fragment.refuse), None)
-    bound.update(
-        refused=tally.refused, counts=tally.latency.counts, bounds=tally.latency.bounds, least=tally.latency.bounds[0]
-    )
-    return text, bound, shape is not ANY
+    bounds = tally.latency.bounds
+    return {
+        "function": operation.function,
+        "started": tally.started,
+        "total": tally.total,
+        "refused": tally.refused,
+        "counts": tally.latency.counts,
+        "bounds": bounds,
+        "least": bounds[0],
+    }
 
 
 def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], bool] | None:
     """Return what answers a call before anything else, if a policy has such and none further out has a part in it."""
-    function, fragment, place = operation.function, None, ""
+    function = operation.function
     shape = ANY if any(policy.reads_arguments for policy in operation.policies) else _own_shape(function)
     if not shape.only or "__wrapped__" in function.__dict__ or "__signature__" in function.__dict__:
         return None
+    fragment = None
     for policy in operation.policies:
-        fragment, place = policy.shortcut(function, shape.parameters), policy.place
+        fragment = policy.shortcut(function, shape.parameters)
         around = policy.fragment() if fragment is None else None
         if fragment is not None or around is None or around.acts():
             break
-    if fragment is None or not shape.names.isdisjoint({*_TOOLS, *_TALLIED, *fragment.names, "entry", "now"}):
+    if fragment is None:
         return None
-    how = {"define": "async def", "wait": "await "} if operation.is_async else {"define": "def", "wait": ""}
-    over = _OVER.format(**shape.texts, **how, place=place, has=fragment.held)
-    answer = "".join(f"        {line}\n" for line in fragment.admit.replace(HAND_OVER, over).splitlines())
+    nameless = _Shape([f"_{number}" for number, _ in enumerate(shape.parameters)], (), "", "")
+    same: Any = policy.shortcut(function, nameless.parameters)
+    if not shape.names.isdisjoint(_words(_answer(operation, policy, same, nameless))):
+        return None
     tally = operation.book.tally
     tally.answered = fragment.counted
-    return _SHORTCUT.format(**shape.texts, **how, answer=answer), {**fragment.names, "answers": tally.answers}, True
+    return _answer(operation, policy, fragment, shape), {**fragment.names, "answers": tally.answers}, True
+
+
+def _answer(operation: Operation, policy: Policy, fragment: Fragment, shape: _Shape) -> str:
+    texts = {**shape.texts, **(_ASYNC if operation.is_async else _PLAIN)}
+    over = _OVER.format(**texts, place=policy.place, has=fragment.held)
+    answer = "".join(f"        {line}\n" for line in fragment.admit.replace(HAND_OVER, over).splitlines())
+    return _SHORTCUT.format(**texts, answer=answer)
 
 
 class _Shape:
@@ -251,10 +286,6 @@ _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, 
 _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "failed": failed, "BaseException": BaseException}
 _TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "KeyError": KeyError}
 _TOOLS |= {"warm": _warm, "ran": _ran}
-_TALLIED = ("general", "operation", "answers", "plain_run", "own_runtime")
-_OURS = ("general", "operation", "function", "started", "refused", "total", "counts", "bounds", "least")
-_LOCALS = ("now", "end", "took", "index", "result", "error", "record", "past", "pause", "warm")
-RESERVED = {*_TOOLS, *_OURS, *_LOCALS}
 
 
 def _admit(found: list[tuple[Policy, Fragment]], texts: dict[str, str]) -> str:

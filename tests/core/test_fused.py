@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import inspect
+import keyword
 import pickle
+import re
 import sys
 import threading
 
 import pytest
 
+import opero as o
 from garbage import uncollected
 from opero import Cache, CircuitOpenError, Timeout, clock, events, opero
 
@@ -52,6 +55,44 @@ def test_arguments_arrive_as_they_were_given(function, args, kwargs):
         assert decorated(*args, **kwargs) == function(*args, **kwargs)
     assert decorated.opero.stats()["ok"] == 3
     assert inspect.signature(decorated) == inspect.signature(function)
+
+
+STACKS = {
+    "plain": {},
+    "stack": STACK,
+    "timeout": {"timeout": 10, "fallback": None},
+    "cooperative": {
+        "policies": [o.Timeout(10, how="cooperative"), o.Timeout(attempt=5, how="cooperative"), o.Chaos(error=OSError)]
+    },
+    "by key": {"policies": [o.RateLimit(10**9, key=str), o.CircuitBreaker(slow_call=1.0)]},
+    "budget": {"retries": 1, "retry_budget": 0.1},
+    "cached": {"cache_ttl": 60},
+}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("stack", STACKS)
+def test_no_name_of_ours_is_taken_for_a_parameter(stack, is_async):
+    settings = dict(STACKS[stack])
+    policies, how = settings.pop("policies", ()), "async def" if is_async else "def"
+    if is_async:
+        policies = [policy for policy in policies if getattr(policy, "how", "") != "cooperative"]
+
+    def made(parameter):
+        made_here = {}
+        exec(f"{how} echo({parameter}=None, /): return {parameter}", made_here)
+        return opero(*policies, **settings)(made_here["echo"])
+
+    def called(function, value):
+        return asyncio.run(function(value)) if is_async else function(value)
+
+    plain = made("x")
+    called(plain, 1)
+    words = {word for word in re.findall(r"[A-Za-z_]\w*", plain.opero.source()) if not keyword.iskeyword(word)}
+    assert words >= {"call", "general", "operation"}
+    for word in words:
+        function, value = made(word), f"what {word} is"
+        assert [called(function, value) for _ in range(3)] == [value] * 3, function.opero.source()
 
 
 def test_a_call_with_wrong_arguments_is_no_attempt():
