@@ -1,7 +1,7 @@
 """The failing path: the attempts after the first as one flat function, where nothing but a plain retry takes part.
 
 It does what the layers of the general path do, and keeps what they keep, for an error like most: an `Exception` of the
-retry's own types, with nothing behind it and no call of ours inside. What happened so far is `past`: error, wait before
+retry's own types, on which no call of ours inside gave up. What happened so far is `past`: error, wait before
 it, start and end of each attempt. The first unusual thing (another error, somebody who hears retries, a deadline) hands
 over to the general path, which goes on from there.
 """
@@ -12,9 +12,21 @@ from _bisect import bisect_left
 from _thread import get_ident
 
 from opero import clock, events, forks
-from opero.call import ATTEMPT_DURATION, EVERY_CALL, HISTORY, SHORT, History, Record, ids, spell, within
+from opero.call import (
+    ATTEMPT_DURATION,
+    ATTEMPT_STARTED,
+    EVERY_CALL,
+    HISTORY,
+    SHORT,
+    History,
+    Record,
+    deadline,
+    ids,
+    spell,
+    within,
+)
 from opero.errors import OperoError
-from opero.primitives.retry import DELAY, EXHAUSTED, GAVE_UP, SCHEDULED, SUCCEEDED, gave_up
+from opero.primitives.retry import DELAY, EXHAUSTED, GAVE_UP, SCHEDULED, SUCCEEDED, gave_up, marked
 from opero.signals import SECONDS
 
 TYPE_CHECKING = False
@@ -61,6 +73,7 @@ def _resumed(past: list[Any]) -> Record:
     record.errors = {attempt.number: attempt.error for attempt in before}
     for attempt in before:
         attempt.error = None
+    record.begun = True
     record.delay, record.replay = delay, (error, last.started, last.duration)
     return record
 
@@ -75,11 +88,12 @@ def _meet(operation: Operation, error: BaseException) -> Failing | None:
     return operation.book.failing(error, EXHAUSTED, retry.retries + 1, DELAY)
 
 
-_TOOLS: dict[str, Any] = {"bisect": bisect_left, "kind_of": type, "within": within, "clock": clock}
+_TOOLS: dict[str, Any] = {"bisect": bisect_left, "kind_of": type, "within": within, "deadline": deadline}
+_TOOLS |= {"clock": clock, "marked": marked, "Exception": Exception}
 _TOOLS |= {"History": History, "resumed": _resumed, "meet": _meet, "listened": listened, "forks": forks}
 _TOOLS |= {"gave_up": gave_up, "ids": ids, "get_ident": get_ident, "spell": spell, "SHORT": SHORT}
-_TOOLS |= {"OK": ("ok", ""), "SECONDS": SECONDS}
-_TOOLS |= {"ATTEMPT_DURATION": ATTEMPT_DURATION, "DELAY": DELAY, "SUCCEEDED": SUCCEEDED.key}
+_TOOLS |= {"OK": ("ok", ""), "SECONDS": SECONDS, "ATTEMPT_DURATION": ATTEMPT_DURATION, "DELAY": DELAY}
+_TOOLS |= {"SUCCEEDED": SUCCEEDED.key, "TRIED": ATTEMPT_STARTED.key}
 _TOOLS |= {"HISTORY": HISTORY, "GAVE_UP": GAVE_UP, "NOTES": "__notes__"}
 _PLAIN = {"define": "def", "wait": "", "where": "get_ident()", "here": ""}
 _AWAITED = {"define": "async def", "wait": "await ", "where": "next(ids)"}
@@ -89,22 +103,19 @@ _PAUSED = """\
             delay = retry.delay(made, delay, error)
             book.observe(DELAY, (), delay)
             error = told = None
-            book.attempts[0] -= 1
             try:
                 {wait}pause(delay)
             except BaseException:
-                started[0] -= 1
                 past = None
                 book.finish("cancelled", "", clock.now() - began, made)
                 raise
-            finally:
-                book.attempts[0] += 1
+            book.count(TRIED)
             end = clock.now()
 """
 _TEXT = """\
 def make(operation, retry, general, pause):
     name, function, book, retries = operation.name, operation.function, operation.book, retry.retries
-    failures, bounds, started = book.failures, book.tally.latency.bounds, book.tally.started
+    failures, bounds = book.failures, book.tally.latency.bounds
     many = f"opero: {{retries + 1}} attempts in "
     soon = many + spell(0.0)
 
@@ -113,11 +124,16 @@ def make(operation, retry, general, pause):
         first.clear()
         begun, made, past = began, 1, ()
         while True:
-            told = error.__dict__
-            tally = failures.get(kind_of(error)) or meet(operation, error)
-            if tally is None or error.__context__ is not None or error.__cause__ is not None:
+            try:
+                told = error.__dict__
+                tally = failures.get(kind_of(error)) or meet(operation, error)
+                if tally is None or told and (GAVE_UP in told or NOTES in told):
+                    break
+                if (error.__context__ is not None or error.__cause__ is not None) and marked(error):
+                    break
+            except Exception:
                 break
-            if told and (GAVE_UP in told or NOTES in told) or listened or within:
+            if listened or within and deadline.get() is not None:
                 break
             took = end - begun
             tally.attempts[bisect(SECONDS, took) if took > SHORT else 0] += 1
@@ -126,7 +142,6 @@ def make(operation, retry, general, pause):
                 took, where = end - began, {where}
                 tally.ends[bisect(bounds, took)] += 1
                 tally.seconds += took
-                started[0] -= 1
                 told[HISTORY] = History(past + (None, delay, begun, end))
                 told[GAVE_UP] = (forks.pid, end, name, where)
                 told[NOTES] = [many + spell(took) if took > SHORT else soon]
@@ -143,7 +158,6 @@ def make(operation, retry, general, pause):
                 error, begun, end = failure, end, clock.now()
                 continue
             now = clock.now()
-            started[0] -= 1
             past = None
             book.observe(ATTEMPT_DURATION, OK, now - end)
             book.finish("ok", "", now - began, made)
@@ -151,7 +165,6 @@ def make(operation, retry, general, pause):
             return result
         past = [*past, error, delay, begun, end]
         error = told = None
-        started[0] -= 1
         return {wait}general(operation, args, kwargs, resumed(past))
 
     return again

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from _bisect import bisect_left
-from _thread import allocate_lock
 from collections import defaultdict
 
 from opero import forks
@@ -11,13 +10,12 @@ from opero.call import (
     ACTIVE,
     ATTEMPT_DURATION,
     ATTEMPT_FINISHED,
-    ATTEMPT_STARTED,
     CALL_ATTEMPTS,
     DURATION,
     FINISHED,
     STARTED,
 )
-from opero.exclusive import exclusive
+from opero.exclusive import exclusive, new_lock
 from opero.signals import EVENTS, REJECTIONS, SECONDS
 from opero.tallies import Failing, Tally, add, minus, take
 from opero.windows import LatencyHistogram
@@ -42,8 +40,8 @@ class Book:
     """The sums of one decorated function: counters, distributions, and latencies for percentiles.
 
     A distribution is its bucket counts, the overflow, and the sum. `marks` are the bounds of the durations of calls:
-    the usual ones, and thresholds of its own. `calls` and `attempts` say what the general path has in flight; how many
-    began and ended, in events too, follows from that and from the distributions. Thread-safe.
+    the usual ones, and thresholds of its own. How many ended follows from the distributions; how many began is counted
+    where they begin, so that no sum ever falls. Thread-safe.
     """
 
     def __init__(self, marks: tuple[float, ...] = SECONDS) -> None:
@@ -58,13 +56,11 @@ class Book:
 
     def after_fork(self) -> None:
         """Start at zero: the parent goes on with the sums."""
-        self._lock = allocate_lock()
+        self._lock = new_lock()
         self.sums: dict[Key, float] = {}
         self.failures.clear()
         self.distributions: dict[Key, list[float]] = {}
         self.latencies: defaultdict[int, int] = defaultdict(int)  # calls of the general path by bucket of `tally`
-        self.calls = [0]
-        self.attempts = [0]
         self._drained: Delta = ({}, {}, [])
         self.tally.clear()
 
@@ -215,14 +211,9 @@ class Book:
         sums.update(counted)
         distributions.update(observed)
         ended, tried = (sum(sum(counts[:-1]) for _, counts in _of(m, observed)) for m in (DURATION, ATTEMPT_DURATION))
-        trying = self.attempts[0] + self.tally.active()
-        for event, amount in (
-            (STARTED, ended + counted.get(IN_FLIGHT, 0)),
-            (ATTEMPT_STARTED, tried + trying),
-            (ATTEMPT_FINISHED, tried),
-            (FINISHED, ended),
-        ):
-            sums[event.key] = int(amount)
+        sums[FINISHED.key] = int(ended)
+        sums[ATTEMPT_FINISHED.key] = int(tried + counted.get(ATTEMPT_FINISHED.key, 0))
+        sums[IN_FLIGHT] = max(0, int(sums[STARTED.key] - ended))
         for event in (event for signals in self._declared for event in signals.events if event.follows):
             sums[event.key] = _said(event, sums, distributions)
         return sums, distributions, latencies
@@ -260,17 +251,16 @@ class Book:
         }
 
     def _raw(self) -> Delta:
-        sums = self.sums.copy()
         distributions = {key: counts.copy() for key, counts in self.distributions.copy().items() if any(counts)}
-        active = self.calls[0] + self.tally.into(sums, distributions)
-        sums[IN_FLIGHT] = sums.get(IN_FLIGHT, 0) + active
+        sums: dict[Key, float] = {}
         ended = self.latencies.copy()
         for failing in list(self.failures.values()):
             failing.into(self.tally, sums, distributions, ended)
-        latencies = self.tally.latency.counts.copy()
-        latencies[0] += self.tally.refused[0] + self.tally.answers[0]
+        latencies = self.tally.into(sums, distributions)
         for index, calls in ended.items():
             latencies[index] += calls
+        for key, amount in self.sums.copy().items():  # last: they say what began
+            sums[key] = sums.get(key, 0) + amount
         return sums, distributions, latencies
 
     def _zeros(self) -> tuple[dict[Key, float], dict[Key, list[float]]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from itertools import count
 
-from opero import clock, events
-from opero.errors import AllFailedError, CallTimeout, Rejected
+from opero import clock, events, forks
+from opero.errors import AllFailedError, CallTimeout, Rejected, notes_of
 from opero.signals import (
     ATTEMPT_OUTCOME,
     ATTEMPTS,
@@ -23,6 +23,7 @@ from opero.signals import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from contextvars import Token
     from typing import Any
 
     from opero.conditions import Condition
@@ -195,8 +196,28 @@ class propagating:  # noqa: N801 - used as `with propagating(deadline):`
         within.append(None)
 
     def __exit__(self, *_: object) -> None:
-        deadline.reset(self._token)
+        leave(self._token)
+
+
+def leave(token: Token[Deadline | None]) -> None:
+    """Put back the deadline that was in force before."""
+    if within:
         within.pop()
+    try:
+        deadline.reset(token)
+    except ValueError:  # a coroutine closed from another context: that one never saw this deadline
+        return
+
+
+class _Within:
+    """What a forked child keeps of `within`: its own deadline, if it was forked inside of one."""
+
+    def after_fork(self) -> None:
+        within[:] = [None] if deadline.get() is not None else []
+
+
+_within = _Within()
+forks.remember(_within)
 
 
 def remaining() -> float | None:
@@ -212,11 +233,12 @@ class Record:
     """What all copies of one call share.
 
     `held` is what layers have before they begin, by place: a permit, or what a cache was found to have. It and `replay`
-    are what the fast path already did.
+    are what the fast path already did; if the call has `begun`, that is counted, and what it passed.
     """
 
     __slots__ = (
         "attempts",
+        "begun",
         "cached",
         "delay",
         "errors",
@@ -234,6 +256,7 @@ class Record:
     def __init__(self, started: float) -> None:
         self.id = next(ids)
         self.started = started
+        self.begun = False
         self.attempts: list[Attempt] = []  # their errors apart: frames hold attempts, and errors hold frames
         self.errors: dict[int, BaseException | None] | None = {}  # by number; None once the call has ended
         self.delay = 0.0
@@ -337,7 +360,7 @@ class Call:
 
 def attempts(error: BaseException) -> tuple[Attempt, ...]:
     """Return the attempts of the call that ended with `error`, in order; empty when it was no decorated call."""
-    history: Sequence[Attempt] = error.__dict__.get(HISTORY, ())
+    history: Sequence[Attempt] = notes_of(error).get(HISTORY, ())
     if isinstance(history, History):
         history = history.attempts()
     return tuple(each.ending(error) if each.error is None and each.outcome in FAILED else each for each in history)

@@ -151,15 +151,16 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 def _made(value: Any) -> Condition | None:
     if value is Exception:
         return _ANY
-    kinds = _kinds(value)
-    if kinds and all(isinstance(t, type) and issubclass(t, Exception) for t in kinds):
-        return Condition(_OfType(kinds), " | ".join(t.__name__ for t in kinds))
+    found = kinds(value)
+    if found and all(isinstance(t, type) and issubclass(t, Exception) for t in found):
+        return Condition(_OfType(found), " | ".join(t.__name__ for t in found))
     if callable(value) and not isinstance(value, type):
         return Condition(value, getattr(value, "__name__", repr(value)))
     return None
 
 
-def _kinds(value: Any) -> tuple[Any, ...]:
+def kinds(value: Any) -> tuple[Any, ...]:
+    """Return the types of a type, a union, or several."""
     if isinstance(value, UnionType):
         return value.__args__
     return tuple(value) if isinstance(value, tuple | list) else (value,)
@@ -167,7 +168,7 @@ def _kinds(value: Any) -> tuple[Any, ...]:
 
 def _too_wide(value: Any) -> bool:
     """Whether it names what is never an outcome."""
-    return any(isinstance(kind, type) and issubclass(kind, BaseException) for kind in _kinds(value))
+    return any(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds(value))
 
 
 def _is_async(matches: Matches | None) -> bool:

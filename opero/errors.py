@@ -204,6 +204,14 @@ class Stopped(Exception):
         self.error = error
 
 
+def notes_of(error: BaseException) -> dict[str, Any]:
+    """Return where an error keeps what is written on it; a class may refuse, and then nothing is kept."""
+    try:
+        return error.__dict__
+    except Exception:  # noqa: BLE001 - the user's error passes as it is, whatever its class does
+        return {}
+
+
 def bare(error: BaseException) -> BaseException:
     """Return the error as the user's function raised it."""
     return error.error if isinstance(error, Stopped) else error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from _thread import RLock, allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
 
 GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
+new_lock: Callable[[], Any] = allocate_lock if GIL else RLock  # exclusive methods call one another
+
 
 def exclusive(method: F) -> F:
-    """Mark a method that calls nothing between a read and its write; without a GIL it takes its object's `_lock`.
+    """Mark a method that calls nothing between a read and its write; without a GIL it takes `_lock`, a `new_lock`.
 
     Source: CPython's evaluation loop gives the GIL away on calls and backward jumps only (3.11 to 3.13).
     """

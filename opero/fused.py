@@ -76,6 +76,14 @@ def failed(started: float, by_place: dict[str, Any], error: BaseException, ended
     """Keep what an attempt ended with, for the general path to go on from."""
     record = held(started, by_place)
     record.replay = (error, started, ended - started)
+    record.begun = True
+    return record
+
+
+def looked(started: float, by_place: dict[str, Any]) -> Record:
+    """Keep what a look found that was counted as the beginning of the call."""
+    record = held(started, by_place)
+    record.begun = True
     return record
 
 
@@ -103,7 +111,7 @@ def _warm(wrapped: Any) -> Any:
 
 
 def _ran(wrapped: Any, result: Any) -> Any:
-    """Return the result of a first call; refuse it where it never ran, at each call anew."""
+    """Return the result of the first call. A coroutine never ran: refuse it, and look at the next call's, too."""
     if type(result) is not CoroutineType:
         return result
     result.close()
@@ -269,7 +277,7 @@ _FAST = """\
     return {wait}{go_on}
 """
 _GO_ON = {
-    "keep": "        started[0] -= 1\n{fail}        record = failed(now, {already}, error, clock.now())",
+    "keep": "{fail}        record = failed(now, {already}, error, clock.now())",
     "go_on": "general(operation, {args}, {kwargs}, record)",
 }
 _AGAIN = {
@@ -281,11 +289,11 @@ _SHORTCUT = """\
     if not (heard and asked(heard)):
 {answer}    return {wait}general(operation, {args}, {kwargs}, None)
 """
-_OVER = "return {wait}general(operation, {args}, {kwargs}, held(now, {{{place!r}: {has}}}))"
+_OVER = "return {wait}general(operation, {args}, {kwargs}, looked(now, {{{place!r}: {has}}}))"
 _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, "within": within, "late": late}
-_TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "failed": failed, "BaseException": BaseException}
-_TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "KeyError": KeyError}
-_TOOLS |= {"warm": _warm, "ran": _ran}
+_TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "looked": looked, "failed": failed}
+_TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "warm": _warm, "ran": _ran}
+_TOOLS |= {"BaseException": BaseException, "KeyError": KeyError}
 
 
 def _admit(found: list[tuple[Policy, Fragment]], texts: dict[str, str]) -> str:

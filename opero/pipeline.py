@@ -23,7 +23,7 @@ from opero.call import (
     inherited,
     spell,
 )
-from opero.errors import CallTimeout, ConfigurationError, Rejected, bare
+from opero.errors import CallTimeout, ConfigurationError, Rejected, bare, notes_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ class Operation:
     ) -> Any:
         """Make one call: the general path, for every driver."""
         call = Call(self, runtime, args, kwargs, record=record, deadline=inherited())
-        self.book.calls[0] += 1
+        if not call.record.begun:
+            self.book.count(STARTED.key)
         try:
             if heard:
                 call.say(STARTED, **(self.recorded(args, kwargs) if self.recorded else {}))
@@ -207,7 +208,7 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
     record.attempts.append(attempt)
     attempt.number = record.attempts.index(attempt) + 1  # hedges begin in threads of their own
     record.delay = 0.0
-    call.operation.book.attempts[0] += 1
+    call.operation.book.count(ATTEMPT_STARTED.key)
     try:
         if heard:
             call.say(ATTEMPT_STARTED, number=attempt.number, delay=attempt.delay)
@@ -229,7 +230,7 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
 def _unmake(call: Call, attempt: Attempt) -> None:
     """Strike out an attempt that never began."""
     call.record.attempts.remove(attempt)
-    call.operation.book.attempts[0] -= 1
+    call.operation.book.count(ATTEMPT_FINISHED.key)
     if heard:
         call.say(ATTEMPT_FINISHED, number=attempt.number, outcome="cancelled", duration=0.0, error="")
 
@@ -248,7 +249,6 @@ def _replay(call: Call) -> Any:
     attempt = Attempt(len(record.attempts) + 1, record.delay, started)
     record.attempts.append(attempt)
     record.delay = 0.0
-    call.operation.book.attempts[0] += 1
     if isinstance(error, CallTimeout) and call.deadline is not None and error.operation == call.operation.name:
         call.deadline.hit = True
     try:
@@ -271,7 +271,6 @@ def _settle(call: Call, attempt: Attempt, outcome: str, error: Exception | None,
         call.record.errors[attempt.number] = raised
     attempt.duration = call.runtime.now() - attempt.started if duration is None else duration
     name = book.error_type(raised)
-    book.attempts[0] -= 1
     book.observe(ATTEMPT_DURATION, (outcome, name), attempt.duration)
     if heard:
         call.say(ATTEMPT_FINISHED, number=attempt.number, outcome=outcome, duration=attempt.duration, error=name)
@@ -282,7 +281,6 @@ def _finish(call: Call, error: BaseException | None) -> None:
     attempts, duration = record.attempts, call.runtime.now() - record.started
     outcome = _outcome(call, error)
     name = book.error_type(bare(error)) if isinstance(error, Exception) else ""
-    book.calls[0] -= 1
     book.finish(outcome, name, duration, len(attempts))
     if heard:
         call.say(FINISHED, outcome=outcome, duration=duration, attempts=len(attempts), error=name)
@@ -306,10 +304,13 @@ def _annotate(error: BaseException, record: Record, duration: float) -> None:
     errors = record.errors or {}
     pairs = [(attempt, errors.get(attempt.number)) for attempt in record.attempts]
     history = tuple(attempt.ending(None if known is error else known) for attempt, known in pairs)
-    if len(history) > 1 or HISTORY not in error.__dict__:  # else a call inside has more to tell
-        error.__dict__[HISTORY] = history
+    told = notes_of(error)
+    if len(history) > 1 or HISTORY not in told:  # else a call inside has more to tell
+        told[HISTORY] = history
     if len(history) > 1 or record.why:
-        notes = error.__dict__.setdefault("__notes__", [])
+        notes = told.setdefault("__notes__", [])
+        if not isinstance(notes, list):
+            return
         notes[:] = [note for note in notes if not str(note).startswith("opero: ")]
         made = f"{len(history)} attempt{'s' if len(history) != 1 else ''}"
         notes.append(", ".join([f"opero: {made} in {spell(duration)}", *filter(None, [record.why])]))

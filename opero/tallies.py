@@ -5,7 +5,7 @@ from __future__ import annotations
 from _bisect import bisect_left
 from collections import defaultdict
 
-from opero.call import ATTEMPT_DURATION, CALL_ATTEMPTS, DURATION, REJECTED
+from opero.call import ATTEMPT_DURATION, ATTEMPT_STARTED, CALL_ATTEMPTS, DURATION, REJECTED, STARTED
 from opero.signals import ATTEMPTS, REJECTIONS, SECONDS
 from opero.windows import LatencyHistogram
 
@@ -47,31 +47,34 @@ class Tally:
         self.started[0], self.total[0], self.refused[0], self.answers[0] = 0, 0.0, 0, 0
         self.latency.counts[:] = [0] * len(self.latency.counts)
 
-    def active(self) -> int:
-        """Return how many have not ended."""
-        return self.started[0] - sum(self.latency.counts)
+    def into(self, sums: dict[Key, float], distributions: dict[Key, list[float]]) -> list[int]:
+        """Add what these calls amount to, and return their latencies in buckets.
 
-    def into(self, sums: dict[Key, float], distributions: dict[Key, list[float]]) -> int:
-        """Add what these calls amount to, and return how many have not ended."""
-        begun, seconds = self.started[0], self.total[0]
-        counts = self.latency.below(SECONDS)
+        What ended is read before what began, so that nothing ends that did not begin.
+        """
+        latency, seconds = self.latency.copy(), self.total[0]
+        counts = latency.below(SECONDS)
         ended = sum(counts)
         if ended:
-            add(distributions, (DURATION.name, ("ok", "")), [*self.latency.below(self.marks), seconds])
+            add(distributions, (DURATION.name, ("ok", "")), [*latency.below(self.marks), seconds])
             add(distributions, (ATTEMPT_DURATION.name, ("ok", "")), [*counts, seconds])
             add(distributions, (CALL_ATTEMPTS.name, ("ok",)), [ended, *[0] * len(ATTEMPTS), ended])
+        refused, answers, begun = self.refused[0], self.answers[0], self.started[0]
+        for event, number in ((STARTED, begun + refused + answers), (ATTEMPT_STARTED, begun)):
+            sums[event.key] = sums.get(event.key, 0) + number
         if begun:
             for key, size in self.passed.items():
                 add(distributions, key, [begun, *[0] * (size - 1)])
-        if self.refusal is not None and (refused := self.refused[0]):
+        if self.refusal is not None and refused:
             kind, reason, error = self.refusal
             for key in ((REJECTIONS.name, (kind, reason)), REJECTED.key):
                 sums[key] = sums.get(key, 0) + refused
             self._at_once(distributions, "rejected", error, refused)
-        if self.answered is not None and (answers := self.answers[0]):
+        if self.answered is not None and answers:
             sums[self.answered] = sums.get(self.answered, 0) + answers
             self._at_once(distributions, "cached", "", answers)
-        return begun - ended
+        latency.counts[0] += refused + answers
+        return latency.counts
 
     def _at_once(self, distributions: dict[Key, list[float]], outcome: str, error: str, calls: int) -> None:
         """Add calls that ended in no time and without an attempt."""
@@ -108,6 +111,7 @@ class Failing:
             add(distributions, (ATTEMPT_DURATION.name, ("retryable", self.error)), row)
         if self.at_once:
             add(distributions, self.waits, [self.at_once, *[0] * (len(SECONDS) + 1)])
+            sums[ATTEMPT_STARTED.key] = sums.get(ATTEMPT_STARTED.key, 0) + self.at_once
         ends, durations = self.ends.copy(), [0.0] * (len(tally.marks) + 2)
         calls = sum(ends.values())
         if not calls:

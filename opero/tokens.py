@@ -6,11 +6,10 @@ the successes of `HORIZON` seconds, between `FLOOR` and `most`: these three are 
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from math import exp
 
 from opero import forks
-from opero.exclusive import exclusive
+from opero.exclusive import exclusive, new_lock
 from opero.knobs import Knob
 
 HORIZON = 10.0  # seconds over which successes fade
@@ -64,7 +63,7 @@ class Tokens:
 
     def after_fork(self) -> None:
         """Make the lock anew."""
-        self._lock = allocate_lock()
+        self._lock = new_lock()
 
     @exclusive
     def fund(self) -> None:

@@ -171,10 +171,16 @@ class LatencyHistogram:
             if count:
                 self.counts[index] += count
 
+    def copy(self) -> LatencyHistogram:
+        """Return what there is now."""
+        other = LatencyHistogram.__new__(LatencyHistogram)
+        other.bounds, other.counts = self.bounds, self.counts.copy()
+        return other
+
     def below(self, marks: Iterable[float]) -> list[int]:
         """Count what lies between each two of the marks, and above the last."""
         ends = [bisect_left(self.bounds, mark) + 1 for mark in marks]
-        counts = self.counts.copy()
+        counts = self.counts
         return [sum(counts[start:end]) for start, end in zip([0, *ends], [*ends, len(counts)], strict=True)]
 
     def quantiles(self, shares: Iterable[float]) -> list[float]:

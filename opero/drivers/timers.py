@@ -10,7 +10,7 @@ import sys
 from asyncio import CancelledError, _get_running_loop, tasks
 
 from opero import clock
-from opero.call import Deadline, deadline, within
+from opero.call import Deadline, deadline, leave, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ def begin(at: float, seconds: float, timers: Timers) -> Limit | None:
 
 def judge(limit: Limit, error: BaseException, operation: str) -> BaseException:
     """Forget a call that raised, and return what it raised: a timeout, if it was our cancellation."""
-    deadline.reset(limit.token)
-    within.pop()
+    leave(limit.token)
     if not limit.hit:
         del limit.timer.pending[limit]
     elif limit.task.uncancel() <= limit.cancelling and isinstance(error, CancelledError):

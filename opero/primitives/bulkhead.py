@@ -157,7 +157,8 @@ class Bulkhead(Block, Policy):
         if self.shared is not None:
             return await self._share(call, next, self.shared)
         if call.record.held.pop(self.place, None):
-            call.operation.book.observe(WAITED, (self.name or "",), 0.0)
+            if not call.record.begun:  # else it is counted where it passed
+                call.operation.book.observe(WAITED, (self.name or "",), 0.0)
         else:
             await self._enter(call)
         try:

@@ -192,7 +192,8 @@ class RateLimit(Block, Policy):
         async def layer(call: Call, next: Next) -> Any:  # noqa: A002
             """Wait for the turn, or refuse."""
             if call.record.held.pop(self.place, None):
-                call.operation.book.observe(WAITED, (self.name or "",), 0.0)
+                if not call.record.begun:  # else it is counted where it passed
+                    call.operation.book.observe(WAITED, (self.name or "",), 0.0)
             else:
                 await self._enter(call, key and key(call.args, call.kwargs))
             return await next(call)

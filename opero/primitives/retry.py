@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from _contextvars import ContextVar
 from _thread import get_ident
+from abc import ABCMeta
 
 from opero import conditions, forks, stops, waits
-from opero.errors import AllFailedError, ConfigurationError, DoNotRetry, OperoError, RetryNow
+from opero.errors import AllFailedError, ConfigurationError, DoNotRetry, OperoError, RetryNow, notes_of
 from opero.kinds import is_coroutine_function
 from opero.policy import Fragment, Policy, choice, optional, whole
 from opero.signals import REJECTIONS, SECONDS, Event, Metric, Signals
@@ -169,9 +170,9 @@ class Retry(Policy):
     @property
     def is_plain(self) -> bool:
         """Whether there is a number of retries, after errors of some types, and nothing else to think of."""
-        return not (self.minds_refusals or self.stop or self.condition.on_result or self.is_async) and bool(
-            self.retries
-        )
+        if self.minds_refusals or self.stop or self.condition.on_result or self.is_async:
+            return False
+        return bool(self.retries) and all(map(_by_type, conditions.kinds(self.on)))
 
     def fragment(self) -> Fragment | None:
         return Fragment() if self.condition.on_result is None and not self.is_async else None
@@ -364,7 +365,17 @@ def _mark(call: Call, error: Exception) -> None:
     if call.operation.is_async:
         where = call.record.id
         gave_up.set(where)
-    error.__dict__[GAVE_UP] = (forks.pid, call.runtime.now(), call.operation.name, where)
+    notes_of(error)[GAVE_UP] = (forks.pid, call.runtime.now(), call.operation.name, where)
+
+
+def marked(error: BaseException) -> bool:
+    """Whether somebody gave up on it, or on what is behind it."""
+    return any(GAVE_UP in notes_of(each) for each in conditions.chain(error))
+
+
+def _by_type(kind: type) -> bool:
+    """Whether its type alone says if an error is one of these; some classes look at the error itself."""
+    return type(kind).__instancecheck__ in (type.__instancecheck__, ABCMeta.__instancecheck__)
 
 
 def _retried_inside(call: Call, error: BaseException) -> str | None:
@@ -377,7 +388,7 @@ def _retried_inside(call: Call, error: BaseException) -> str | None:
         inner = [_retried_inside(call, each) for each in error.exceptions]
         return inner[0] if all(inner) else None
     for each in conditions.chain(error):
-        process, at, operation, where = each.__dict__.get(GAVE_UP, (0, 0.0, "", 0))
+        process, at, operation, where = notes_of(each).get(GAVE_UP, (0, 0.0, "", 0))
         ours = operation != call.operation.name or where in (get_ident(), gave_up.get())
         if process and (process != forks.pid or (at > call.record.started and ours)):
             return str(operation)

@@ -33,8 +33,9 @@ ABANDONED = Metric(
 SIGNALS = Signals("timeout", (EXPIRED,), (ABANDONED,), ("queue_full",))
 
 ENDED = """\
+if within:
+    within.pop()
 deadline.reset(limit.token)
-within.pop()
 if limit.hit:
     limit.task.uncancel()
 else:
@@ -99,7 +100,7 @@ class Timeout(Block, Policy):
     def fragment(self) -> Fragment | None:
         if self.how != "cooperative" or self.seconds is None:
             return None
-        leave = "deadline.reset(token)\nwithin.pop()"
+        leave = "if within:\n    within.pop()\ndeadline.reset(token)"
         return Fragment(
             """\
 if within and deadline.get() is not None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from contextlib import contextmanager
 from math import inf
 
 from opero import clock, events, forks
 from opero.call import NONE
 from opero.circuit import Change
-from opero.exclusive import exclusive
+from opero.exclusive import exclusive, new_lock
 from opero.keyed import Keyed
 from opero.stores import key_of
 from opero.stores.guard import guard
@@ -100,7 +99,7 @@ class Lease:
 
     def after_fork(self) -> None:
         """Leave what is left to the parent."""
-        self._lock = allocate_lock()
+        self._lock = new_lock()
         self.left = 0.0
         self.until = -inf
         self._given = 0
@@ -234,7 +233,7 @@ class SharedTokens:
 
     def after_fork(self) -> None:
         """Make the lock anew; what was not told yet is the parent's to tell."""
-        self._lock = allocate_lock()
+        self._lock = new_lock()
         self._back, self._told, self._tells = 0.0, self._local.gathered + self._local.funding[0], -inf
 
     @property

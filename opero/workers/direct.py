@@ -31,6 +31,7 @@ class Direct:
 
     def go_on(self, item: Any, error: BaseException, began: float, ended: float) -> Any:
         """Go on with a call whose first attempt raised: return what a retry returns, or raise."""
+        self._tally.started[0] += 1
         record = fused.failed(began, {}, error, ended)
         return self._general(self._operation, (item,), self._constants, record)
 

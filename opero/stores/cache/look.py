@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import add
 
+from opero.call import STARTED
 from opero.stores.cache.envelope import Sheet
 from opero.stores.cache.quick import UNASKED, command
 from opero.stores.cache.redis import key_of
@@ -96,14 +97,12 @@ class Look:
     async def counted(self, operation: Operation, runtime: Runtime, key: Key, began: float) -> Any:
         """Do the same as a call of its own, which a fresh value ends."""
         book = operation.book
-        book.calls[0] += 1
+        book.count(STARTED.key)
         try:
             value = await self.at(runtime, key)
         except BaseException:  # cancelled
-            book.calls[0] -= 1
             book.finish("cancelled", "", runtime.now() - began, 0)
             raise
-        book.calls[0] -= 1
         if type(value) is not Looked:
             book.finish("cached", "", runtime.now() - began, 0)
             book.count(HIT)
