@@ -145,7 +145,14 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         if seen is None:
             return
         yield seen
-        seen = seen.__cause__ or seen.__context__
+        seen = _behind(seen)
+
+
+def _behind(error: BaseException) -> BaseException | None:
+    try:
+        return error.__cause__ or error.__context__
+    except Exception:  # noqa: BLE001 - a class that does not tell has nothing behind it
+        return None
 
 
 def _made(value: Any) -> Condition | None:

@@ -192,13 +192,8 @@ def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], bool] | None:
     shape = ANY if any(policy.reads_arguments for policy in operation.policies) else _own_shape(function)
     if not shape.only or "__wrapped__" in function.__dict__ or "__signature__" in function.__dict__:
         return None
-    fragment = None
-    for policy in operation.policies:
-        fragment = policy.shortcut(function, shape.parameters)
-        around = policy.fragment() if fragment is None else None
-        if fragment is not None or around is None or around.acts():
-            break
-    if fragment is None:
+    policy, fragment = _first(operation, shape)
+    if policy is None or fragment is None:
         return None
     nameless = _Shape([f"_{number}" for number, _ in enumerate(shape.parameters)], (), "", "")
     same: Any = policy.shortcut(function, nameless.parameters)
@@ -207,6 +202,15 @@ def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], bool] | None:
     tally = operation.book.tally
     tally.answered = fragment.counted
     return _answer(operation, policy, fragment, shape), {**fragment.names, "answers": tally.answers}, True
+
+
+def _first(operation: Operation, shape: _Shape) -> tuple[Policy | None, Fragment | None]:
+    for policy in operation.policies:
+        fragment = policy.shortcut(operation.function, shape.parameters)
+        around = policy.fragment() if fragment is None else None
+        if fragment is not None or around is None or around.acts():
+            return policy, fragment
+    return None, None
 
 
 def _answer(operation: Operation, policy: Policy, fragment: Fragment, shape: _Shape) -> str:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import itertools
 import marshal
 import pickle
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -236,3 +238,37 @@ def test_an_operation_that_calls_itself_is_not_retried_twice():
 
     caught(lambda: dive(2))
     assert len(made) == 3
+
+
+@pytest.mark.parametrize("settings", [{"retries": 1}, {"retries": 0, "bulkhead": 50}], ids=["failing path", "general"])
+def test_no_sum_ever_falls_while_threads_call(settings):
+    numbers, stop = itertools.count(), threading.Event()
+
+    @opero(min_delay=0, **settings)
+    def sometimes():
+        if next(numbers) % 2:
+            raise KeyError
+
+    def call_on():
+        while not stop.is_set():
+            with contextlib.suppress(KeyError):
+                sometimes()
+
+    threads = [threading.Thread(target=call_on) for _ in range(3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        before = {}
+        for _ in range(1500):
+            sums, distributions, _ = sometimes.opero.operation.book.read()
+            now = {**sums, **{key: sum(row[:-1]) for key, row in distributions.items()}}
+            assert now.pop(("opero.call.active", ())) >= 0
+            assert not {key for key, amount in before.items() if now[key] < amount}
+            before = now
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        for thread in threads:
+            thread.join()

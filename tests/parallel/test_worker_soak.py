@@ -92,7 +92,7 @@ def test_killed_workers_cost_one_item_each_at_most(tmp_path):
 
 
 def test_killed_workers_cost_one_quick_number_each_at_most(tmp_path):
-    assert quick_soak(tmp_path, 200_000, 0.1) > 0
+    assert quick_soak(tmp_path, 1_000_000, 0.1) > 0
 
 
 @pytest.mark.soak
