@@ -95,9 +95,15 @@ def tables() -> Iterator[Table]:
             handed_over,
             calls=300,
         )
+    at_once = waits.constant(0)
     yield Table(
         "three attempts that fail, without waits",
-        {"loop by hand": loop_by_hand, "@opero": opero(Retry(2, wait=waits.constant(0)))(boom), **peers.failing(boom)},
+        {
+            "loop by hand": loop_by_hand,
+            "@opero": opero(Retry(2, wait=at_once))(boom),
+            "@opero, breaker that stays closed": opero(Retry(2, wait=at_once), CircuitBreaker(consecutive=10**9))(boom),
+            **peers.failing(boom),
+        },
         failing,
         calls=400,
     )

@@ -65,6 +65,13 @@ def failing(boom: Callable[[int], int]) -> Subjects:
 
         logging.getLogger("backoff").setLevel(logging.CRITICAL)
         found["backoff"] = backoff.on_exception(backoff.constant, KeyError, max_tries=3, interval=0, jitter=None)(boom)
+    if there("pyresilience"):
+        import pyresilience as peer
+
+        again = peer.RetryConfig(max_attempts=3, delay=0.0, jitter=False)
+        closed = peer.CircuitBreakerConfig(failure_threshold=10**9)
+        found["pyresilience"] = peer.resilient(retry=again)(boom)
+        found["pyresilience, breaker that stays closed"] = peer.resilient(retry=again, circuit_breaker=closed)(boom)
     return found
 
 
