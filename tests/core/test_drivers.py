@@ -6,7 +6,7 @@ import threading
 import pytest
 
 import opero as o
-from garbage import uncollected
+from garbage import ROUNDS, uncollected
 from opero import clock, testing
 from opero.drivers import blocking
 from opero.workers import spare
@@ -193,7 +193,7 @@ def test_a_thousand_calls_leave_no_garbage():
     calls()
     left = []
     with uncollected() as circles:
-        for _ in range(3):  # a thread of another test may end in one of them
+        for _ in ROUNDS:
             calls()
             left.append(circles())
     assert min(left) < 20
