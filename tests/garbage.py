@@ -3,7 +3,6 @@
 import gc
 from contextlib import contextmanager
 
-
 ROUNDS = range(4)  # a thread of another test may end in one of them: what is ours is left in all
 
 
