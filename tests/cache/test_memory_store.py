@@ -1,5 +1,6 @@
 """The memory store against a model, and its bounds."""
 
+import sys
 import threading
 from random import Random
 
@@ -216,3 +217,30 @@ def test_a_value_weighs_what_its_parts_weigh():
     assert weigh({"a": ["x" * 500, "y" * 500]}) >= 1000
     shared = "x" * 1000
     assert weigh([shared] * 50) < 2500
+
+
+@pytest.mark.parametrize("kind", [MemoryStore, LruStore])
+def test_clearing_beside_keeping_loses_no_order(kind):
+    store, stop, failed = kind(2), threading.Event(), []
+    view = store.view("f")
+
+    def clear():
+        while not stop.is_set():
+            store.clear()
+
+    thread = threading.Thread(target=clear)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    thread.start()
+    try:
+        for number in range(20_000):
+            store.put(("f", int, number % 5), Entry(number, born=store.born()), 0.0)
+    except (IndexError, StopIteration) as error:
+        failed.append(error)
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    for key in range(5):
+        store.remove(("f", int, key))
+    assert (failed, len(view.entries), len(store)) == ([], 0, 0)

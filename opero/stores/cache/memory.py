@@ -10,7 +10,6 @@ Source: Yang, Zhang, Qiu, Yue, Vinayak, "FIFO queues are all you need for cache 
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from collections import deque
 from math import inf
 from weakref import WeakValueDictionary
@@ -49,13 +48,8 @@ class MemoryStore:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self._views: WeakValueDictionary[Hashable, View] = WeakValueDictionary()
+        self._lock = forks.lock()
         self.clear()
-        self.after_fork()
-        forks.remember(self)
-
-    def after_fork(self) -> None:
-        """Make the lock anew; the entries are as good in the child."""
-        self._lock = allocate_lock()
 
     def get(self, key: Hashable, now: float) -> Entry | None:
         """Return the entry if it has not expired; stale ones count."""
@@ -134,14 +128,15 @@ class MemoryStore:
 
     def clear(self) -> None:
         """Forget everything; also what is being made."""
-        self._count = self._cleared = getattr(self, "_count", -1) + 1
-        self.entries: dict[Hashable, Entry] = {}
-        for view in self._views.values():
-            view.entries.clear()
-        self._dead: dict[Hashable, int] = {}
-        self._floor = 0
-        self.bytes = 0
-        self._reset_order()
+        with self._lock:
+            self._count = self._cleared = getattr(self, "_count", -1) + 1
+            self.entries: dict[Hashable, Entry] = {}
+            for view in self._views.values():
+                view.entries.clear()
+            self._dead: dict[Hashable, int] = {}
+            self._floor = 0
+            self.bytes = 0
+            self._reset_order()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -153,10 +148,10 @@ class MemoryStore:
         return born < self._floor or any(dead.get(tag, 0) > born for tag in entry.tags)
 
     def _remove_locked(self, key: Hashable) -> bool:
+        self._show_locked(key, None)
         entry = self.entries.pop(key, None)
         if entry is None:
             return False
-        self._show_locked(key, None)
         self.bytes -= entry.size
         return True
 
