@@ -105,4 +105,7 @@ class Auto:
     def _go(self, session: Session) -> None:
         self._decided = True
         self._left = [*self._session.insights]
+        waiting = self._session.taken() if isinstance(self._session, Inline) else []
         self._session = session
+        for indices, items in waiting:
+            session.submit(indices, items)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 TURN_SECONDS = 0.01  # of work between two looks at the consumer
 MAX_TURN = 20_000
+LONG = 5 * TURN_SECONDS  # items that turned slow end their turn early
 TINY_SECONDS = 1e-6
 RUN = 512  # tiny items between two looks at the clock; a slow one among them goes by the place of the first
 CAREFUL = 1024  # items one by one after one that was slow, or failed
@@ -42,15 +43,23 @@ class Inline:
     def submit(self, indices: Sequence[int], items: Sequence[Any]) -> None:
         self._waiting.append((indices, items))
 
+    def taken(self) -> list[tuple[Sequence[int], Sequence[Any]]]:
+        """Take out what was submitted and not begun, for another session."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
     def poll(self) -> list[Block]:
         return []
 
     async def next(self, until: float | None) -> list[Block]:
         indices, items = self._waiting.pop(0)
         block = self._context.run(self._work, indices, items)
-        item = block.seconds / len(items)
+        done = len(block.indices)
+        if done < len(items):
+            self._waiting.insert(0, (indices[done:], items[done:]))
+        item = block.seconds / done
         self._size = max(1, min(int(TURN_SECONDS / max(item, 1e-7)), 4 * self._size, MAX_TURN))
-        self.insights[0].served(len(items), block.seconds)
+        self.insights[0].served(done, block.seconds)
         self.insights[0].chunks += 1
         return [block]
 
@@ -67,10 +76,11 @@ class Inline:
         quick = self._find()
         turn = _Turn(items, self._one, quick)
         seconds = turn.serve(alone=0 if quick is not None and self._tiny else len(items))
-        self._tiny = seconds < TINY_SECONDS * len(items)
+        done = len(turn.values)
+        self._tiny = seconds < TINY_SECONDS * done
         if quick is not None:
             turn.count(quick, seconds)
-        return Block(indices, turn.values, turn.errors, slow=turn.slow, seconds=seconds)
+        return Block(indices[:done], turn.values, turn.errors, slow=turn.slow, seconds=seconds)
 
 
 class _Turn:
@@ -88,13 +98,13 @@ class _Turn:
     def serve(self, alone: int) -> float:
         """Run them, the first `alone` one by one, the others in runs; after one that fails or is slow one by one again.
 
-        Return how long it took. A loop over a run costs what a list comprehension does, and keeps what there is when an
-        item fails.
+        What is not begun after `LONG` is left. Return how long it took. A loop over a run costs what a list
+        comprehension does, and keeps what there is when an item fails.
         """
         items, values, call, now = self._items, self.values, self._call, clock.now
         number = len(items)
         started = ended = now()
-        while (place := len(values)) < number:
+        while (place := len(values)) < number and ended - started < LONG:
             began = ended
             try:
                 if place < alone:
@@ -131,6 +141,6 @@ class _Turn:
     def count(self, quick: direct.Direct, seconds: float) -> None:
         """Count the direct calls."""
         over = self._over
-        if len(over) < len(self._items):
+        if len(over) < len(self.values):
             slow = [each for place, each in self.slow if place not in over]
-            quick.count(len(self._items) - len(over), max(0.0, seconds - sum(over.values())), slow)
+            quick.count(len(self.values) - len(over), max(0.0, seconds - sum(over.values())), slow)

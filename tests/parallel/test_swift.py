@@ -1,6 +1,7 @@
 """Numbers that come quickly from process workers: as exact as anything else, whatever comes between them."""
 
 import math
+import time
 
 import pytest
 import work
@@ -77,3 +78,17 @@ def test_slots_tell_what_was_done_and_what_was_in_hand():
     assert journal.read(1)[1:] == ([], [])  # of a chunk of one, from the second on
     journal.restart(0)
     assert floats[0] == math.inf
+
+
+@pytest.mark.parametrize("late", [0, 30_000])
+def test_items_that_turn_slow_leave_for_threads_and_none_is_lost(late):
+    @opmap(mode="auto", workers=4)
+    def slow_from(x):
+        if x >= late:
+            time.sleep(0.002)
+        return x
+
+    assert slow_from(range(late + 900)) == list(range(late + 900))
+    first, *others = slow_from.last_run.workers
+    assert (first.name, first.items + sum(insight.items for insight in others)) == ("inline", late + 900)
+    assert first.items < late + 700
