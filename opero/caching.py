@@ -9,6 +9,7 @@ from opero import acts
 from opero.call import Call
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
+from opero.runtime import run
 from opero.stores.cache.around import Around
 from opero.stores.cache.keys import Unbindable
 from opero.stores.cache.said import EVICTIONS, INVALIDATED, REQUESTS
@@ -95,7 +96,7 @@ class CacheHandle:
     def clear_now(self) -> None:
         """Forget all results, of a coroutine function without its event loop: for a thread beside it. Blocks."""
         self._said_clear()
-        blocking.run(self._around.place.forget_all(blocking.RUNTIME))
+        run(self._around.place.forget_all(blocking.RUNTIME))
 
     def warmup(self, items: Iterable[Any], *, workers: int | Literal["auto"] = "auto") -> Any:
         """Call the function for every item, many at once, and return how many there were; a tuple is several arguments.
@@ -188,7 +189,7 @@ class CacheHandle:
         return aio.RUNTIME
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return work if self._operation.is_async else blocking.run(work)
+        return work if self._operation.is_async else run(work)
 
     @contextmanager
     def _mode(self, mode: str) -> Iterator[None]:

@@ -16,6 +16,7 @@ from opero.kinds import (
     promises_awaitable,
 )
 from opero.pipeline import Operation
+from opero.runtime import run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class Breaker:
         every = [self._circuit] if self._circuit else [policy.circuit, *policy.circuits.values()]
         changes = [circuit.hold(mode, clock.now()) for circuit in every]
         if policy.shared is not None:
-            state = blocking.run(policy.shared.hold(blocking.RUNTIME, self._key, mode))
+            state = run(policy.shared.hold(blocking.RUNTIME, self._key, mode))
             changes = [Change(state) if state else None]
         for change in changes:
             policy.say(self._emit, self._operation.book, change)
@@ -296,7 +297,7 @@ def _driver(is_async: bool) -> dict[str, Any]:
         return {
             "general": blocking.call,
             "pause": blocking.pause,
-            "plain_run": blocking.run,
+            "plain_run": run,
             "own_runtime": blocking.RUNTIME,
         }
     from opero.drivers import aio, timers

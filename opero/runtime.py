@@ -6,7 +6,7 @@ from opero import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from typing import Any, Protocol
 
     from opero.call import Call
@@ -28,6 +28,19 @@ if TYPE_CHECKING:
 
         def cancel(self) -> None:
             """Ask it to end; a thread is left to its end, and counted."""
+
+
+SUSPENDED = "a layer suspended on the blocking driver; it may only wait through the runtime port"
+
+
+def run(work: Coroutine[Any, Any, Any], complaint: str = SUSPENDED) -> Any:
+    """Run a coroutine that never suspends; one that does is an error, not a hang."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value
+    work.close()
+    raise RuntimeError(complaint)
 
 
 class Runtime:

@@ -12,7 +12,7 @@ from opero.call import propagating
 from opero.errors import Rejected, Stopped
 from opero.kinds import is_coroutine_function
 from opero.primitives import timeout
-from opero.runtime import Runtime
+from opero.runtime import Runtime, run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,16 +156,6 @@ def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], re
         return run(operation.execute(RUNTIME, args, kwargs, record))
     except Stopped as stopped:
         raise stopped.error from None
-
-
-def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never suspends; one that does is an error, not a hang."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    coroutine.close()
-    raise RuntimeError("a layer suspended on the blocking driver; it may only wait through the runtime port")
 
 
 def _abandoned() -> int:

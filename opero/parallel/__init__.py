@@ -6,12 +6,12 @@ from functools import update_wrapper
 
 from opero import settings
 from opero.decorators import decorate, is_decorable
-from opero.drivers import blocking
 from opero.parallel.kept import Kept
 from opero.parallel.plan import Plan
 from opero.parallel.run import Run
 from opero.parallel.signals import SIGNALS
 from opero.parallel.stream import AsyncStream, Stream
+from opero.runtime import run
 from opero.workers.session import NOTHING
 
 TYPE_CHECKING = False
@@ -89,13 +89,13 @@ def _mapped(function: Any, given: Any, keywords: dict[str, Any], of_map: dict[st
 
 def _map(plan: Plan) -> Any:
     def mapped(items: Iterable[Any], /) -> list[Any]:
-        return blocking.run(Run(mapped, plan, lazily=False).gather(items))  # type: ignore[no-any-return]
+        return run(Run(mapped, plan, lazily=False).gather(items))  # type: ignore[no-any-return]
 
     def stream(items: Iterable[Any], /) -> Stream[Any]:
         return Stream(Run(mapped, plan, lazily=True).results(items))
 
     def map_reduce(items: Iterable[Any], /, reduce: Callable[[Any, Any], Any], initial: Any = NOTHING) -> Any:
-        return blocking.run(Run(mapped, plan, lazily=True, reduce=reduce).fold(items, initial))
+        return run(Run(mapped, plan, lazily=True, reduce=reduce).fold(items, initial))
 
     mapped.stream, mapped.map_reduce = stream, map_reduce  # type: ignore[attr-defined]
     return mapped

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opero.drivers.blocking import run
+from opero.runtime import run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

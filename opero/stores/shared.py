@@ -10,6 +10,7 @@ from opero.call import NONE
 from opero.circuit import Change
 from opero.exclusive import exclusive, new_lock
 from opero.keyed import Keyed
+from opero.runtime import run
 from opero.stores import key_of
 from opero.stores.guard import guard
 
@@ -263,12 +264,8 @@ class SharedTokens:
 
     def spend(self, cost: float) -> Paid | None:
         """Take tokens where there is no call; blocks for a round trip."""
-        try:
-            self.reserve(BY_HAND, cost).send(None)
-        except StopIteration as answer:
-            paid: Paid | None = answer.value
-            return paid
-        raise RuntimeError("a store suspended a caller that blocks")
+        paid: Paid | None = run(self.reserve(BY_HAND, cost), "a store suspended a caller that blocks")
+        return paid
 
     def tell(self) -> None:
         """Tell the store of many successes in the background, once a second at most."""

@@ -9,6 +9,7 @@ import opero as o
 from garbage import ROUNDS, uncollected
 from opero import clock, testing
 from opero.drivers import blocking
+from opero.runtime import run
 from opero.workers import spare
 
 
@@ -18,7 +19,7 @@ async def _suspend():
 
 def test_a_layer_that_suspends_on_the_blocking_driver_is_an_error_not_a_hang():
     with pytest.raises(RuntimeError, match="runtime port"):
-        blocking.run(_suspend())
+        run(_suspend())
 
 
 def test_an_abandoned_thread_is_counted_until_it_ends():

@@ -10,6 +10,7 @@ import pytest
 import opero as o
 from opero import clock, opmap
 from opero.drivers import blocking
+from opero.runtime import run
 from opero.workers import shared
 
 
@@ -125,7 +126,7 @@ def test_the_memory_is_left_whole_by_who_dies_in_the_middle_of_a_change():
     rates = [(1.0, 5.0)]
 
     def reserve():
-        return blocking.run(store.reserve(blocking.RUNTIME, "torn", rates, 1, 0.0))[1]
+        return run(store.reserve(blocking.RUNTIME, "torn", rates, 1, 0.0))[1]
 
     assert reserve()
     process = os.fork()

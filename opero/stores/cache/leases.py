@@ -11,7 +11,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 
 from opero import clock, forks
-from opero.runtime import Runtime
+from opero.runtime import Runtime, run
 from opero.stores.cache.trouble import Unavailable
 
 TYPE_CHECKING = False
@@ -93,12 +93,9 @@ class Leases:
 def _renew(lease: Lease) -> bool:
     """Whether it is still held; a store that is away is asked again the next time."""
     try:
-        lease.store.extend(Runtime(), lease.name, lease.token, lease.seconds).send(None)
-    except StopIteration as done:
-        return bool(done.value)
+        return bool(run(lease.store.extend(Runtime(), lease.name, lease.token, lease.seconds)))
     except Unavailable:
         return True  # the load itself will hear of it, and tell
-    raise RuntimeError("a store suspended where nothing may")
 
 
 leases = Leases()

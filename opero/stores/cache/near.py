@@ -16,12 +16,12 @@ from math import inf
 from weakref import ref
 
 from opero import clock, forks
-from opero.runtime import Runtime
+from opero.runtime import Runtime, run
 from opero.stores.cache.redis import key_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from typing import Any
 
     from opero.stores.cache.entry import Entry
@@ -157,7 +157,7 @@ def _start(near: Callable[[], Near | None], epoch: int) -> None:
     if owner is None:
         return
     try:
-        nodes = _plainly(owner.store.nodes(Runtime()))
+        nodes = run(owner.store.nodes(Runtime()))
     except Exception:  # noqa: BLE001 - away, or refusing; the next call that asks tries again after a pause
         clock.sleep(RETRY[1])
         with owner._lock:  # noqa: SLF001 - its own starter
@@ -203,16 +203,6 @@ def _hear(near: Callable[[], Near | None], ear: Ear, node: str, epoch: int) -> N
         if not ear.hear(owner, node, epoch):
             owner.lost(again=True)
         del owner
-
-
-def _plainly(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    """Run what does not suspend where the runtime does not."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        nodes: dict[str, Any] = done.value
-        return nodes
-    raise RuntimeError("a plain client suspended")
 
 
 class Ear:

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from opero import clock, forks
 from opero.errors import ConfigurationError
+from opero.runtime import run
 from opero.stores.cache.batch import LARGEST, Batch
 from opero.stores.cache.quick import UNASKED, Quick, unasked
 from opero.stores.cache.trouble import Unavailable
@@ -22,7 +23,7 @@ from opero.stores.connecting import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from typing import Any
 
     from opero.runtime import Runtime, Waiter
@@ -215,7 +216,7 @@ class RedisStore:
             return await self._loops[runtime.scope()][2].run(runtime, commands)
 
         try:
-            return await runtime.either(lambda: _at_once(self._send_plainly(commands)), together)  # type: ignore[no-any-return]
+            return await runtime.either(lambda: run(self._send_plainly(commands)), together)  # type: ignore[no-any-return]
         except (self._errors.RedisError, OSError) as error:
             raise Unavailable(self._reason(error)) from error
 
@@ -232,7 +233,7 @@ class RedisStore:
             return [name async for name in scan(await self._client_of_loop(runtime))]
 
         try:
-            names = await runtime.either(lambda: list(scan(_at_once(self._plain_client()))), in_loop)
+            names = await runtime.either(lambda: list(scan(run(self._plain_client()))), in_loop)
         except (self._errors.RedisError, OSError) as error:
             raise Unavailable(self._reason(error)) from error
         await self._run_all(runtime, [("UNLINK", name) for name in names])
@@ -348,15 +349,6 @@ async def _send(client: Any, commands: Sequence[tuple[Any, ...]], *, raises: boo
     for command in commands:
         pipeline.execute_command(*command)  # only queues
     return list(await _answer(pipeline.execute(raise_on_error=raises)))
-
-
-def _at_once(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that waits for nothing: what it does blocks."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        return done.value
-    raise RuntimeError("a plain client suspended its caller")
 
 
 async def _answer(given: Any) -> Any:
