@@ -74,14 +74,13 @@ def held(started: float, by_place: dict[str, Any]) -> Record:
 
 def failed(started: float, by_place: dict[str, Any], error: BaseException, ended: float) -> Record:
     """Keep what an attempt ended with, for the general path to go on from."""
-    record = held(started, by_place)
+    record = begun(started, by_place)
     record.replay = (error, started, ended - started)
-    record.begun = True
     return record
 
 
-def looked(started: float, by_place: dict[str, Any]) -> Record:
-    """Keep what a look found that was counted as the beginning of the call."""
+def begun(started: float, by_place: dict[str, Any]) -> Record:
+    """Keep what the layers hold of a call whose beginning is counted."""
     record = held(started, by_place)
     record.begun = True
     return record
@@ -192,16 +191,18 @@ def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], bool] | None:
     shape = ANY if any(policy.reads_arguments for policy in operation.policies) else _own_shape(function)
     if not shape.only or "__wrapped__" in function.__dict__ or "__signature__" in function.__dict__:
         return None
-    policy, fragment = _first(operation, shape)
+    nameless = _Shape([f"<{number}>" for number, _ in enumerate(shape.parameters)], (), "", "")
+    policy, fragment = _first(operation, nameless)
     if policy is None or fragment is None:
         return None
-    nameless = _Shape([f"_{number}" for number, _ in enumerate(shape.parameters)], (), "", "")
-    same: Any = policy.shortcut(function, nameless.parameters)
-    if not shape.names.isdisjoint(_words(_answer(operation, policy, same, nameless))):
+    if not shape.names.isdisjoint(_words(_answer(operation, policy, fragment, fragment.admit, nameless))):
         return None
     tally = operation.book.tally
     tally.answered = fragment.counted
-    return _answer(operation, policy, fragment, shape), {**fragment.names, "answers": tally.answers}, True
+    admit = fragment.admit
+    for stand_in, name in zip(nameless.parameters, shape.parameters, strict=True):
+        admit = admit.replace(stand_in, name)
+    return _answer(operation, policy, fragment, admit, shape), {**fragment.names, "answers": tally.answers}, True
 
 
 def _first(operation: Operation, shape: _Shape) -> tuple[Policy | None, Fragment | None]:
@@ -213,10 +214,10 @@ def _first(operation: Operation, shape: _Shape) -> tuple[Policy | None, Fragment
     return None, None
 
 
-def _answer(operation: Operation, policy: Policy, fragment: Fragment, shape: _Shape) -> str:
+def _answer(operation: Operation, policy: Policy, fragment: Fragment, admit: str, shape: _Shape) -> str:
     texts = {**shape.texts, **(_ASYNC if operation.is_async else _PLAIN)}
     over = _OVER.format(**texts, place=policy.place, has=fragment.held)
-    answer = "".join(f"        {line}\n" for line in fragment.admit.replace(HAND_OVER, over).splitlines())
+    answer = "".join(f"        {line}\n" for line in admit.replace(HAND_OVER, over).splitlines())
     return _SHORTCUT.format(**texts, answer=answer)
 
 
@@ -293,9 +294,9 @@ _SHORTCUT = """\
     if not (heard and asked(heard)):
 {answer}    return {wait}general(operation, {args}, {kwargs}, None)
 """
-_OVER = "return {wait}general(operation, {args}, {kwargs}, looked(now, {{{place!r}: {has}}}))"
+_OVER = "return {wait}general(operation, {args}, {kwargs}, begun(now, {{{place!r}: {has}}}))"
 _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, "within": within, "late": late}
-_TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "looked": looked, "failed": failed}
+_TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "begun": begun, "failed": failed}
 _TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "warm": _warm, "ran": _ran}
 _TOOLS |= {"BaseException": BaseException, "KeyError": KeyError}
 

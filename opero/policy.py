@@ -138,7 +138,10 @@ class Policy:
         return self.fragment()
 
     def shortcut(self, function: Callable[..., Any], parameters: Sequence[str]) -> Fragment | None:
-        """Return what may answer a call before anything else is done, in `admit`; `parameters` are all there are."""
+        """Return what may answer a call before anything else is done, in `admit`; `parameters` are all there are.
+
+        They are stand-ins: the names are put in their places.
+        """
         return None
 
     def observe(self, now: float) -> Iterable[Observation]:

@@ -207,8 +207,6 @@ class Cache(Policy):
         names: dict[str, Any] = {"plain_kinds": SIMPLE, "cached_own": own}
         names |= {"int_kind": int, "str_kind": str, "forced": forced, "forced_mode": modes.get}
         kinds = [f"kind_of_{number}" for number in range(len(parameters))]
-        if not set(kinds).isdisjoint(parameters):
-            return None
         found = [PLAIN.format(kind=kind, name=name) for kind, name in zip(kinds, parameters, strict=True)]
         free = "not (forced and forced_mode())"
         plain = " and ".join([free, *found])
