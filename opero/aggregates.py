@@ -17,7 +17,7 @@ from opero.call import (
 )
 from opero.exclusive import exclusive, new_lock
 from opero.signals import EVENTS, REJECTIONS, SECONDS
-from opero.tallies import Failing, Tally, add, minus, take
+from opero.tallies import Failing, Tally, add, count_in, minus, take
 from opero.windows import LatencyHistogram
 
 TYPE_CHECKING = False
@@ -218,10 +218,10 @@ class Book:
             sums[event.key] = _said(event, sums, distributions)
         return sums, distributions, latencies
 
-    def said(self, event: Event) -> int:
-        """Return how often this was said."""
+    def said(self, *events: Event) -> list[int]:
+        """Return how often each of these was said."""
         sums, distributions, _ = self._raw()
-        return _said(event, sums, distributions)
+        return [_said(event, sums, distributions) for event in events]
 
     def stats(self) -> dict[str, float]:
         """Return the numbers of `f.opero.stats()`; percentiles in seconds."""
@@ -260,7 +260,7 @@ class Book:
         for index, calls in ended.items():
             latencies[index] += calls
         for key, amount in self.sums.copy().items():  # last: they say what began
-            sums[key] = sums.get(key, 0) + amount
+            count_in(sums, key, amount)
         return sums, distributions, latencies
 
     def _zeros(self) -> tuple[dict[Key, float], dict[Key, list[float]]]:

@@ -170,6 +170,11 @@ def number(field: str, value: object, *, low: float = -inf, above: float = -inf,
     return float(value)  # type: ignore[arg-type]
 
 
+def is_duration(value: object) -> bool:
+    """Whether it is seconds, or a `datetime.timedelta`."""
+    return (isinstance(value, int | float) and not isinstance(value, bool)) or hasattr(value, "total_seconds")
+
+
 def duration(field: str, value: object, *, low: float = -inf, above: float = -inf) -> float:
     """Return seconds, given as a number or as a `datetime.timedelta`, or raise `ConfigurationError`."""
     asked = getattr(value, "total_seconds", None)

@@ -19,16 +19,6 @@ if TYPE_CHECKING:
             """Let it go on; from any thread. False when there is nobody any more: its event loop is closed."""
             raise NotImplementedError
 
-    class Branch(Protocol):
-        """Layers that run beside their caller. `value` and `error` say how it `ended`."""
-
-        ended: bool
-        value: Any
-        error: BaseException | None
-
-        def cancel(self) -> None:
-            """Ask it to end; a thread is left to its end, and counted."""
-
 
 SUSPENDED = "a layer suspended on the blocking driver; it may only wait through the runtime port"
 
@@ -41,6 +31,24 @@ def run(work: Coroutine[Any, Any, Any], complaint: str = SUSPENDED) -> Any:
         return done.value
     work.close()
     raise RuntimeError(complaint)
+
+
+class Branch:
+    """Layers that run beside their caller. `value` and `error` say how it `ended`; nothing else gets out of it."""
+
+    ended = False
+    wanted = True
+    value: Any = None
+    error: BaseException | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """Keep what it raised. Its frames hold this branch: an error nobody takes would be kept in a circle."""
+        if self.wanted:
+            self.error = error
+
+    def cancel(self) -> None:
+        """Ask it to end; a thread is left to its end, and counted."""
+        self.wanted = False
 
 
 class Runtime:

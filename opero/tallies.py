@@ -61,17 +61,17 @@ class Tally:
             add(distributions, (CALL_ATTEMPTS.name, ("ok",)), [ended, *[0] * len(ATTEMPTS), ended])
         refused, answers, begun = self.refused[0], self.answers[0], self.started[0]
         for event, number in ((STARTED, begun + refused + answers), (ATTEMPT_STARTED, begun)):
-            sums[event.key] = sums.get(event.key, 0) + number
+            count_in(sums, event.key, number)
         if begun:
             for key, size in self.passed.items():
                 add(distributions, key, [begun, *[0] * (size - 1)])
         if self.refusal is not None and refused:
             kind, reason, error = self.refusal
             for key in ((REJECTIONS.name, (kind, reason)), REJECTED.key):
-                sums[key] = sums.get(key, 0) + refused
+                count_in(sums, key, refused)
             self._at_once(distributions, "rejected", error, refused)
         if self.answered is not None and answers:
-            sums[self.answered] = sums.get(self.answered, 0) + answers
+            count_in(sums, self.answered, answers)
             self._at_once(distributions, "cached", "", answers)
         latency.counts[0] += refused + answers
         return latency.counts
@@ -111,7 +111,7 @@ class Failing:
             add(distributions, (ATTEMPT_DURATION.name, ("retryable", self.error)), row)
         if self.at_once:
             add(distributions, self.waits, [self.at_once, *[0] * (len(SECONDS) + 1)])
-            sums[ATTEMPT_STARTED.key] = sums.get(ATTEMPT_STARTED.key, 0) + self.at_once
+            count_in(sums, ATTEMPT_STARTED.key, self.at_once)
         ends, durations = self.ends.copy(), [0.0] * (len(tally.marks) + 2)
         calls = sum(ends.values())
         if not calls:
@@ -124,7 +124,7 @@ class Failing:
         tries[bisect_left(ATTEMPTS, self.made)], tries[-1] = calls, calls * self.made
         add(distributions, (DURATION.name, ("error", self.error)), durations)
         add(distributions, (CALL_ATTEMPTS.name, ("error",)), tries)
-        sums[self.gave_up] = sums.get(self.gave_up, 0) + calls
+        count_in(sums, self.gave_up, calls)
 
     def cut(self) -> Failing:
         """Take out what there is."""
@@ -137,6 +137,11 @@ class Failing:
         self.seconds -= out.seconds
         self.at_once -= out.at_once
         return out
+
+
+def count_in(sums: dict[Key, float], key: Key, amount: float) -> None:
+    """Add to a sum of a copy."""
+    sums[key] = sums.get(key, 0) + amount
 
 
 def add(distributions: dict[Key, list[float]], key: Key, counts: Sequence[float]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from opero import clock, conditions, forks, responses
 from opero.errors import ConfigurationError
-from opero.policy import duration, number
+from opero.policy import duration, is_duration, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def waiting(field: str, value: Any) -> Wait:
     """Make a wait of what a user may write for one: a strategy, seconds, or `function(n, outcome)` asked each time."""
     if isinstance(value, Wait):
         return value
-    if (isinstance(value, int | float) and not isinstance(value, bool)) or hasattr(value, "total_seconds"):
+    if is_duration(value):
         return constant(value)
     if callable(value) and not isinstance(value, type):
         return _Asked(value)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from opero.pipeline import Operation
-    from opero.signals import Event
 
     Read = Callable[[Operation], Mapping[str, float]]
 
@@ -69,16 +68,8 @@ class Users:
 
 def retries(operation: Operation) -> Mapping[str, float]:
     """Return the sums that tell whether retries help."""
-    return {
-        "retries": said(operation, SCHEDULED),
-        "recovered": said(operation, SUCCEEDED),
-        "refused": refused(operation, LIMITERS),
-    }
-
-
-def said(operation: Operation, event: Event) -> float:
-    """Return how often an operation said this."""
-    return operation.book.said(event)
+    scheduled, recovered = operation.book.said(SCHEDULED, SUCCEEDED)
+    return {"retries": scheduled, "recovered": recovered, "refused": refused(operation, LIMITERS)}
 
 
 def refused(operation: Operation, kinds: set[str]) -> float:

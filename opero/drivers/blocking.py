@@ -12,7 +12,7 @@ from opero.call import propagating
 from opero.errors import Rejected, Stopped
 from opero.kinds import is_coroutine_function
 from opero.primitives import timeout
-from opero.runtime import Runtime, run
+from opero.runtime import Branch, Runtime, run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,28 +113,23 @@ class _Waiter:
         return clock.wait(self._woken, None if until is None else max(0.0, until - clock.now()))
 
 
-class _Branch:
+class _Branch(Branch):
     """Layers that run in another thread."""
 
     def __init__(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> None:
         from opero.workers import spare
 
-        self.ended = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self._wanted = True
         self._job = spare.start(self._run, (layers, done), {})
 
     def cancel(self) -> None:
-        self._wanted = False
+        super().cancel()
         self._job.leave()
 
     def _run(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> None:
         try:
             self.value = run(layers)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
-            if self._wanted:  # its frames hold this branch: an error nobody takes would be kept in a circle
-                self.error = error
+            self.fail(error)
         self.ended = True
         done()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from opero import clock
+from opero import clock, runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,28 +31,23 @@ async def let_go(branches: Sequence[Branch]) -> None:
     await asyncio.wait([branch.task for branch in branches], timeout=0)
 
 
-class Branch:
-    """Layers that run in a task of their own. Nothing gets out of it but `value` and `error`."""
+class Branch(runtime.Branch):
+    """Layers that run in a task of their own."""
 
     def __init__(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
-        self.ended = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self._wanted = True
         self.task = asyncio.get_running_loop().create_task(self._run(layers, done))
         _running.add(self.task)
         self.task.add_done_callback(_running.discard)
 
     def cancel(self) -> None:
-        self._wanted = False
+        super().cancel()
         self.task.cancel()
 
     async def _run(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
         try:
             self.value = await layers
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
-            if self._wanted:  # its frames hold this branch: an error nobody takes would be kept in a circle
-                self.error = error
+            self.fail(error)
         self.ended = True
         done()
 

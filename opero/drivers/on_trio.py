@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from opero import clock
+from opero import clock, runtime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -65,19 +65,15 @@ async def let_go(branches: Sequence[Branch]) -> None:
             await trio.lowlevel.checkpoint()
 
 
-class Branch:
-    """Layers that run in a task of their own. Nothing gets out of it but `value` and `error`."""
+class Branch(runtime.Branch):
+    """Layers that run in a task of their own."""
 
     def __init__(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
-        self.ended = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self._wanted = True
         self._scope = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self._run, layers, done, name="opero", context=copy_context())
 
     def cancel(self) -> None:
-        self._wanted = False
+        super().cancel()
         self._scope.cancel()
 
     async def _run(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
@@ -87,8 +83,7 @@ class Branch:
         except trio.Cancelled:  # the end of trio.run
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
-            if self._wanted:
-                self.error = error
+            self.fail(error)
         finally:
             self.ended = True
             done()

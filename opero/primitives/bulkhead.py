@@ -156,10 +156,7 @@ class Bulkhead(Block, Policy):
                 self._ask(call, self.seen)
         if self.shared is not None:
             return await self._share(call, next, self.shared)
-        if call.record.held.pop(self.place, None):
-            if not call.record.begun:  # else it is counted where it passed
-                call.operation.book.observe(WAITED, (self.name or "",), 0.0)
-        else:
+        if not call.passed(self.place, WAITED, self.name or ""):
             await self._enter(call)
         try:
             return await next(call)

@@ -16,7 +16,7 @@ from collections import deque
 
 from opero import forks
 from opero.errors import ConfigurationError
-from opero.policy import Policy, duration, whole
+from opero.policy import Policy, duration, is_duration, whole
 from opero.signals import Event, Metric, Signals
 from opero.windows import LatencyHistogram
 
@@ -257,7 +257,7 @@ class Latencies:
 def _share(delay: object) -> float | None:
     """Read "p95" as .95; None for a number."""
     if not isinstance(delay, str):
-        if isinstance(delay, bool) or not (isinstance(delay, int | float) or hasattr(delay, "total_seconds")):
+        if not is_duration(delay):
             raise ConfigurationError("delay", delay, ALLOWED)
         return None
     try:

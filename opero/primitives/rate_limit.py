@@ -164,7 +164,8 @@ class RateLimit(Block, Policy):
             raise ConfigurationError(
                 "store", self.store, "None, and a rate: only a quota of this process can be peeked at"
             )
-        quota, now = self.local.of(key, clock.now()), clock.now()
+        now = clock.now()
+        quota = self.local.of(key, now)
         return quota.available(now), quota.book(now, -inf, weight)[0]
 
     def can_share(self) -> bool:
@@ -191,10 +192,7 @@ class RateLimit(Block, Policy):
 
         async def layer(call: Call, next: Next) -> Any:  # noqa: A002
             """Wait for the turn, or refuse."""
-            if call.record.held.pop(self.place, None):
-                if not call.record.begun:  # else it is counted where it passed
-                    call.operation.book.observe(WAITED, (self.name or "",), 0.0)
-            else:
+            if not call.passed(self.place, WAITED, self.name or ""):
                 await self._enter(call, key and key(call.args, call.kwargs))
             return await next(call)
 

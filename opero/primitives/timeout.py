@@ -32,14 +32,15 @@ ABANDONED = Metric(
 )
 SIGNALS = Signals("timeout", (EXPIRED,), (ABANDONED,), ("queue_full",))
 
-ENDED = """\
-if within:
-    within.pop()
-deadline.reset(limit.token)
+LEFT = "if within:\n    within.pop()\ndeadline.reset({this})"
+ENDED = (
+    LEFT.format(this="limit.token")
+    + """
 if limit.hit:
     limit.task.uncancel()
 else:
     del limit.timer.pending[limit]"""
+)
 
 abandoned: Callable[[], int] = int  # the blocking driver puts its count here
 
@@ -100,7 +101,7 @@ class Timeout(Block, Policy):
     def fragment(self) -> Fragment | None:
         if self.how != "cooperative" or self.seconds is None:
             return None
-        leave = "if within:\n    within.pop()\ndeadline.reset(token)"
+        leave = LEFT.format(this="token")
         return Fragment(
             """\
 if within and deadline.get() is not None:
