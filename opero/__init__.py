@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Rejected,
         RetryBudgetExhausted,
         RetryNow,
+        StateError,
         WorkerLost,
     )
     from opero.events import correlation_id
@@ -94,6 +95,7 @@ _HOMES = {
     "Rejected": "errors",
     "RetryBudgetExhausted": "errors",
     "RetryNow": "errors",
+    "StateError": "errors",
     "WorkerLost": "errors",
 }
 _MODULES = ("conditions", "errors", "events", "plugins", "presets", "stops", "testing", "waits")
@@ -128,6 +130,7 @@ __all__ = [
     "RetryBudget",
     "RetryBudgetExhausted",
     "RetryNow",
+    "StateError",
     "Strategy",
     "Timeout",
     "WorkerLost",

@@ -149,6 +149,18 @@ class CacheError(ExecutionError):
     """A cache could not do what was asked of it."""
 
 
+class StateError(ExecutionError):
+    """A state in a store cannot be used: `.kind` is what it is of, `.why` tells why, and the way out.
+
+    Calls never see it, they go by the state of their process; who holds a circuit by hand does.
+    """
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(f"the state of a {kind} in the store cannot be used: {why}")
+        self.kind = kind
+        self.why = why
+
+
 class ConcurrencyError(OperoError):
     """A parallel map could not give every item its result."""
 

@@ -3,6 +3,7 @@
 1. A store decides on its own clock, in one round trip, and says what it decided.
 2. A store that fails, or takes longer than its timeout, is away: from then on calls go by the state of their own
    process, and nobody waits for it. That is said once. A thread looks whether it is back, and says so.
+3. A store may work but for one state, under whose name lies what is not ours. Calls go by their process's in its place.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from opero.runtime import Runtime
 
     class StateStore(Protocol):
-        """What a store can do; a plugin implements it. Times in seconds; any error means that it is away.
+        """What a store can do; a plugin implements it. Times in seconds; any error but `StateError` means it is away.
 
         A coroutine method does its I/O through `runtime.either`, so that blocking callers block and others do not.
         """
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         name: str  # for telemetry: no address, no password
 
         def ping(self) -> None:
-            """Raise if it does not work; blocks, for a bounded time."""
+            """Raise if a question would not be answered either; blocks, for a bounded time."""
             raise NotImplementedError
 
         async def reserve(
@@ -99,7 +100,13 @@ LOST = Event(
     "opero.store.lost", "warning", "A store is away; calls go by the state of their process.", ("store", "error")
 )
 RETURNED = Event("opero.store.returned", "info", "The store is back, and decides again.", ("store", "after"))
-SIGNALS = Signals("store", (LOST, RETURNED))
+UNUSABLE = Event(
+    "opero.store.unusable",
+    "error",
+    "A state in the store cannot be used; calls go by that of their process.",
+    ("store", "kind", "reason"),
+)
+SIGNALS = Signals("store", (LOST, RETURNED, UNUSABLE))
 
 
 class Permit:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
+from math import inf
 from weakref import WeakKeyDictionary
 
 from opero import clock, events, forks
-from opero.stores import LEASE, LOST, RETURNED
+from opero.errors import StateError
+from opero.stores import LEASE, LOST, RETURNED, UNUSABLE
 from opero.waits import uniform
 
 TYPE_CHECKING = False
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 FIRST, MOST = 0.1, 2.0  # seconds between two looks whether a store is back
+RARELY = 60.0  # seconds between two looks at one that comes and goes
+STEADY = 60.0  # seconds after which one that is back has stayed
+ALONE = 60.0  # seconds for which a state that cannot be used is left alone
+REMEMBERED = 1_000  # such states
 
 _guards: dict[str, Guard] = {}
 _own: WeakKeyDictionary[StateStore, Guard] = WeakKeyDictionary()
@@ -51,17 +57,30 @@ class Guard:
         self._lock = allocate_lock()
         self._renewing = False
         self._slots: dict[str, set[str]] = {}
+        self._unusable: dict[str, float] = {}  # until when a state is left alone
+        self._pause = FIRST
+        self._lost = self._returned = -inf
+        self.looking = False
         self.away = False
 
-    async def ask(self, call: Call, question: Callable[[StateStore], Awaitable[T]]) -> T | None:
-        """Ask the store; None when it is away, and then from the first failure on without delay."""
+    async def ask(self, call: Call, key: str, question: Callable[[StateStore], Awaitable[T]]) -> T | None:
+        """Ask the store about a state; None when it is away, and then from the first failure on without delay."""
         if self.away:
+            if not self.looking:
+                self._seek()
+            return None
+        if self._unusable and clock.now() < self._unusable.get(key, -inf):
             return None
         try:
-            return await question(self.store)
+            answer = await question(self.store)
+        except StateError as error:
+            self._pass_over(call, key, error)
         except Exception as error:  # noqa: BLE001 - whatever a store fails of, the call goes on without it
             self._lose(call, error)
-            return None
+        else:
+            self._unusable.pop(key, None)
+            return answer
+        return None
 
     def later(self, work: Callable[[], None]) -> None:
         """Do it in a thread, if the store is there."""
@@ -73,8 +92,8 @@ class Guard:
         with self._lock:
             self._slots.setdefault(key, set()).add(token)
             start, self._renewing = not self._renewing, True
-        if start:
-            _in_background(self._renew)
+        if start and not _in_background(self._renew):
+            self._renewing = False  # who takes the next slot tries again
 
     def drop(self, key: str, token: str) -> None:
         """Renew it no longer."""
@@ -88,23 +107,47 @@ class Guard:
         with self._lock:
             if self.away:
                 return
+            self._lost = clock.now()
+            if self._lost - self._returned > STEADY:
+                self._pause = FIRST
             self.away = True
         call.emit(LOST, store=self.store.name, error=type(error).__name__)
-        _in_background(self._look)
+        self._seek()
+
+    def _pass_over(self, call: Call, key: str, error: StateError) -> None:
+        with self._lock:
+            told = key in self._unusable
+            self._unusable[key] = clock.now() + ALONE
+            if len(self._unusable) > REMEMBERED:
+                del self._unusable[next(iter(self._unusable))]
+        if not told:
+            call.emit(UNUSABLE, store=self.store.name, kind=error.kind, reason=error.why)
+
+    def _seek(self) -> None:
+        """Let a thread look whether the store is back, if none does. Where none can be started the next call tries."""
+        with self._lock:
+            if self.looking or not self.away:
+                return
+            self.looking = True
+        if not _in_background(self._look):
+            self.looking = False
 
     def _look(self) -> None:
-        """Look whether the store is back."""
-        started, pause = clock.now(), FIRST
+        """Look whether the store is back: more rarely each time that it was, and did not stay."""
+        pause = self._pause
         while True:
             clock.sleep(uniform(pause / 2, pause))
             try:
                 self.store.ping()
             except Exception:  # noqa: BLE001 - it was said that it is away; this is how we know that it still is
-                pause = min(pause * 2, MOST)
+                pause = min(pause * 2, max(MOST, self._pause))
             else:
                 break
-        self.away = False
-        fields = {"store": self.store.name, "after": clock.now() - started}
+        with self._lock:
+            self._pause = min(self._pause * 2, RARELY)
+            self._returned = clock.now()
+            self.away = self.looking = False
+        fields = {"store": self.store.name, "after": self._returned - self._lost}
         events.say(RETURNED, self.store.name, fields)
 
     def _renew(self) -> None:
@@ -124,7 +167,12 @@ class Guard:
                         continue
 
 
-def _in_background(work: Callable[[], None]) -> None:
+def _in_background(work: Callable[[], None]) -> bool:
+    """Do it in a thread; False where none can be started: there are too many, or the interpreter ends."""
     from threading import Thread
 
-    Thread(target=work, name="opero-store", daemon=True).start()
+    try:
+        Thread(target=work, name="opero-store", daemon=True).start()
+    except (RuntimeError, MemoryError):
+        return False
+    return True

@@ -6,11 +6,12 @@ A script is known by its digest; a server that does not know it yet is given the
 
 from __future__ import annotations
 
+import re
 from hashlib import sha1
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from opero.errors import ConfigurationError
+from opero.errors import ConfigurationError, StateError
 from opero.stores import ALLOWED, LEASE, Address, Admission, Permit
 from opero.stores.connecting import bound, bounded
 from opero.waits import uniform
@@ -28,6 +29,7 @@ CONNECTIONS = 16  # of an event loop
 SILENCE = 1.0  # seconds after which who does not ask again has left the queue of a bulkhead
 NEVER = 1e15  # microseconds
 LUA = Path(__file__).with_name("lua")
+FOREIGN = re.compile(r"WRONGTYPE|user_script:\d+: (attempt to|bad argument)|not an integer|not a valid float")
 
 
 class Script:
@@ -56,7 +58,7 @@ class RedisStore:
             raise ConfigurationError(
                 "store", url, "a URL once redis is installed: pip install 'opero[redis]'"
             ) from None
-        self._missing = redis.exceptions.NoScriptError
+        self._missing, self._failed = redis.exceptions.NoScriptError, redis.exceptions.ResponseError
         self._url = url
         self._timeout = timeout
         self._blocking: Any = None
@@ -71,8 +73,8 @@ class RedisStore:
         return f"RedisStore({self._url!r}, timeout={self._timeout:g})"
 
     def ping(self) -> None:
-        """Write something: a replica that was a primary answers too, and takes nothing."""
-        self._client().set("opero:{ping}", 1, px=1000)
+        """Let a script write something: that is what is needed, and what a replica or a narrow account refuses."""
+        self._evaluate(self._script("ping"), ["opero:{ping}"], [])
 
     async def reserve(
         self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, patience: float
@@ -147,10 +149,16 @@ class RedisStore:
 
     async def _run(self, runtime: Runtime, name: str, keys: list[str], args: list[Any]) -> Any:
         script = self._script(name)
-        return await runtime.either(
-            lambda: self._evaluate(script, keys, args),
-            lambda: self._evaluate_async(runtime.home(), script, keys, args),
-        )
+        try:
+            return await runtime.either(
+                lambda: self._evaluate(script, keys, args),
+                lambda: self._evaluate_async(runtime.home(), script, keys, args),
+            )
+        except self._failed as error:
+            if FOREIGN.search(str(error)) is None:
+                raise
+            why = "what lies under its key was not written by Opero; delete the key, or give another name"
+            raise StateError(keys[0].rpartition(":")[2], why) from None
 
     def _evaluate(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         client = self._client()

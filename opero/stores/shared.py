@@ -50,7 +50,9 @@ class SharedLimit:
         place, rates, runtime = key_of("rate_limit", self._name, key), self._rates, call.runtime
         lease = self.lease
         if lease is None:
-            booked = await self._guard.ask(call, lambda store: store.reserve(runtime, place, rates, weight, patience))
+            booked = await self._guard.ask(
+                call, place, lambda store: store.reserve(runtime, place, rates, weight, patience)
+            )
         else:
             now = runtime.now()
             if key is not None:
@@ -59,7 +61,7 @@ class SharedLimit:
                 return 0.0
             with lease.asking(now) as more:
                 told = await self._guard.ask(
-                    call, lambda store: store.lease(runtime, place, rates, weight, patience, more)
+                    call, place, lambda store: store.lease(runtime, place, rates, weight, patience, more)
                 )
                 booked = told and told[:2]
                 if told and told[2]:
@@ -77,7 +79,9 @@ class SharedLimit:
             except GeneratorExit:
                 raise
             except BaseException:
-                await self._guard.ask(call, lambda store: store.give_back(runtime, place, rates, weight, booking))
+                await self._guard.ask(
+                    call, place, lambda store: store.give_back(runtime, place, rates, weight, booking)
+                )
                 raise
         return wait
 
@@ -166,7 +170,7 @@ class SharedCircuit:
     async def admit(self, call: Call, key: Any) -> Admission | None:
         """Ask for leave to call."""
         place = key_of("circuit", self._name, key)
-        answer = await self._guard.ask(call, lambda store: store.admit(call.runtime, place, self._rules))
+        answer = await self._guard.ask(call, place, lambda store: store.admit(call.runtime, place, self._rules))
         self._heard = "" if answer is None else answer.state
         return answer
 
@@ -177,7 +181,7 @@ class SharedCircuit:
         place, rules = key_of("circuit", self._name, key), self._rules
         slow = rules.slow_call is not None and duration > rules.slow_call
         told = await self._guard.ask(
-            call, lambda store: store.settle(call.runtime, place, rules, permit, outcome, slow)
+            call, place, lambda store: store.settle(call.runtime, place, rules, permit, outcome, slow)
         )
         if told is None or not told[0]:
             return None
@@ -198,7 +202,8 @@ class SharedSlots:
 
     async def take(self, call: Call, token: str, limit: int, room: int) -> tuple[str, int, int] | None:
         """Ask for a slot: taken, queued or full; slots in use, length of the queue. None while the store is away."""
-        answer = await self._guard.ask(call, lambda store: store.take(call.runtime, self._key, token, limit, room))
+        place = self._key
+        answer = await self._guard.ask(call, place, lambda store: store.take(call.runtime, place, token, limit, room))
         if answer is not None and answer[0] == "taken":
             self._guard.hold(self._key, token)
         return answer
@@ -210,7 +215,7 @@ class SharedSlots:
     async def leave(self, call: Call, token: str) -> None:
         """Give a slot back, or leave the queue."""
         self.drop(token)
-        await self._guard.ask(call, lambda store: store.leave(call.runtime, self._key, token))
+        await self._guard.ask(call, self._key, lambda store: store.leave(call.runtime, self._key, token))
 
 
 class Paid(float):
@@ -247,7 +252,9 @@ class SharedTokens:
         income, back = self._collect()
         ratio, most = self._local.ratio.value, self._local.most
         law = (ratio, self._local.min_per_second, most)
-        answer = await self._guard.ask(call, lambda store: store.pay(call.runtime, self._key, law, income, back, cost))
+        answer = await self._guard.ask(
+            call, self._key, lambda store: store.pay(call.runtime, self._key, law, income, back, cost)
+        )
         if answer is None:
             self._keep(income, back)
             return None
