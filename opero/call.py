@@ -84,6 +84,7 @@ SUCCESS, FAILURE, NONE = "success", "failure", "none"
 HISTORY = "_opero_attempts"
 ids = count(1)
 SHORT = 0.001  # seconds
+KEPT = 100  # attempts of one call that are told, the last ones: a call may go on for days, and errors hold frames
 
 
 class Attempt:
@@ -244,6 +245,7 @@ class Record:
         "errors",
         "excused",
         "fell_back",
+        "forgotten",
         "held",
         "id",
         "judged",
@@ -259,6 +261,7 @@ class Record:
         self.begun = False
         self.attempts: list[Attempt] = []  # their errors apart: frames hold attempts, and errors hold frames
         self.errors: dict[int, BaseException | None] | None = {}  # by number; None once the call has ended
+        self.forgotten = 0  # attempts that are no longer among them
         self.delay = 0.0
         self.excused: Condition | None = None  # errors that say nothing about the service
         self.fell_back = False
@@ -268,6 +271,19 @@ class Record:
         self.judged: tuple[BaseException, bool] | None = None
         self.held: dict[str, Any] = {}
         self.replay: tuple[BaseException, float, float] | None = None
+
+    @property
+    def made(self) -> int:
+        """How often the function was called."""
+        return self.forgotten + len(self.attempts)
+
+    def make_room(self) -> None:
+        """Forget the oldest attempts, so that with another there are no more than are told."""
+        old = self.attempts[: 1 - KEPT]
+        del self.attempts[: len(old)]
+        self.forgotten += len(old)
+        for attempt in old:
+            (self.errors or {}).pop(attempt.number, None)
 
 
 class Call:
@@ -367,7 +383,7 @@ class Call:
 
 
 def attempts(error: BaseException) -> tuple[Attempt, ...]:
-    """Return the attempts of the call that ended with `error`, in order; empty when it was no decorated call."""
+    """Return the last 100 attempts of the call that ended with `error`, in order; none without a decorated call."""
     history: Sequence[Attempt] = notes_of(error).get(HISTORY, ())
     if isinstance(history, History):
         history = history.attempts()

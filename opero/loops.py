@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 class _Body(Blocking):
     async def invoke(self, call: Call) -> Any:
-        return await hand_out(len(call.record.attempts))
+        return await hand_out(call.record.made)
 
 
 class _AioBody(Aio):
     async def invoke(self, call: Call) -> Any:
-        return await hand_out(len(call.record.attempts))
+        return await hand_out(call.record.made)
 
 
 BODY, AIO_BODY = _Body(), _AioBody()

@@ -206,7 +206,7 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
         return _replay(call)
     attempt = Attempt(0, record.delay, runtime.now())
     record.attempts.append(attempt)
-    attempt.number = record.attempts.index(attempt) + 1  # hedges begin in threads of their own
+    attempt.number = record.forgotten + record.attempts.index(attempt) + 1  # hedges begin in threads of their own
     record.delay = 0.0
     call.operation.book.count(ATTEMPT_STARTED.key)
     try:
@@ -246,7 +246,7 @@ def _replay(call: Call) -> Any:
     record = call.record
     error, started, duration = record.replay  # type: ignore[misc]
     record.replay = None
-    attempt = Attempt(len(record.attempts) + 1, record.delay, started)
+    attempt = Attempt(record.made + 1, record.delay, started)
     record.attempts.append(attempt)
     record.delay = 0.0
     if isinstance(error, CallTimeout) and call.deadline is not None and error.operation == call.operation.name:
@@ -278,12 +278,12 @@ def _settle(call: Call, attempt: Attempt, outcome: str, error: Exception | None,
 
 def _finish(call: Call, error: BaseException | None) -> None:
     record, book = call.record, call.operation.book
-    attempts, duration = record.attempts, call.runtime.now() - record.started
+    attempts, duration = record.made, call.runtime.now() - record.started
     outcome = _outcome(call, error)
     name = book.error_type(bare(error)) if isinstance(error, Exception) else ""
-    book.finish(outcome, name, duration, len(attempts))
+    book.finish(outcome, name, duration, attempts)
     if heard:
-        call.say(FINISHED, outcome=outcome, duration=duration, attempts=len(attempts), error=name)
+        call.say(FINISHED, outcome=outcome, duration=duration, attempts=attempts, error=name)
     if isinstance(error, Exception):
         _annotate(bare(error), record, duration)
     record.errors, record.judged = None, None  # frames of the traceback hold the record; keep no error in a circle
@@ -305,12 +305,12 @@ def _annotate(error: BaseException, record: Record, duration: float) -> None:
     pairs = [(attempt, errors.get(attempt.number)) for attempt in record.attempts]
     history = tuple(attempt.ending(None if known is error else known) for attempt, known in pairs)
     told = notes_of(error)
-    if len(history) > 1 or HISTORY not in told:  # else a call inside has more to tell
+    if record.made > 1 or HISTORY not in told:  # else a call inside has more to tell
         told[HISTORY] = history
-    if len(history) > 1 or record.why:
+    if record.made > 1 or record.why:
         notes = told.setdefault("__notes__", [])
         if not isinstance(notes, list):
             return
         notes[:] = [note for note in notes if not str(note).startswith("opero: ")]
-        made = f"{len(history)} attempt{'s' if len(history) != 1 else ''}"
+        made = f"{record.made} attempt{'s' if record.made != 1 else ''}"
         notes.append(", ".join([f"opero: {made} in {spell(duration)}", *filter(None, [record.why])]))

@@ -18,6 +18,7 @@ from _thread import get_ident
 from abc import ABCMeta
 
 from opero import conditions, forks, stops, waits
+from opero.call import KEPT
 from opero.errors import AllFailedError, ConfigurationError, DoNotRetry, OperoError, RetryNow, notes_of
 from opero.kinds import is_coroutine_function
 from opero.policy import Fragment, Policy, choice, optional, whole
@@ -169,10 +170,10 @@ class Retry(Policy):
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is a number of retries, after errors of some types, and nothing else to think of."""
+        """Whether there are a few retries, after errors of some types, and nothing else to think of."""
         if self.minds_refusals or self.stop or self.condition.on_result or self.is_async:
             return False
-        return bool(self.retries) and all(map(_by_type, conditions.kinds(self.on)))
+        return 0 < (self.retries or 0) < KEPT and all(map(_by_type, conditions.kinds(self.on)))
 
     def fragment(self) -> Fragment | None:
         return Fragment() if self.condition.on_result is None and not self.is_async else None
@@ -258,7 +259,7 @@ class _Tries:
     def __init__(self, policy: Retry, call: Call) -> None:
         self.policy = policy
         self.call = call
-        self.made = len(call.record.attempts)  # those of the failing path
+        self.made = call.record.made  # those of the failing path
         self.delay = call.record.delay
         self.last: Exception | None = None  # what the caller gets if there is no other attempt
         self.reserved = 0.0  # tokens of the budget for the attempt that comes, or runs
@@ -318,6 +319,7 @@ class _Tries:
             raise
         if flag is None or not flag.is_set():
             self.last = None
+            call.record.make_room()
             return True
         self._refund()
         name = type(self.last).__name__ if self.last else ""

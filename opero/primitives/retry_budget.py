@@ -130,7 +130,7 @@ class RetryBudget(Policy):
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Take what a success brings in."""
         result = await next(call)
-        if len(call.record.attempts) == 1:
+        if call.record.made == 1:
             self.tokens.fund()
             if self.shared is not None and self.tokens.funding[0] >= TELL:
                 self.shared.tell()

@@ -4,10 +4,12 @@ import asyncio
 import gc
 import threading
 import tracemalloc
+import weakref
 
 import pytest
 
 import opero as o
+from opero import testing
 
 FAST = {"min_delay": 0, "max_delay": 0}
 
@@ -141,3 +143,31 @@ def test_hedged_threads_are_reused():
     for _ in range(100):
         f()
     assert threading.active_count() <= before + 1
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("retries", [None, 999])
+def test_a_call_that_goes_on_and_on_keeps_its_last_attempts(is_async, retries):
+    class Down(Exception):
+        def __init__(self):
+            raised.add(self)
+            kept.append(len(raised))
+
+    raised, kept = weakref.WeakSet(), []
+
+    def f():
+        raise Down
+
+    async def g():
+        f()
+
+    retry = o.Retry(retries, wait=0, jitter="none", stop=o.stops.attempts(1000) if retries is None else None)
+    made = o.opero(retry, name=f"long {is_async} {retries}")(g if is_async else f)
+    with testing.capture("opero.call.finished") as seen, pytest.raises(Down) as caught:
+        asyncio.run(made()) if is_async else made()
+    assert [event["fields"]["attempts"] for event in seen.events] == [1000]
+    told = o.attempts(caught.value)
+    assert [each.number for each in told] == list(range(901, 1001))
+    assert [each.error for each in told].count(caught.value) == 1
+    assert max(kept) <= 101
+    assert caught.value.__notes__[0].startswith("opero: 1000 attempts in ")

@@ -177,6 +177,7 @@ class Around:
         made = load is not None and bool(load.attempts)
         if load is not None:
             mine.attempts += load.attempts
+            mine.forgotten += load.forgotten
             if mine.errors is not None:
                 mine.errors.update(load.errors or {})
             load.errors, load.judged = None, None  # frames of the traceback hold the record; keep no error in a circle
