@@ -9,7 +9,8 @@ from __future__ import annotations
 from types import UnionType
 
 from opero.errors import ConfigurationError, OperoError, Rejected, bare
-from opero.kinds import is_coroutine_function
+from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable
+from opero.policy import NOT_AWAITED, asked
 from opero.responses import status as status_of
 
 TYPE_CHECKING = False
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     ConditionLike: TypeAlias = Union[type[Exception], Types, UnionType, Matches, "Condition"]  # noqa: UP007
 
 ALLOWED = "an exception type, a tuple of them, or a predicate on the error"
+ON_RESULT = "a predicate on the result"
 NEVER = f"{ALLOWED}; Exception stands for all there are: cancellation, KeyboardInterrupt and SystemExit always pass"
 
 
@@ -83,11 +85,11 @@ def of(field: str, value: Any, *, awaits: bool = False) -> Condition:
     Exception types match their instances. Refusals by Opero itself match only where a type of Opero is named: a local
     rejection says nothing about the dependency. Coroutine functions are taken where the caller can await them.
     """
-    found = value if isinstance(value, Condition) else _made(value)
+    found = value if isinstance(value, Condition) else _made(field, value)
     if found is None:
         raise ConfigurationError(field, value, NEVER if _too_wide(value) else ALLOWED)
     if found.is_async and not awaits:
-        raise ConfigurationError(field, value, "a predicate that is no coroutine function: it is asked under a lock")
+        raise ConfigurationError(field, value, f"{ALLOWED}; {NOT_AWAITED}")
     return found
 
 
@@ -101,20 +103,22 @@ def not_types(*kinds: type[BaseException]) -> Condition:
     return ~of("not_types", kinds)
 
 
-def of_result(field: str, value: Any) -> Condition:
+def of_result(field: str, value: Any, *, awaits: bool = False) -> Condition:
     """Make a condition on results: of one that speaks of them, or of a predicate."""
-    if isinstance(value, Condition) and value.on_result is not None:
-        return Condition(None, repr(value), value.on_result)
-    if isinstance(value, Condition) or not callable(value):
-        raise ConfigurationError(field, value, "a predicate on the result")
-    return result(value)
+    if isinstance(value, Condition):
+        if value.on_result is None:
+            raise ConfigurationError(field, value, ON_RESULT)
+        found = Condition(None, repr(value), value.on_result)
+    else:
+        found = Condition(None, f"result({_name(value)})", _predicate(field, value, ON_RESULT))
+    if found.is_async and not awaits:
+        raise ConfigurationError(field, value, f"{ON_RESULT}; {NOT_AWAITED}")
+    return found
 
 
 def result(matches: Matches) -> Condition:
     """Match a result; says nothing of errors."""
-    if not callable(matches):
-        raise ConfigurationError("result", matches, "a predicate on the result")
-    return Condition(None, f"result({getattr(matches, '__name__', matches)!s})", matches)
+    return of_result("result", matches, awaits=True)
 
 
 def status(*codes: int | range) -> Condition:
@@ -155,15 +159,24 @@ def _behind(error: BaseException) -> BaseException | None:
         return None
 
 
-def _made(value: Any) -> Condition | None:
+def _made(field: str, value: Any) -> Condition | None:
     if value is Exception:
         return _ANY
     found = kinds(value)
     if found and all(isinstance(t, type) and issubclass(t, Exception) for t in found):
         return Condition(_OfType(found), " | ".join(t.__name__ for t in found))
     if callable(value) and not isinstance(value, type):
-        return Condition(value, getattr(value, "__name__", repr(value)))
+        return Condition(_predicate(field, value, ALLOWED), _name(value))
     return None
+
+
+def _predicate(field: str, value: Any, allowed: str) -> Any:
+    """Return a predicate, which may be a coroutine function: who asks it must see to that."""
+    return value if callable(value) and _is_async(value) else asked(field, value, allowed)
+
+
+def _name(matches: Any) -> str:
+    return getattr(matches, "__name__", None) or repr(matches)
 
 
 def kinds(value: Any) -> tuple[Any, ...]:
@@ -178,8 +191,16 @@ def _too_wide(value: Any) -> bool:
     return any(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds(value))
 
 
+def awaited(value: Any) -> bool:
+    """Whether what a user wrote for a condition has to be awaited."""
+    return callable(value) and not isinstance(value, type) and _is_async(value)
+
+
 def _is_async(matches: Matches | None) -> bool:
-    return matches is not None and (getattr(matches, "is_async", False) is True or is_coroutine_function(matches))
+    if matches is None or is_generator_function(matches):
+        return False
+    own = getattr(matches, "is_async", False) is True
+    return own or is_coroutine_function(matches) or promises_awaitable(matches)
 
 
 async def _ask(matches: Matches, outcome: object) -> bool:

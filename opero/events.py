@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 from opero import clock, forks
+from opero.errors import ConfigurationError
+from opero.kinds import is_awaited, promises_awaitable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,6 +99,9 @@ def subscribe(handler: Handler, *patterns: str, when: Callable[[], bool] | None 
     `when` is asked as a call begins: while every subscriber of its events says no, it stays on the fast path. One that
     asked for them otherwise is heard all the same, so a handler must bear events it did not want.
     """
+    for function in (handler, when):
+        if function is not None and (is_awaited(function) or promises_awaitable(function)):
+            raise ConfigurationError("handler", function, "a plain function of the event: nobody awaits it here")
     subscription = Subscription(handler, patterns or ("*",), when)
     with _lock:
         _subscriptions.append(subscription)

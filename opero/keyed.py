@@ -6,6 +6,7 @@ from _thread import allocate_lock
 
 from opero import forks
 from opero.errors import ConfigurationError
+from opero.policy import asked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,6 +100,6 @@ def reader(field: str, key: str | Callable[..., Hashable], function: Callable[..
 
 def checked(field: str, key: object) -> Any:
     """Return what may stand for `key=`, or raise `ConfigurationError`."""
-    if key is None or callable(key) or (isinstance(key, str) and key.isidentifier()):
+    if key is None or (isinstance(key, str) and key.isidentifier()):
         return key
-    raise ConfigurationError(field, key, "a function of the call's arguments, or the name of one of them")
+    return asked(field, key, "a function of the call's arguments, or the name of one of them")

@@ -26,6 +26,11 @@ def is_async_generator_function(function: Any) -> bool:
     return bool(_flags(function) & ASYNC_GENERATOR)
 
 
+def is_awaited(function: Any) -> bool:
+    """Whether who calls it may await meanwhile: a coroutine function, or an asynchronous generator's."""
+    return bool(_flags(function) & (COROUTINE | ASYNC_GENERATOR)) or is_coroutine_function(function)
+
+
 def promises_awaitable(function: Any) -> bool:
     """Whether a plain function is annotated to return something to await."""
     said = getattr(function, "__annotations__", {}).get("return")
@@ -42,7 +47,7 @@ def _flags(function: Any) -> int:
         if isinstance(function, partial):
             function = function.func
         else:
-            function = getattr(function, "__func__", None) or type(function).__dict__.get("__call__")
+            function = getattr(function, "__func__", None) or getattr(type(function), "__call__", None)  # noqa: B004
         if function is None or type(function).__name__ in {"wrapper_descriptor", "method-wrapper"}:
             return 0
     return int(function.__code__.co_flags)

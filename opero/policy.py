@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf, isfinite
 
 from opero.errors import ConfigurationError
-from opero.kinds import is_generator_function
+from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     Duration = float | timedelta
     Observation = tuple[Metric, tuple[str, ...], float]
+
+
+NOT_AWAITED = "a plain function: nobody awaits it here, so ask what has to be awaited in the function itself"
 
 
 class Fragment:
@@ -202,7 +205,24 @@ def controlled(value: object) -> str | None:
     return value
 
 
-def optional(check: Callable[..., Any], field: str, value: object, **bounds: float) -> Any:
+def asked(field: str, value: Any, allowed: str) -> Any:
+    """Return a function that is called and never awaited, or raise `ConfigurationError`.
+
+    What a coroutine function returns is true, whatever it would say.
+    """
+    if not callable(value):
+        raise ConfigurationError(field, value, allowed)
+    if answers_later(value):
+        raise ConfigurationError(field, value, f"{allowed}; {NOT_AWAITED}")
+    return value
+
+
+def answers_later(function: Callable[..., Any]) -> bool:
+    """Whether what it returns has to be awaited, or iterated, to be an answer."""
+    return is_coroutine_function(function) or is_generator_function(function) or promises_awaitable(function)
+
+
+def optional(check: Callable[..., Any], field: str, value: object, **bounds: Any) -> Any:
     """Let None pass, and check everything else."""
     return None if value is None else check(field, value, **bounds)
 

@@ -205,13 +205,15 @@ def _named(field: str, settings: Mapping[str, Any]) -> Any:
     from opero.conditions import of
 
     value = settings.get(field, Exception)
-    of(field, value)
+    of(field, value, awaits=True)
     return value
 
 
 def _predicate(field: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise ConfigurationError(field, value, "a predicate on the result")
+    if value is not None:
+        from opero.conditions import of_result
+
+        of_result(field, value, awaits=True)
     return value
 
 

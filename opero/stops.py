@@ -6,7 +6,7 @@ since the call began, and the seconds the next one would have to wait.
 
 from __future__ import annotations
 
-from opero.policy import duration, whole
+from opero.policy import asked, duration, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ class event(Stop):  # noqa: N801
         return self.flag.is_set()
 
 
+def rule(field: str, value: Any) -> Any:
+    """Return what may stand for a rule, or raise `ConfigurationError`."""
+    return asked(field, value, "a rule of opero.stops, or a function of (attempts, elapsed, delay)")
+
+
 def flag(stop: Reached | None) -> Flag | None:
     """Return the event that alone is enough to stop."""
     if isinstance(stop, event):
@@ -94,7 +99,7 @@ def flag(stop: Reached | None) -> Flag | None:
 
 class _Any(Stop):
     def __init__(self, *rules: Reached) -> None:
-        self.rules = rules
+        self.rules = tuple(rule("stop", each) for each in rules)
 
     def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
         return any(rule(attempts, elapsed, delay) for rule in self.rules)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from opero import clock, conditions, forks, responses
 from opero.errors import ConfigurationError
-from opero.policy import duration, is_duration, number
+from opero.policy import asked, duration, is_duration, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -233,9 +233,10 @@ def waiting(field: str, value: Any) -> Wait:
         return value
     if is_duration(value):
         return constant(value)
-    if callable(value) and not isinstance(value, type):
-        return _Asked(value)
-    raise ConfigurationError(field, value, "a strategy of opero.waits, seconds, or a function of (n, outcome)")
+    allowed = "a strategy of opero.waits, seconds, or a function of (n, outcome)"
+    if isinstance(value, type):
+        raise ConfigurationError(field, value, allowed)
+    return _Asked(asked(field, value, allowed))
 
 
 def _full(wait: Wait, n: int, previous: float, outcome: object) -> float:

@@ -18,7 +18,7 @@ from math import inf
 
 from opero.errors import ConfigurationError
 from opero.kinds import is_coroutine_function
-from opero.policy import Fragment, Policy, choice, number, optional, whole
+from opero.policy import Fragment, Policy, asked, choice, number, optional, whole
 from opero.stores.cache.address import Address
 from opero.stores.cache.entry import drawn
 from opero.stores.cache.said import COUNT, REQUESTS, SIGNALS, USAGE
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from opero.stores.cache.keyring import KeyRing
     from opero.stores.cache.state import State
 
+TAGS = "texts, templates like 'user:{user_id}', or a function of the arguments"
 BACKENDS = ("memory", "disk", "redis")
 PLAIN = "(({kind} := kind_of({name})) is int_kind or {kind} is str_kind or {kind} in plain_kinds)"
 SEVERAL = "cached_in.entries[cached_own, {parts}]"
@@ -146,7 +147,7 @@ class Cache(Policy):
     ) -> None:
         if isinstance(backend, str) and "://" in backend and url is None:
             backend, url = "redis", backend
-        life = ttl if callable(ttl) else optional(number, "cache_ttl", ttl, above=0)
+        life = _callable("cache_ttl", ttl) if callable(ttl) else optional(number, "cache_ttl", ttl, above=0)
         soft = optional(number, "soft_ttl", soft_ttl, above=0)
         if soft is not None and isinstance(life, float) and soft > life:
             raise ConfigurationError("soft_ttl", soft_ttl, f"at most ttl ({life:g} s)")
@@ -165,7 +166,7 @@ class Cache(Policy):
             near=optional(number, "near", near, above=0),
             patience=number("patience", patience, above=0),
             lease=number("lease", lease, above=0),
-            tags=tags if callable(tags) else _texts("tags", tags),
+            tags=asked("tags", tags, TAGS) if callable(tags) else _texts("tags", tags),
             key=_key(key),
             namespace=_namespace(namespace),
             version=version,
@@ -287,14 +288,14 @@ def _needs(field: str, module: str) -> None:
 def _texts(field: str, value: Any) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple | set) else (value,)
     if not all(isinstance(text, str) and text for text in texts):
-        raise ConfigurationError(field, value, "texts, templates like 'user:{user_id}', or a function of the arguments")
+        raise ConfigurationError(field, value, TAGS)
     return texts
 
 
 def _key(value: Any) -> Any:
-    if value is not None and not callable(value) and (not isinstance(value, str) or not value):
-        raise ConfigurationError("cache_key", value, "a template like 'user:{user_id}' or a function of the arguments")
-    return value
+    if value is None or (isinstance(value, str) and value):
+        return value
+    return asked("cache_key", value, "a template like 'user:{user_id}' or a function of the arguments")
 
 
 def _namespace(value: Any) -> str | None:
@@ -304,9 +305,7 @@ def _namespace(value: Any) -> str | None:
 
 
 def _callable(field: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise ConfigurationError(field, value, "a predicate on the result")
-    return value
+    return None if value is None else asked(field, value, "a function of the result")
 
 
 def _errors(value: Any) -> tuple[type[Exception], ...]:

@@ -134,8 +134,6 @@ class CircuitBreaker(Block, Rules, Policy):
             raise ConfigurationError(
                 "calls", calls, f"a whole number of at least min_calls ({min_calls}), else it never opens"
             )
-        if on_result is not None and not callable(on_result):
-            raise ConfigurationError("on_result", on_result, "a predicate on the result, or None")
         reset_after = duration("reset_after", reset_after, above=0)
         self._freeze(
             failure_ratio=number("failure_ratio", failure_ratio, above=0, high=1),
@@ -164,8 +162,8 @@ class CircuitBreaker(Block, Rules, Policy):
         ignored = conditions.of("ignore", self.ignore) if self.ignore != () else None
         self._keep(circuit=self._make(), circuits=Keyed(self._make, self.max_keys, share=False))
         counted = conditions.of("on", self.on)
-        unwanted = self.on_result or counted.on_result
-        self._keep(ignored=ignored, counted=counted, unwanted=unwanted, shared=None)
+        unwanted = counted if self.on_result is None else conditions.of_result("on_result", self.on_result)
+        self._keep(ignored=ignored, counted=counted, unwanted=unwanted.on_result, shared=None)
         if self.store is not None:
             from opero.stores.shared import SharedCircuit
 

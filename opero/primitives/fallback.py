@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from opero import conditions
 from opero.errors import ConfigurationError, OperoError
-from opero.policy import Fragment, Policy
+from opero.kinds import is_awaited, is_coroutine_function, promises_awaitable
+from opero.policy import NOT_AWAITED, Fragment, Policy
 from opero.signals import Event, Signals
 from opero.strategies import FALLBACK, RAISE
 
@@ -32,7 +33,8 @@ class Fallback(Policy):
     """Answer with the first of `answers` that does not fail: a value, or what a function makes of the arguments.
 
     A coroutine function is awaited. `by` maps classes of errors to an answer of their own, asked before the others.
-    `on` says which other errors are answered at all, `on_result` which results are not wanted. Holds no state.
+    `on` says which other errors are answered at all, `on_result` which results are not wanted. What has to be awaited,
+    an answer or a predicate, goes around a coroutine function only. Holds no state.
 
     Example:
         >>> Fallback(0, by={KeyError: "unknown"}).answers
@@ -65,15 +67,28 @@ class Fallback(Policy):
         self.start()
 
     def start(self) -> None:
-        condition = conditions.of("on", (Exception, OperoError) if self.on is Exception else self.on)
+        on = (Exception, OperoError) if self.on is Exception else self.on
+        condition = conditions.of("on", on, awaits=True)
         if self.on_result is not None:
-            condition |= conditions.of_result("on_result", self.on_result)
-        table = [(conditions.of("by", key), answer) for key, answer in (self.by or {}).items()]
+            condition |= conditions.of_result("on_result", self.on_result, awaits=True)
+        table = [(conditions.of("by", key, awaits=True), answer) for key, answer in (self.by or {}).items()]
         everything = (*self.answers, *(answer for _, answer in table))
         self._keep(condition=condition, table=table, reads_arguments=any(map(callable, everything)))
 
     def fragment(self) -> Fragment | None:
         return Fragment() if self.condition.on_result is None else None
+
+    def check(self, function: Callable[..., Any], places: Mapping[str, Policy]) -> None:
+        super().check(function, places)
+        if is_awaited(function):
+            return
+        asked = [("on", self.on), ("on_result", self.on_result), *(("by", key) for key in self.by or {})]
+        for field, value in asked:
+            if conditions.awaited(value):
+                raise ConfigurationError(field, value, f"a predicate; {NOT_AWAITED}")
+        for answer in (*self.answers, *(self.by or {}).values()):
+            if is_coroutine_function(answer) or promises_awaitable(answer):
+                raise ConfigurationError("fallback", answer, f"an answer or a function that gives one; {NOT_AWAITED}")
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer
@@ -83,7 +98,7 @@ class Fallback(Policy):
         try:
             result = await next(call)
         except Exception as error:
-            answers = self._answers(call, error)
+            answers = await self._answers(call, error)
             if not answers:
                 raise
             return await self._ask(call, answers, type(error).__name__)
@@ -91,13 +106,13 @@ class Fallback(Policy):
             return await self._ask(call, self.answers, "")
         return result
 
-    def _answers(self, call: Call, error: Exception) -> Sequence[Any]:
+    async def _answers(self, call: Call, error: Exception) -> Sequence[Any]:
         """Return what may be asked after this error, in order."""
         action = call.action(error)
         if call.committed() or action == RAISE:
             return ()
-        own = [answer for matches, answer in self.table if matches(error)][:1]
-        return (*own, *self.answers) if own or action == FALLBACK or self.condition(error) else ()
+        own = [answer for matches, answer in self.table if await matches.judge(error)][:1]
+        return (*own, *self.answers) if own or action == FALLBACK or await self.condition.judge(error) else ()
 
     async def _ask(self, call: Call, answers: Sequence[Any], error: str) -> Any:
         for number, answer in enumerate(answers, 1):

@@ -16,7 +16,7 @@ from opero import clock, keyed, stores
 from opero.blocks import Block
 from opero.errors import ConfigurationError, RateLimitedError
 from opero.keyed import Keyed
-from opero.policy import Fragment, Policy, duration, number, whole
+from opero.policy import Fragment, Policy, asked, duration, number, whole
 from opero.quota import Quota, Rate
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
 
@@ -68,6 +68,7 @@ SIGNALS = Signals("rate_limiter", (DELAYED,), (WAITED, LIMIT, AVAILABLE), ("rate
 
 UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0, "day": 86400.0}
 PERIODS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day"}
+WEIGHTS = "a number, 0 or more, or a function of the call's arguments"
 RATES = 'calls per second as a number, a text like "100/s", "10/min" or "10/s; 100/min", or a RateLimit'
 
 
@@ -126,7 +127,7 @@ class RateLimit(Block, Policy):
             burst=None if burst is None else whole("burst", burst, low=1),
             wait=_wait(wait),
             key=keyed.checked("key", key),
-            weight=weight if callable(weight) else number("weight", weight, low=0),
+            weight=asked("weight", weight, WEIGHTS) if callable(weight) else number("weight", weight, low=0),
             store=stores.checked("store", store, name),
             lease=None if lease is None else whole("lease", lease, low=1),
             max_keys=whole("max_keys", max_keys, low=1),

@@ -20,8 +20,8 @@ from abc import ABCMeta
 from opero import conditions, forks, stops, waits
 from opero.call import KEPT
 from opero.errors import AllFailedError, ConfigurationError, DoNotRetry, OperoError, RetryNow, notes_of
-from opero.kinds import is_coroutine_function
-from opero.policy import Fragment, Policy, choice, optional, whole
+from opero.kinds import is_awaited
+from opero.policy import NOT_AWAITED, Fragment, Policy, choice, optional, whole
 from opero.signals import REJECTIONS, SECONDS, Event, Metric, Signals
 from opero.strategies import FALLBACK, RETRY, ROTATE, Strategies, Strategy
 
@@ -115,8 +115,6 @@ class Retry(Policy):
         generator: str = "first",
         name: str | None = None,
     ) -> None:
-        if stop is not None and not callable(stop):
-            raise ConfigurationError("stop", stop, "a rule of opero.stops, or a function of (attempts, elapsed, delay)")
         if budget is not None and getattr(budget, "place", None) != "retry_budget":
             raise ConfigurationError("budget", budget, "a RetryBudget, or None")
         if retries is None and stop is None:
@@ -128,7 +126,7 @@ class Retry(Policy):
             on=on,
             on_result=on_result,
             budget=budget,
-            stop=stop,
+            stop=optional(stops.rule, "stop", stop),
             strategies=strategies,
             nested=choice("nested", nested, (True, False)),
             generator=choice("generator", generator, GENERATOR),
@@ -139,7 +137,7 @@ class Retry(Policy):
     def start(self) -> None:
         condition = conditions.of("on", self.on, awaits=True)
         if self.on_result is not None:
-            condition |= conditions.of_result("on_result", self.on_result)
+            condition |= conditions.of_result("on_result", self.on_result, awaits=True)
         self._keep(
             condition=condition,
             is_async=condition.is_async,
@@ -157,8 +155,9 @@ class Retry(Policy):
                 raise ConfigurationError("strategies", action, f"{action!r} only beside {place}=")
 
     def attach(self, function: Callable[..., Any]) -> Layer:
-        if self.is_async and not is_coroutine_function(function):
-            raise ConfigurationError("on", self.condition, "a plain predicate: the function is no coroutine function")
+        if self.is_async and not is_awaited(function):
+            field = "on" if conditions.awaited(self.on) else "on_result"
+            raise ConfigurationError(field, self.settings[field], f"a predicate; {NOT_AWAITED}")
         return self.layer
 
     @property

@@ -112,7 +112,7 @@ def test_a_wrong_policy_names_its_field(make, field):
 
 
 def test_an_asynchronous_condition_around_a_plain_function_is_refused():
-    with pytest.raises(o.ConfigurationError, match="plain predicate"):
+    with pytest.raises(o.ConfigurationError, match="nobody awaits it here"):
         opero(o.Retry(on=coroutine))(plain)
 
 
