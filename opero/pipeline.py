@@ -292,7 +292,12 @@ def _finish(call: Call, error: BaseException | None) -> None:
 def _outcome(call: Call, error: BaseException | None) -> str:
     if error is None:
         return "fallback" if call.record.fell_back else "cached" if call.record.cached else "ok"
-    if isinstance(error, CallTimeout | Rejected) and error.operation == call.operation.name:  # not one of a call inside
+    return outcome_of(error, call.operation.name)
+
+
+def outcome_of(error: BaseException, operation: str) -> str:
+    """Return as what a call of an operation counts that ended with this error."""
+    if isinstance(error, CallTimeout | Rejected) and error.operation == operation:  # not one of a call inside
         return "timeout" if isinstance(error, CallTimeout) else "rejected"
     return "error" if isinstance(error, Exception) else "cancelled"
 

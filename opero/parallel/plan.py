@@ -195,7 +195,7 @@ class Plan:
             from opero.workers.async_processes import AsyncProcesses as session  # noqa: N813
         return session(  # type: ignore[no-any-return]
             self.pool(function),
-            function.opero.operation.book,
+            function.opero.operation,
             self.queue(),
             context,
             workers=self.workers,

@@ -5,9 +5,9 @@
    or, where items follow one another, once the mark of the next item is set. A worker that dies costs the item it had
    in hand, and no other.
 3. Where numbers of one type come quickly, each stands in its slot instead, and no mark is set: the first empty slot is
-   that of the item in hand.
+   that of the item in hand. What an empty slot holds is drawn for each worker, so no function gives it as a result.
 4. The journal speaks of the chunk whose number it bears; the worker writes that when the marks are clear. The parent
-   writes nothing but the stop flag, which the worker looks at before each item.
+   writes what an empty slot holds, before anything else, and the stop flag, which the worker looks at before each item.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 MAX_CHUNK = 16_384  # items in a worker's hands
 MARKS = 64
 SLOTS = MARKS + MAX_CHUNK
-EMPTY = b"opero!\xf8\x7f"  # what no function returns: a number of its own, and as a float a NaN that none computes
-SLOT = len(EMPTY)
+SLOT = 8
+EMPTY = slice(40, 40 + SLOT)  # where it stands what an empty slot holds
 RECORDS = SLOTS + SLOT * MAX_CHUNK
 SIZE = RECORDS + 60 * 1024
 CODES = {int: "q", float: "d"}  # what has a slot, and how it stands there
@@ -57,10 +57,13 @@ def share(size: int) -> int:
 class Journal:
     """The journal of one worker, seen from either side."""
 
-    __slots__ = ("clock", "full", "map", "marks", "raw", "slots", "words")
+    __slots__ = ("clock", "empty", "full", "map", "marks", "raw", "slots", "words")
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, empty: bytes | None = None) -> None:
         self.map = mmap.mmap(descriptor, SIZE)
+        if empty is not None:
+            self.map[EMPTY] = empty
+        self.empty = self.map[EMPTY]
         view = memoryview(self.map)
         self.words = view[:32].cast("Q")
         self.clock: memoryview[float] = view[32:40].cast("d")
@@ -88,7 +91,7 @@ class Journal:
 
     def take_slots(self, kind: type, items: int) -> memoryview[Any]:
         """Return the slots for numbers of this type, empty for a chunk of so many; they tell from now on."""
-        self.raw[: SLOT * items] = EMPTY * items
+        self.raw[: SLOT * items] = self.empty * items
         self.words[USED] = BY_SLOTS + ord(CODES[kind])
         return self.slots[kind]
 
@@ -114,7 +117,7 @@ class Journal:
 
     def _read_slots(self, items: int, used: int, base: int) -> tuple[int, list[Any], list[int]]:
         code, raw = chr(used & 0xFF), bytes(self.raw[SLOT * base : SLOT * items])
-        done = next((n for n in range(items - base) if raw[SLOT * n : SLOT * (n + 1)] == EMPTY), items - base)
+        done = next((n for n in range(items - base) if raw[SLOT * n : SLOT * (n + 1)] == self.empty), items - base)
         records = memoryview(raw[: SLOT * done]).cast(code).tolist()  # type: ignore[call-overload]
         in_hand = base + done < items and not used & AT_REST
         return base, records, [base + done] if in_hand else []

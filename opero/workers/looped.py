@@ -45,6 +45,7 @@ async def _work(chunk: Chunk, items: Iterator[tuple[int, Any]], order: _Order) -
         if journal.words[STOP]:
             return
         journal.marks[place] = 1
+        chunk.begun = place + 1
         journal.clock[0] = began = clock.now()
         try:
             value = await chunk.call(item if chunk.plain else chunk.decoded(item))

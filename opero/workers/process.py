@@ -37,9 +37,9 @@ _numbers = count(1)
 
 
 class Hand:
-    """A chunk that was sent: its items, their places in the input, and how many of them were answered."""
+    """A chunk that was sent: its items, their places in the input, how many were answered, how many told as begun."""
 
-    __slots__ = ("answered", "items", "number", "places", "sent_at")
+    __slots__ = ("answered", "items", "number", "places", "sent_at", "told")
 
     def __init__(self, number: int, places: Sequence[int], items: list[Any], sent_at: float) -> None:
         self.number = number
@@ -47,6 +47,7 @@ class Hand:
         self.items = items
         self.sent_at = sent_at
         self.answered = 0
+        self.told = 0  # only where several run at once
 
 
 class Process:
@@ -59,6 +60,7 @@ class Process:
         self.failure: BaseException | None = None  # why it could not start
         self.hands: deque[Hand] = deque()
         self.served = 0
+        self.answered_at = 0.0
         self.journal: Journal | None = None
         self.lender, self.borrower = Lender(), Borrower()
         self._teller = Teller(self.number)
@@ -83,7 +85,7 @@ class Process:
         self.insight.name = f"process {self.pid}"
         if shares:
             descriptor = journals.share(journals.SIZE)
-            self.journal = Journal(descriptor)
+            self.journal = Journal(descriptor, os.urandom(journals.SLOT))
             try:
                 send_descriptors(ours, [descriptor, *([shared.descriptor()] if job.shared else [])])
             except OSError:  # it is dead already, which its sentinel says
@@ -171,7 +173,7 @@ class Process:
         return None
 
     def _answer(self, answer: tuple[Any, ...], book: Book, context: Context) -> Block | None:
-        place, entries, only_values, partial, slow, seconds, last, cut, said, returned, forgotten = answer
+        place, entries, only_values, partial, slow, seconds, last, begun, cut, said, returned, forgotten = answer
         number = len(entries) if type(entries) is list else len(entries) // SLOT
         self.lender.take_back(returned)
         book.paste(cut)
@@ -179,7 +181,8 @@ class Process:
             self._teller.tell(pickle.loads(said), context)  # noqa: S301
         hand = self.hands[0]
         indices = hand.places[place : place + number]
-        hand.answered = place + number
+        hand.answered, hand.told = place + number, begun
+        self.answered_at = clock.now()
         self.served += number
         self.insight.served(number, seconds)
         if last:
@@ -235,6 +238,10 @@ class Process:
         begun = [n for n in begun if n >= following]
         between = [*begun, len(hand.items)]
         return found, begun, [range(start + 1, end) for start, end in pairwise([following - 1, *between])]
+
+    def silent(self) -> float:
+        """Seconds since it said something, or had something to do."""
+        return clock.now() - max(self.answered_at, self.hands[0].sent_at) if self.hands else 0.0
 
     def in_hand_since(self) -> float:
         """Return when it began the item in hand, as far as is known."""

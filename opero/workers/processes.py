@@ -4,7 +4,7 @@
    what waits. A next one is sent ahead only where it fits into the empty pipe, so the two never block each other.
 2. A worker that dies costs the item it had begun (`WorkerLost`); what it had done is in its journal, what it had not
    begun goes to another. With `on_death="retry"` the begun item is tried again, by itself.
-3. What the lost item's call would have counted is counted here: one call, one error.
+3. What a dead worker did not tell of its calls any more is counted here, as far as it is known (`lost`).
 4. Workers that end without having done anything, five in a row, or fifty that are killed, are the end: what waits is
    lost, and says why.
 """
@@ -15,11 +15,12 @@ import marshal
 
 from opero import clock, events
 from opero.errors import CallTimeout, WorkerLost
-from opero.workers import around, wire
+from opero.workers import around, lost, wire
 from opero.workers.journal import MAX_CHUNK
 from opero.workers.process import why
 from opero.workers.session import Block, left
 from opero.workers.watch import watch
+from opero.workers.worker import PATIENCE as PATIENCES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Any
 
-    from opero.aggregates import Book
+    from opero.pipeline import Operation
     from opero.workers.pool import Pool
     from opero.workers.process import Process
     from opero.workers.queues import Queue
@@ -48,7 +49,7 @@ class Processes:
     def __init__(
         self,
         pool: Pool,
-        book: Book,
+        operation: Operation,
         queue: Queue,
         context: Context,
         *,
@@ -61,7 +62,7 @@ class Processes:
         lazily: bool = True,
     ) -> None:
         self._pool = pool
-        self._book = book
+        self._operation = operation
         self._queue = queue
         self._context = context
         self._limit = workers
@@ -194,7 +195,7 @@ class Processes:
 
     def _listen(self, worker: Process) -> None:
         try:
-            block = worker.hear(self._book, self._context)
+            block = worker.hear(self._operation.book, self._context)
         except (EOFError, OSError):
             self._lose(worker)
             return
@@ -219,17 +220,17 @@ class Processes:
         found, begun, rest = worker.legacy() if worker.hands else (None, [], [])
         for hand in reversed(list(worker.hands)[1:]):
             self._queue.put_back(hand.places, hand.items)
+        silent = worker.silent()
         exitcode = self._pool.bury(worker)
         if found is not None:
-            for place in range(len(found.indices)):
-                self._count(found.errors.get(place), 0.0)
-            self._done.append(found)
+            silent -= self._inherit(worker, found, min(silent, PATIENCES[self._lazily]))
         if worker.hands:
             hand = worker.hands[0]
             for run in reversed(rest):
                 self._queue.put_back(hand.places[run.start : run.stop], hand.items[run.start : run.stop])
             for n in begun:
-                self._mourn(hand.places[n], hand.items[n], exitcode, timeout)
+                seconds = silent / len(begun) if timeout is None else timeout
+                self._mourn(worker, n, exitcode, seconds, timed_out=timeout is not None)
         if not begun and found is None and not worker.served:
             self._barren += 1
             failed = worker.failure is not None or (not worker.ready and (exitcode or 0) > 0)
@@ -240,25 +241,43 @@ class Processes:
         try:
             if not worker.pipe.poll(0):
                 return False
-            block = worker.hear(self._book, self._context)
+            block = worker.hear(self._operation.book, self._context)
         except (EOFError, OSError):
             return False
         if block is not None:
             self._done.append(block)
         return True
 
-    def _mourn(self, index: int, item: Any, exitcode: int | None, timeout: float | None) -> None:
+    def _inherit(self, worker: Process, found: Block, seconds: float) -> float:
+        """Take what a dead worker had done and not told; return how long it took, all together."""
+        number, hand = len(found.indices), worker.hands[0]
+        for place in range(number):
+            told = hand.answered + place < hand.told
+            lost.count(self._operation, found.errors.get(place), seconds / number, told=told)
+        found.seconds = seconds
+        worker.insight.served(number, seconds)
+        self._done.append(found)
+        return seconds
+
+    def _mourn(self, worker: Process, place: int, exitcode: int | None, seconds: float, *, timed_out: bool) -> None:
         """Settle the item a worker died with: try it again, or lose it."""
-        self._deaths[index] = self._deaths.get(index, 0) + 1
-        if timeout is not None:
-            text = f"item {index} did not finish within {timeout:g} s; its worker was ended"
-            self._fail(index, CallTimeout(text, seconds=timeout, scope="item_timeout"), timeout)
-        elif self._deaths[index] < self._tries:
-            self._queue.put_back(range(index, index + 1), [item])
-        else:
-            again = f", {self._tries} times" if self._tries > 1 else ""
-            text = f"the worker with item {index} died: {why(exitcode)}{again}"
-            self._fail(index, WorkerLost(text, index=index, exitcode=exitcode))
+        hand = worker.hands[0]
+        index, told = hand.places[place], place < hand.told
+        deaths = self._deaths[index] = self._deaths.get(index, 0) + 1
+        again = f", {self._tries} times" if self._tries > 1 else ""
+        error: Exception = WorkerLost(
+            f"the worker with item {index} died: {why(exitcode)}{again}", index=index, exitcode=exitcode
+        )
+        if timed_out:
+            text = f"item {index} did not finish within {seconds:g} s; its worker was ended"
+            error = CallTimeout(text, seconds=seconds, scope="item_timeout")
+        elif deaths < self._tries:
+            lost.begun_again(self._operation, error, seconds, told=told)
+            self._queue.put_back(range(index, index + 1), [hand.items[place]])
+            return
+        worker.insight.served(1, seconds)
+        lost.count(self._operation, error, seconds, told=told)
+        self._fail(index, error, seconds)
 
     def _give_up(self, exitcode: int | None, failure: BaseException | None) -> None:
         """Workers cannot even start: every waiting item is lost, and says why."""
@@ -266,16 +285,11 @@ class Processes:
         for index in self._queue.take(0, len(self._queue))[0] if len(self._queue) else ():
             error = WorkerLost(f"{CANNOT_START} ({reason})", index=index, exitcode=exitcode)
             error.__cause__ = failure
+            lost.never_begun(self._operation, error)
             self._fail(index, error)
 
     def _fail(self, index: int, error: Exception, seconds: float = 0.0) -> None:
-        self._count(error, seconds)
         self._done.append(Block([index], [None], {0: error}, seconds=seconds))
-
-    def _count(self, error: BaseException | None, seconds: float) -> None:
-        """Count a call of which the worker can no longer tell."""
-        outcome = "ok" if error is None else "error"
-        self._book.finish(outcome, self._book.error_type(error), seconds, 1)
 
     def _settings(self) -> bytes:
         """What a worker must know besides the items: what to tell, and when, where it is called from, how to reduce."""

@@ -187,6 +187,7 @@ class Chunk:
         self._over: set[int] = set()  # places of direct calls that went on by the general path
         self.since = clock.now()
         self.place = 0  # of the first entry
+        self.begun = 0  # how many were, where several run at once
         self._loans: list[tuple[int, int]] = []
         self._partial: Any = NOTHING
 
@@ -337,6 +338,7 @@ class Chunk:
                 self.slow,
                 now - self.since,
                 last,
+                self.begun,
                 worker.book.cut(),
                 _packed(worker.said),
                 worker.borrower.collect(),

@@ -61,7 +61,7 @@ def test_a_quick_item_that_fails_is_tried_again():
 
 
 def test_slots_tell_what_was_done_and_what_was_in_hand():
-    journal = Journal(share(SIZE))
+    journal = Journal(share(SIZE), b"an empty")
     journal.begin(7, 5)
     slots = journal.take_slots(int, 5)
     assert journal.read(5) == (0, [], [0])

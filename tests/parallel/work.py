@@ -257,3 +257,28 @@ def tallied(n, *, folder):
 
 
 TALLY = {}
+
+
+def deadly(x):
+    """Fail, die, or return it."""
+    if x == "fail":
+        raise OSError(x)
+    if x == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+async def deadly_later(x):
+    if isinstance(x, float):
+        await asyncio.sleep(x)
+    elif x == "kill":
+        await asyncio.sleep(0.1)
+    return deadly(x)
+
+
+def marked(n, *, folder, mark):
+    """Give the same number again and again, count that it ran, and die with item 10 000."""
+    counted(n, folder=folder)
+    if n == 10_000:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return mark
