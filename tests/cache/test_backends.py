@@ -172,7 +172,7 @@ def test_many_go_in_few_trips(redis_server):
         line = next(each for each in redis_server.cli("info", "stats").splitlines() if "total_reads_processed" in each)
         return int(line.partition(":")[2])
 
-    @o.opero(o.Cache(60, backend="redis", url=redis_server.url, namespace="many", patience=5.0))
+    @o.opero(o.Cache(60, tags="n:{x}", backend="redis", url=redis_server.url, namespace="many", patience=5.0))
     def f(x):
         return x
 

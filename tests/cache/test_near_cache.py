@@ -7,6 +7,7 @@ import pytest
 import redis
 
 import opero as o
+from opero.stores.cache.redis import called
 from services.redis_servers import RedisCluster
 
 pytestmark = pytest.mark.service("redis")
@@ -131,15 +132,15 @@ def test_a_copy_of_what_was_overwritten_while_it_was_read_is_not_kept(redis_serv
     f, _ = cached(redis_server.url)
     ready(f)
     f()
-    held, name = near(f), f.opero.cache._around.place.shelf.names(b"x")[0]
-    ticket = held.expect(name, time.monotonic())
-    held.written([held.named(name).encode()])
+    held, names = near(f), f.opero.cache._around.place.shelf.names(b"x")
+    ticket = held.expect(names, time.monotonic())
+    held.written(list(map(called, names)))
     entry = object()
-    assert held.keep(name, ticket, ("k",), entry, time.monotonic()) == {}
+    assert held.keep(names, ticket, ("k",), entry, time.monotonic()) == {}
     assert not held.memory.holds(("k",))
-    ticket = held.expect(name, time.monotonic())
+    ticket = held.expect(names, time.monotonic())
     held.lost()
-    assert held.keep(name, ticket, ("k",), entry, time.monotonic()) == {}
+    assert held.keep(names, ticket, ("k",), entry, time.monotonic()) == {}
     assert not held.memory.holds(("k",))
     assert not held._awaited
 

@@ -266,3 +266,23 @@ def test_answers_in_pieces_are_put_together():
         else:
             assert at + answer[1] <= len(data)  # it never waits for more than there will be
     assert found == [b"abc", None, b"", UNASKED]
+
+
+def test_names_made_before_keys_rotated_are_not_kept_among_those_made_after(redis_server):
+    ring = o.KeyRing([b"k" * 32])
+    f, _, _ = counted(redis_server.url, signing_key=ring)
+    look, key = f.opero.cache._around.place.look, f.opero.cache._key
+    place = look._place
+
+    def rotated_meanwhile(asked):
+        names = place(asked)
+        look._place = place
+        ring.rotate(b"n" * 32, keep=1)
+        look._known_of(key((2,), {}))  # another thread asks
+        return names
+
+    look._place = rotated_meanwhile
+    before = look._known_of(key((1,), {})).question
+    after = look._known_of(key((1,), {})).question
+    assert after != before
+    assert after == type(look._known_of(key((1,), {})))(*place(key((1,), {}))).question

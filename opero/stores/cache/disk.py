@@ -84,14 +84,16 @@ class DiskStore:
 
     async def claim(
         self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
-    ) -> tuple[bytes | None, bytes | None, list[bytes]]:
+    ) -> tuple[bytes | None, bytes | None, list[bytes | None]]:
         return await runtime.offload(self._do, self._claim, name, token, seconds, marks)  # type: ignore[no-any-return]
 
     async def lock(self, runtime: Runtime, name: str, token: bytes, seconds: float, force: bool) -> bytes | None:
         return await runtime.offload(self._do, self._take, name, token, seconds, force)  # type: ignore[no-any-return]
 
-    async def write(self, runtime: Runtime, name: str, data: bytes, seconds: float, token: bytes | None) -> int:
-        return await runtime.offload(self._do, self._write, name, data, seconds, token)  # type: ignore[no-any-return]
+    async def write(
+        self, runtime: Runtime, names: Sequence[str], data: bytes, seconds: float, token: bytes | None
+    ) -> int:
+        return await runtime.offload(self._do, self._write, names, data, seconds, token)  # type: ignore[no-any-return]
 
     async def write_all(self, runtime: Runtime, entries: Sequence[tuple[str, bytes, float]]) -> int:
         return await runtime.offload(self._do, self._write_all, entries)  # type: ignore[no-any-return]
@@ -105,11 +107,14 @@ class DiskStore:
     async def delete(self, runtime: Runtime, names: Sequence[str]) -> int:
         return await runtime.offload(self._do, self._delete, names)  # type: ignore[no-any-return]
 
-    async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes]:
+    async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes | None]:
         return await runtime.offload(self._do, self._marks, marks)  # type: ignore[no-any-return]
 
-    async def remark(self, runtime: Runtime, marks: Sequence[str]) -> None:
-        await runtime.offload(self._do, self._remark, marks)
+    async def mark(self, runtime: Runtime, texts: Sequence[tuple[str, bytes]]) -> list[bytes]:
+        return await runtime.offload(self._do, self._mark, texts)  # type: ignore[no-any-return]
+
+    async def remark(self, runtime: Runtime, texts: Sequence[tuple[str, bytes]]) -> None:
+        await runtime.offload(self._do, self._remark, texts)
 
     async def clear(self, runtime: Runtime, namespace: str) -> None:
         await runtime.offload(self._do, self._clear)
@@ -152,13 +157,16 @@ class DiskStore:
         db.execute("insert or replace into leases values (?, ?, ?, ?)", lease)
         return token
 
-    def _write(self, db: sqlite3.Connection, name: str, data: bytes, seconds: float, token: bytes | None) -> int:
+    def _write(
+        self, db: sqlite3.Connection, names: Sequence[str], data: bytes, seconds: float, token: bytes | None
+    ) -> int:
+        name = names[0]
         if token is not None and not self._release(db, name, token):
             return 0
         if token is None:
             db.execute("delete from leases where name = ?", (name,))
         now = clock.wall()
-        db.execute("delete from entries where name = ?", (name,))
+        db.executemany("delete from entries where name = ?", [(each,) for each in names])
         if self._max_bytes is not None and len(data) > self._max_bytes:
             return 1
         gone = min(now + seconds, 1e12)
@@ -166,7 +174,7 @@ class DiskStore:
         return self._make_room(db, now)
 
     def _write_all(self, db: sqlite3.Connection, entries: Sequence[tuple[str, bytes, float]]) -> int:
-        return sum(self._write(db, name, data, seconds, None) for name, data, seconds in entries)
+        return sum(self._write(db, [name], data, seconds, None) for name, data, seconds in entries)
 
     def _extend(self, db: sqlite3.Connection, name: str, token: bytes, seconds: float) -> bool:
         place = (clock.wall() + seconds, name, token)
@@ -180,18 +188,16 @@ class DiskStore:
         db.executemany("delete from leases where name = ?", places)
         return max(0, db.executemany("delete from entries where name = ?", places).rowcount)  # -1 for none at all
 
-    def _marks(self, db: sqlite3.Connection, marks: Sequence[str]) -> list[bytes]:
-        texts = []
-        for mark in marks:
-            row = db.execute("select text from marks where name = ?", (mark,)).fetchone()
-            if row is None:
-                self._remark(db, (mark,))
-                row = db.execute("select text from marks where name = ?", (mark,)).fetchone()
-            texts.append(bytes(row[0]))
-        return texts
+    def _marks(self, db: sqlite3.Connection, marks: Sequence[str]) -> list[bytes | None]:
+        rows = [db.execute("select text from marks where name = ?", (mark,)).fetchone() for mark in marks]
+        return [None if row is None else bytes(row[0]) for row in rows]
 
-    def _remark(self, db: sqlite3.Connection, marks: Sequence[str]) -> None:
-        db.executemany("insert or replace into marks values (?, ?)", [(mark, os.urandom(8)) for mark in marks])
+    def _mark(self, db: sqlite3.Connection, texts: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
+        db.executemany("insert or ignore into marks values (?, ?)", texts)
+        return self._marks(db, [mark for mark, _ in texts])
+
+    def _remark(self, db: sqlite3.Connection, texts: Sequence[tuple[str, bytes]]) -> None:
+        db.executemany("insert or replace into marks values (?, ?)", texts)
 
     def _clear(self, db: sqlite3.Connection) -> None:
         for table in ("entries", "leases", "marks"):

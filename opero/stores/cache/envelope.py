@@ -1,7 +1,7 @@
 """The envelope around an entry in a store that others can write to.
 
     magic and version · flags · codec · id of the signing key · id of the encryption key ·
-    created, soft, hard, gone, load (seconds) · marks · tag · body
+    created, soft, hard, gone, load (seconds) · what marks said · tag · body
 
 1. The tag is HMAC-SHA-256 under the reader's own key of that id, over everything else, the namespace and the full key.
    Without signing keys it is a BLAKE2b checksum: that finds damage, not malice.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"OPR\x01"
 HEAD = Struct("<4sBB8s8sdddddH")
-TAG, MARK, NONCE = 32, 24, 12
+TAG, MARK, NONCE = 32, 8, 12
 COMPRESSED, ENCRYPTED, FAILED = 1, 2, 4
 NOBODY = bytes(ID)
 INFLATED = 64 * 1024 * 1024
@@ -37,7 +37,7 @@ LEVEL = 1  # zstd: on JSON 6.9 to 1 at 785 MB/s; level 3 has 6.5 to 1 at 569
 
 
 class Sheet:
-    """What is written on an envelope: lifetimes in seconds from `created`, and the marks its tags had."""
+    """What is written on an envelope: lifetimes in seconds from `created`, and what the marks of its tags said."""
 
     __slots__ = ("codec", "created", "failed", "gone", "hard", "load", "marks", "soft")
 
@@ -51,7 +51,7 @@ class Sheet:
         load: float = 0.0,
         failed: bool = False,
         codec: int = 0,
-        marks: tuple[bytes, ...] = (),
+        marks: frozenset[bytes] = frozenset(),
     ) -> None:
         self.created = created
         self.soft = soft
@@ -101,7 +101,8 @@ class Envelope:
         if self.encryption is not None:
             flags |= ENCRYPTED
         times = (sheet.created, sheet.soft, sheet.hard, sheet.gone, sheet.load)
-        head = HEAD.pack(MAGIC, flags, sheet.codec, signer, cipher, *times, len(sheet.marks)) + b"".join(sheet.marks)
+        head = HEAD.pack(MAGIC, flags, sheet.codec, signer, cipher, *times, len(sheet.marks))
+        head += b"".join(sorted(sheet.marks))
         if self.encryption is not None:
             nonce = os.urandom(NONCE)
             body = nonce + _aes(self.encryption.first()[1]).encrypt(nonce, body, _bound(head, address))
@@ -154,7 +155,7 @@ class Envelope:
             raise Refused("signature") from None
 
 
-def _parse(data: bytes) -> tuple[bytes, int, int, bytes, bytes, tuple[float, ...], tuple[bytes, ...]]:
+def _parse(data: bytes) -> tuple[bytes, int, int, bytes, bytes, tuple[float, ...], frozenset[bytes]]:
     if data[:3] != MAGIC[:3]:
         raise Refused("foreign")
     if data[:4] != MAGIC:
@@ -166,7 +167,7 @@ def _parse(data: bytes) -> tuple[bytes, int, int, bytes, bytes, tuple[float, ...
     end = HEAD.size + count * MARK
     if len(data) < end + TAG:
         raise Refused("truncated")
-    marks = tuple(data[at : at + MARK] for at in range(HEAD.size, end, MARK))
+    marks = frozenset(data[at : at + MARK] for at in range(HEAD.size, end, MARK))
     return data[:end], flags, codec, signer, cipher, tuple(times), marks
 
 

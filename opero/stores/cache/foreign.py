@@ -6,8 +6,6 @@ is optional. A coroutine function awaits async methods, and calls plain ones in 
 
 from __future__ import annotations
 
-import os
-
 from opero import clock
 from opero.stores.cache.trouble import Unavailable
 
@@ -36,19 +34,24 @@ class ForeignStore:
 
     async def claim(
         self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
-    ) -> tuple[bytes | None, bytes | None, list[bytes]]:
-        (data,) = await self.read(runtime, [name])
-        return data, None if data is not None else token, await self.marks(runtime, marks)
+    ) -> tuple[bytes | None, bytes | None, list[bytes | None]]:
+        data, *texts = await self.read(runtime, [name, *marks])
+        return data, None if data is not None else token, texts
 
     async def lock(self, runtime: Runtime, name: str, token: bytes, seconds: float, force: bool) -> bytes | None:
         return token
 
-    async def write(self, runtime: Runtime, name: str, data: bytes, seconds: float, token: bytes | None) -> int:
+    async def write(
+        self, runtime: Runtime, names: Sequence[str], data: bytes, seconds: float, token: bytes | None
+    ) -> int:
+        name, *older = names
         await self._call(runtime, self.backend.set, name, data, seconds)
+        for each in older:
+            await self._call(runtime, self.backend.delete, each)
         return 0
 
     async def write_all(self, runtime: Runtime, entries: Sequence[tuple[str, bytes, float]]) -> int:
-        return sum([await self.write(runtime, *entry, None) for entry in entries])
+        return sum([await self.write(runtime, [name], data, seconds, None) for name, data, seconds in entries])
 
     async def extend(self, runtime: Runtime, name: str, token: bytes, seconds: float) -> bool:
         return False
@@ -62,18 +65,16 @@ class ForeignStore:
             await self._call(runtime, self.backend.delete, name)
         return len(found) - found.count(None)
 
-    async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes]:
-        texts = []
-        for mark, known in zip(marks, await self.read(runtime, marks), strict=True):
-            text = os.urandom(8) if known is None else known
-            if known is None:
-                await self._call(runtime, self.backend.set, mark, text, MARKED)
-            texts.append(text)
-        return texts
+    async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes | None]:
+        return await self.read(runtime, marks)
 
-    async def remark(self, runtime: Runtime, marks: Sequence[str]) -> None:
-        for mark in marks:
-            await self._call(runtime, self.backend.set, mark, os.urandom(8), MARKED)
+    async def mark(self, runtime: Runtime, texts: Sequence[tuple[str, bytes]]) -> list[bytes]:
+        await self.remark(runtime, texts)
+        return [text for _, text in texts]
+
+    async def remark(self, runtime: Runtime, texts: Sequence[tuple[str, bytes]]) -> None:
+        for mark, text in texts:
+            await self._call(runtime, self.backend.set, mark, text, MARKED)
 
     async def clear(self, runtime: Runtime, namespace: str) -> None:
         clear = getattr(self.backend, "clear", None)

@@ -17,8 +17,8 @@ ID = 8  # bytes
 class KeyRing:
     """Keys for signing or encrypting, newest first; each is `least` bytes or more, from a secret source of randomness.
 
-    The id of a key is a digest of it, and says in an entry which key to check with. `rotate` puts a new key first and
-    keeps the `keep` newest: entries written with those are read until they expire. Thread-safe.
+    The id of a key is a digest of it, and says in an entry which key to check with. `rotate` puts a key first, be it
+    new or not, and keeps the `keep` first: entries written with those are read until they expire. Thread-safe.
 
     Example:
         >>> ring = KeyRing([b"k" * 32])
@@ -39,7 +39,8 @@ class KeyRing:
     def rotate(self, key: bytes, *, keep: int = 2) -> None:
         """Write with `key` from now on."""
         self._check(key)
-        self._keys = ((key_id(key), key), *self._keys)[:keep]
+        new = key_id(key), key
+        self._keys = (new, *(known for known in self._keys if known[0] != new[0]))[:keep]
 
     def first(self) -> tuple[bytes, bytes]:
         """Return id and bytes of the key that writes."""

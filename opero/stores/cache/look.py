@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from operator import add
-
 from opero.call import STARTED
 from opero.stores.cache.envelope import Sheet
 from opero.stores.cache.quick import UNASKED, command
-from opero.stores.cache.redis import key_of
+from opero.stores.cache.redis import called
 from opero.stores.cache.said import REQUESTS
 from opero.stores.cache.trouble import Refused, Unavailable
 
@@ -46,16 +44,15 @@ NOTHING, UNLOOKED = Looked(asked=True), Looked(asked=False)
 class Known:
     """A key's address, the question for it, and the last entry found there: its bytes, and what they opened to.
 
-    The question is one GET, and one more for each of `marks`, of which an entry holds these digests and what they say.
+    The question is a GET for each of `names`: of the entry first, then of the marks of its tags.
     """
 
-    __slots__ = ("address", "count", "marks", "opened", "question")
+    __slots__ = ("address", "count", "opened", "question")
 
-    def __init__(self, address: bytes, names: list[str], marks: list[bytes]) -> None:
+    def __init__(self, address: bytes, names: list[str]) -> None:
         self.address = address
-        self.question = b"".join([command(key_of(name).encode()) for name in names])
+        self.question = b"".join([command(called(name)) for name in names])
         self.count = len(names)
-        self.marks = marks
         self.opened: tuple[bytes | None, Sheet, bytes] = None, NO_SHEET, b""
 
 
@@ -68,7 +65,7 @@ class Look:
         guard: Guard,
         envelope: Envelope,
         codecs: Codecs,
-        place: Callable[[Key], tuple[bytes, list[str], list[bytes]] | None],
+        place: Callable[[Key], tuple[bytes, list[str]] | None],
     ) -> None:
         self._store, self._guard, self._envelope, self._codecs = store, guard, envelope, codecs
         self._place = place
@@ -116,8 +113,7 @@ class Look:
                 if len(data) <= SMALL:
                     known.opened = data, sheet, body
             age = self._store.told() - sheet.created
-            marks = tuple(map(add, known.marks, texts))
-            if sheet.marks != marks or sheet.failed or age >= sheet.soft or age >= sheet.hard:
+            if not sheet.marks.issuperset(texts) or sheet.failed or age >= sheet.soft or age >= sheet.hard:
                 return NOTHING
             return self._codecs.load(sheet.codec, body)
         except Refused:
@@ -127,9 +123,10 @@ class Look:
         signer, cipher = self._envelope.writers()
         if signer is not self._signer or cipher is not self._cipher or len(self._known) > REMEMBERED:
             self._known, self._signer, self._cipher = {}, signer, cipher
+        kept = self._known  # once: names made before the keys rotated must not be kept among those made after
         try:
-            return self._known[key]
+            return kept[key]
         except KeyError:
             place = self._place(key)
-            known = self._known[key] = None if place is None else Known(*place)
+            known = kept[key] = None if place is None else Known(*place)
             return known

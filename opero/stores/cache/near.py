@@ -17,11 +17,11 @@ from weakref import ref
 
 from opero import clock, forks
 from opero.runtime import Runtime, run
-from opero.stores.cache.redis import key_of
+from opero.stores.cache.redis import called
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from opero.stores.cache.entry import Entry
@@ -57,40 +57,37 @@ class Near:
         self.epoch = 0
         self.memory.clear()
 
-    @staticmethod
-    def named(name: str) -> str:
-        """Return how Redis calls an entry or a mark."""
-        return key_of(name)
-
     def fresh(self, now: float) -> bool:
         """Whether copies may be used; begins to listen when first asked."""
         if not self._listening:
             self._begin()
         return now <= self.until
 
-    def expect(self, name: str, now: float) -> object | None:
+    def expect(self, names: Sequence[str], now: float) -> object | None:
         """Return a ticket for a read that is about to begin; None while copies may not be kept."""
         if not self.fresh(now):
             return None
         ticket = object()
         with self._lock:
-            self._awaited.setdefault(key_of(name).encode(), set()).add(ticket)
+            for name in names:
+                self._awaited.setdefault(called(name), set()).add(ticket)
         return ticket
 
-    def keep(self, name: str, ticket: object, key: Key, entry: Entry, now: float) -> dict[str, int]:
+    def keep(self, names: Sequence[str], ticket: object, key: Key, entry: Entry, now: float) -> dict[str, int]:
         """Keep a copy of what was read, if nothing was heard about it since the ticket; how many had to go for it."""
         with self._lock:
-            if not self._settle_locked(key_of(name).encode(), ticket):
+            if not self._settle_locked(names, ticket):
                 return {}
-            if len(self._held) > 2 * len(self.memory) + SPARE:
+            if len(self._held) > 2 * len(names) * len(self.memory) + SPARE:
                 self._held = {n: k for n, k in self._held.items() if self.memory.holds(k)}
-            self._held[key_of(name).encode()] = key
+            for name in names:
+                self._held[called(name)] = key
             return self.memory.put(key, entry, now)
 
-    def give_up(self, name: str, ticket: object | None) -> None:
+    def give_up(self, names: Sequence[str], ticket: object | None) -> None:
         """Give a ticket back."""
         with self._lock:
-            self._settle_locked(key_of(name).encode(), ticket)
+            self._settle_locked(names, ticket)
 
     # ---- what the listener says
 
@@ -112,7 +109,7 @@ class Near:
                 key = self._held.pop(name, None)
                 if key is not None:
                     self.memory.remove(key)
-        self.memory.kill_tags([name.decode() for name in names if b":tag:" in name])
+        self.memory.kill_tags([name for name in names if b":tag:" in name])
 
     def lost(self, *, again: bool = False) -> None:
         """Drop everything; `again` looks anew for the nodes to listen to."""
@@ -128,14 +125,16 @@ class Near:
                 self._heard = {}
                 self._listening = False
 
-    def _settle_locked(self, name: bytes, ticket: object | None) -> bool:
-        tickets = self._awaited.get(name)
-        if tickets is None or ticket not in tickets:
-            return False
-        tickets.discard(ticket)
-        if not tickets:
-            del self._awaited[name]
-        return True
+    def _settle_locked(self, names: Sequence[str], ticket: object | None) -> bool:
+        """Take a ticket back; whether nothing was heard about any of the names."""
+        good = True
+        for name in map(called, names):
+            tickets = self._awaited.get(name, set())
+            good = good and ticket in tickets
+            tickets.discard(ticket)
+            if not tickets:
+                self._awaited.pop(name, None)
+        return good
 
     def _begin(self) -> None:
         from threading import Thread

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from opero.errors import CacheError
 from opero.stores.cache.look import UNLOOKED
+from opero.stores.cache.redis import called
 from opero.stores.cache.said import BACKEND_FAILED, ENTRY_REFUSED, EVICTIONS
 from opero.stores.cache.shelf import Found
 from opero.stores.cache.trouble import Refused, Unavailable
@@ -107,35 +108,34 @@ class Distant:
 
     async def find(self, load: Call, flight: Flight, tags: Tags, *, anew: bool) -> Found:
         """Look into the store, and take the lease to load where nothing is found."""
-        full = self._keys.full(flight.slot[0])  # type: ignore[arg-type]
+        found = self.shelf.seek(self._keys.full(flight.slot[0]))  # type: ignore[arg-type]
         looked = load.record.held.pop(PLACE, UNLOOKED)
         if looked.failure is not None:
-            found = Found(full)
             self._tell(load, found, looked.failure)
             return found
-        name, near, now = self.shelf.names(full)[0], self.near, load.runtime.now()
-        ticket = None if near is None else near.expect(name, now)
+        near, now = self.near, load.runtime.now()
+        ticket = None if near is None else near.expect(found.names, now)
         born = 0 if near is None else near.memory.born()
         until = None if load.deadline is None else load.deadline.at
         try:
-            found = await self.shelf.find(
-                load.runtime, full, tags, anew=anew, wait=not flight.background, until=until, looked=looked.asked
+            await self.shelf.find(
+                load.runtime, found, tags, anew=anew, wait=not flight.background, until=until, looked=looked.asked
             )
         except Unavailable as failure:
-            found = Found(full)
             self._tell(load, found, failure)
         except BaseException:
             if near is not None:
-                near.give_up(name, ticket)
+                near.give_up(found.names, ticket)
             raise
         for reason in found.refused:
             load.emit(ENTRY_REFUSED, backend=self.shelf.store.name, reason=reason)
         if near is not None and ticket is not None:
             if found.entry is None:
-                near.give_up(name, ticket)
+                near.give_up(found.names, ticket)
             else:
-                found.entry.born, found.entry.tags = born, tuple(near.named(self.shelf.mark(tag)) for tag in tags)
-                evicted = near.keep(name, ticket, flight.slot[0], found.entry, load.runtime.now())  # type: ignore[arg-type]
+                found.entry.born = born
+                found.entry.tags = tuple(called(mark) for tag in tags for mark in self.shelf.marks(tag))
+                evicted = near.keep(found.names, ticket, flight.slot[0], found.entry, load.runtime.now())  # type: ignore[arg-type]
                 _count(load, evicted)
         return found
 
@@ -178,13 +178,13 @@ class Distant:
     async def forget(self, runtime: Runtime, keys: Sequence[Key]) -> int:
         """Forget keys; how many were there."""
         full = [self._keys.full(key) for key in keys]
-        self._written([self.shelf.names(each)[0] for each in full])
+        self._written([name for each in full for name in self.shelf.names(each)])
         return await self._asked(self.shelf.delete(runtime, full))  # type: ignore[no-any-return]
 
     async def forget_tags(self, runtime: Runtime, tags: Iterable[str]) -> None:
         """Forget what has one of these tags."""
         given = tuple(tags)
-        self._written([self.shelf.mark(tag) for tag in given])
+        self._written([mark for tag in given for mark in self.shelf.marks(tag)])
         await self._asked(self.shelf.forget_tags(runtime, given))
 
     async def forget_all(self, runtime: Runtime) -> None:
@@ -195,7 +195,7 @@ class Distant:
 
     def _written(self, names: list[str]) -> None:
         if self.near is not None:
-            self.near.written([self.near.named(name).encode() for name in names])
+            self.near.written(list(map(called, names)))
 
     def _tell(self, load: Call, found: Found, failure: Unavailable) -> None:
         found.failed = True

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import os
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
@@ -108,7 +107,7 @@ class RedisStore:
         return clock.now() + self._offset
 
     async def read(self, runtime: Runtime, names: Sequence[str]) -> list[bytes | None]:
-        return await self._run_all(runtime, [("GET", key_of(name)) for name in names])
+        return await self._run_all(runtime, _gets(names))
 
     def glance(self, runtime: Runtime, question: bytes, count: int) -> Any:
         """Return, or for tasks let await, what so many commands ask for; `UNASKED` where that takes the long way."""
@@ -127,15 +126,15 @@ class RedisStore:
 
     async def claim(
         self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
-    ) -> tuple[bytes | None, bytes | None, list[bytes]]:
-        data, *texts = await self._run(runtime, ("GET", key_of(name)), *map(_mark, marks))
+    ) -> tuple[bytes | None, bytes | None, list[bytes | None]]:
+        data, *texts = await self._run(runtime, *_gets([name, *marks]))
         if data is not None:
             return data, None, texts
         return (*(await self.claim_unseen(runtime, name, token, seconds, ()))[:2], texts)
 
     async def claim_unseen(
         self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
-    ) -> tuple[bytes | None, bytes | None, list[bytes]]:
+    ) -> tuple[bytes | None, bytes | None, list[bytes | None]]:
         """Do the same for an entry without marks that was not there a moment ago."""
         claim = ("EVAL", CLAIM, 2, key_of(name), lease_of(name), token, _ms(seconds))  # dearer than a GET by a third
         ((data, holder),) = await self._run(runtime, claim)
@@ -145,8 +144,12 @@ class RedisStore:
         lock = ("EVAL", LOCK, 1, lease_of(name), token, _ms(seconds), int(force))
         return (await self._run(runtime, lock))[0]  # type: ignore[no-any-return]
 
-    async def write(self, runtime: Runtime, name: str, data: bytes, seconds: float, token: bytes | None) -> int:
-        await self._run(runtime, _write(name, data, seconds, token or b""), *self._published([name]))
+    async def write(
+        self, runtime: Runtime, names: Sequence[str], data: bytes, seconds: float, token: bytes | None
+    ) -> int:
+        name, *older = names
+        forget = [("DEL", key_of(each)) for each in older]
+        await self._run(runtime, _write(name, data, seconds, token or b""), *forget, *self._published(names))
         return 0
 
     async def write_all(self, runtime: Runtime, entries: Sequence[tuple[str, bytes, float]]) -> int:
@@ -165,12 +168,16 @@ class RedisStore:
         answers = await self._run_all(runtime, [*commands, *self._published(names)])
         return sum(answers[: len(commands) : 2])
 
-    async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes]:
-        return await self._run_all(runtime, list(map(_mark, marks)))
+    async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes | None]:
+        return await self._run_all(runtime, _gets(marks))
 
-    async def remark(self, runtime: Runtime, marks: Sequence[str]) -> None:
-        commands = [("SET", key_of(mark), os.urandom(8), "PX", MARKED * 1000) for mark in marks]
-        await self._run_all(runtime, [*commands, *self._published(marks)])
+    async def mark(self, runtime: Runtime, texts: Sequence[tuple[str, bytes]]) -> list[bytes]:
+        commands = [("EVAL", MARK, 1, key_of(mark), text, MARKED * 1000) for mark, text in texts]
+        return await self._run_all(runtime, commands)
+
+    async def remark(self, runtime: Runtime, texts: Sequence[tuple[str, bytes]]) -> None:
+        commands = [("SET", key_of(mark), text, "PX", MARKED * 1000) for mark, text in texts]
+        await self._run_all(runtime, [*commands, *self._published([mark for mark, _ in texts])])
 
     async def clear(self, runtime: Runtime, namespace: str) -> None:
         for kind in ("v1", "lease", "tag"):
@@ -316,6 +323,11 @@ def key_of(name: str) -> str:
     return f"opero:{_quoted(namespace)}:{kind}:{digest}"
 
 
+def called(name: str) -> bytes:
+    """Return the same as a near-cache hears it."""
+    return key_of(name).encode()
+
+
 def lease_of(name: str) -> str:
     """Return the key of an entry's lease, in the same slot."""
     return f"opero:{_quoted(name.rsplit(':', 2)[0])}:lease:{{{key_of(name)}}}"
@@ -334,8 +346,8 @@ def _write(name: str, data: bytes, seconds: float, token: bytes) -> tuple[Any, .
     return ("EVAL", WRITE, 2, key_of(name), lease_of(name), data, _ms(seconds), token)
 
 
-def _mark(mark: str) -> tuple[Any, ...]:
-    return ("EVAL", MARK, 1, key_of(mark), os.urandom(8), MARKED * 1000)
+def _gets(names: Sequence[str]) -> list[tuple[Any, ...]]:
+    return [("GET", key_of(name)) for name in names]
 
 
 def _ms(seconds: float) -> int:

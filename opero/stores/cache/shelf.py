@@ -4,8 +4,10 @@
 2. Who finds nothing takes a lease, renewed while it loads; others wait for the value, for as long as the lease is held.
    If it ends without a value, they load themselves, at once and not in a row.
 3. A result is stored while its lease holds. Invalidating ends leases, so nothing older than that is stored after it.
-4. A tag is a mark, a random text in the store; an entry holds the marks of its tags from before it was loaded. A new
-   mark ends every entry with the old one.
+4. A tag has a mark, a random text in the store, for each signing key: all who share a key with who ends a tag hear of
+   it. An entry holds what the marks said before it was loaded, and is good while all that a reader knows say no other.
+   A mark that is missing says what that of the first key says: so entries outlive the day a key is added.
+5. Of an entry's names, one for each key, only that of the key that writes is left when a result is stored.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from hashlib import blake2b
 from opero.stores.cache.canonical import encode
 from opero.stores.cache.codecs import Codecs
 from opero.stores.cache.entry import Entry
-from opero.stores.cache.envelope import Sheet
+from opero.stores.cache.envelope import MARK, Sheet
 from opero.stores.cache.leases import leases
 from opero.stores.cache.look import Look
 from opero.stores.cache.trouble import Refused, Unavailable
@@ -33,20 +35,20 @@ if TYPE_CHECKING:
     from opero.stores.cache.store import Store
 
 FIRST, LAST = 0.005, 0.05  # seconds between two looks at somebody else's lease
-MARKED = 16  # bytes of a mark's name, and 8 of its text
 
 
 class Found:
     """What a look into the store gave. `lease` is held until the result is stored, or released; `busy`: others load."""
 
-    __slots__ = ("born", "busy", "entry", "failed", "full", "lease", "marks", "old", "refused")
+    __slots__ = ("born", "busy", "entry", "failed", "full", "lease", "marks", "names", "old", "refused")
 
-    def __init__(self, full: bytes) -> None:
+    def __init__(self, full: bytes, names: Sequence[str] = ()) -> None:
         self.full = full
+        self.names = names  # that of the key that writes first; they stay, though keys rotate meanwhile
         self.entry: Entry | None = None
         self.old: Entry | None = None  # expired, and good for a failing function
         self.lease: bytes | None = None
-        self.marks: tuple[bytes, ...] = ()
+        self.marks: frozenset[bytes] = frozenset()  # what they say
         self.busy = False
         self.failed = False  # the store did not do its part
         self.born = 0
@@ -85,12 +87,11 @@ class Shelf:
         if not hasattr(self.store, "glance"):
             return None
 
-        def place(key: Key) -> tuple[bytes, list[str], list[bytes]] | None:
-            text, tags = keys.full(key), keys.tags_of(key)
+        def place(key: Key) -> tuple[bytes, list[str]] | None:
+            full, tags = keys.full(key), keys.tags_of(key)
             if tags is None:
                 return None
-            marks = [self.mark(tag) for tag in tags]
-            return self._address(text), [self.names(text)[0], *marks], [_digest(mark, MARKED) for mark in marks]
+            return self._address(full), [self.names(full)[0], *(mark for tag in tags for mark in self.marks(tag))]
 
         store: Any = self.store
         return Look(store, self._guard, self._envelope, self._codecs, place)
@@ -98,76 +99,75 @@ class Shelf:
     async def find(
         self,
         runtime: Runtime,
-        full: bytes,
+        found: Found,
         tags: Iterable[str],
         *,
         anew: bool,
         wait: bool = True,
         until: float | None = None,
         looked: bool = False,
-    ) -> Found:
+    ) -> None:
         """Look for an entry; without one, take the lease. `anew` looks for none; without `wait` it waits for nobody.
 
         `looked`: a moment ago there was nothing fresh.
         """
-        found, address = Found(full), self._address(full)
-        name, *older = self._names(address)
-        marks = [self.mark(tag) for tag in tags]
+        name, *older = found.names
+        marks = [self.marks(tag) for tag in tags]
+        asked = [mark for each in marks for mark in each]
         token = os.urandom(12).hex().encode()
         waited_for, delay = None, FIRST
         claim: Any = self.store.claim_unseen if looked and not marks else self.store.claim  # type: ignore[attr-defined]
         while True:
-            data, holder, texts = await self._ask(runtime, claim, name, token, self._lease, marks)
+            data, holder, texts = await self._ask(runtime, claim, name, token, self._lease, asked)
             claim = self.store.claim
-            found.marks = tuple(_digest(mark, MARKED) + text for mark, text in zip(marks, texts, strict=True))
+            found.marks = frozenset().union(*await self._said(runtime, marks, texts))
             if data is None and older:
                 data = _first(await self._ask(runtime, self.store.read, older))
             if data is not None and not anew:
-                await self._open(runtime, found, address, data)
+                await self._open(runtime, found, data)
                 if found.entry is not None:
                     if holder == token:
                         await self.release_lease(runtime, name, token)
-                    return found
+                    return
             if holder != token and data is not None:
                 holder = await self._ask(runtime, self.store.lock, name, token, self._lease, anew and wait)
             if holder == token:
-                return self._hold(found, name, token)
+                self._hold(found, name, token)
+                return
             if not wait or (until is not None and runtime.now() >= until):
                 found.busy = not wait
-                return found
+                return
             if anew or (waited_for is not None and holder != waited_for):
                 await self._ask(runtime, self.store.lock, name, token, self._lease, True)
-                return self._hold(found, name, token)
+                self._hold(found, name, token)
+                return
             waited_for = holder
             await runtime.sleep(delay)
             delay = min(LAST, delay * 1.5)
 
     async def peek(self, runtime: Runtime, asked: Sequence[tuple[bytes, Iterable[str]]]) -> list[Entry | None]:
         """Return entries by their full keys and tags, in one trip, and take no lease."""
-        names = [self.names(full) for full, _ in asked]
-        found = iter(await self._ask(runtime, self.store.read, [name for each in names for name in each]))
-        data = [_first([next(found) for _ in each]) for each in names]
-        marks = await self._marks(runtime, [tags for (_, tags), each in zip(asked, data, strict=True) if each])
-        entries = []
-        for (full, tags), each in zip(asked, data, strict=True):
-            held = Found(full)
+        found = [self.seek(full) for full, _ in asked]
+        given = iter(await self._ask(runtime, self.store.read, [name for each in found for name in each.names]))
+        data = [_first([next(given) for _ in each.names]) for each in found]
+        said = await self._all_said(runtime, [tags for (_, tags), each in zip(asked, data, strict=True) if each])
+        for held, (_, tags), each in zip(found, asked, data, strict=True):
             if each:
-                held.marks = tuple(marks[tag] for tag in tags)
-                await self._open(runtime, held, self._address(full), each)
-            entries.append(held.entry)
-        return entries
+                held.marks = frozenset().union(*(said[tag] for tag in tags))
+                await self._open(runtime, held, each)
+        return [held.entry for held in found]
 
     async def save_all(
         self, runtime: Runtime, entries: Sequence[tuple[bytes, Entry]], now: float
     ) -> tuple[int, list[tuple[Refused, Entry]]]:
         """Store entries by hand, whatever leases there are; return how many had to go, and what is not stored."""
         created = await self._ask(runtime, self.store.now)
-        marks = await self._marks(runtime, [entry.tags for _, entry in entries])
+        said = await self._all_said(runtime, [entry.tags for _, entry in entries])
         sealed: list[tuple[str, bytes, float]] = []
         refused: list[tuple[Refused, Entry]] = []
         for full, entry in entries:
             try:
-                data = self._sealed(full, entry, now, created, tuple(marks[tag] for tag in entry.tags))
+                data = self._sealed(full, entry, now, created, frozenset().union(*(said[tag] for tag in entry.tags)))
             except Refused as refusal:
                 refused.append((refusal, entry))
             else:
@@ -178,11 +178,10 @@ class Shelf:
         """Store an entry, unless its lease ended meanwhile; return how many had to go for it."""
         created = await self._ask(runtime, self.store.now)
         data = self._sealed(found.full, entry, now, created, found.marks)
-        name = self.names(found.full)[0]
         self._let_go(found)
-        return int(await self._ask(runtime, self.store.write, name, data, entry.gone - now, found.lease))
+        return int(await self._ask(runtime, self.store.write, found.names, data, entry.gone - now, found.lease))
 
-    def _sealed(self, full: bytes, entry: Entry, now: float, created: float, marks: tuple[bytes, ...]) -> bytes:
+    def _sealed(self, full: bytes, entry: Entry, now: float, created: float, marks: frozenset[bytes]) -> bytes:
         codec, body = self._codecs.dump(entry.value)
         sheet = Sheet(
             created=created,
@@ -196,26 +195,38 @@ class Shelf:
         )
         return self._envelope.seal(self._address(full), sheet, body)
 
-    async def _marks(self, runtime: Runtime, tags: Iterable[Iterable[Any]]) -> dict[Any, bytes]:
-        """Return what entries hold of their tags."""
-        names = {tag: self.mark(tag) for each in tags for tag in each}
-        texts = await self._ask(runtime, self.store.marks, list(names.values())) if names else []
-        return {tag: _digest(mark, MARKED) + text for (tag, mark), text in zip(names.items(), texts, strict=True)}
+    async def _all_said(self, runtime: Runtime, tags: Iterable[Iterable[Any]]) -> dict[Any, frozenset[bytes]]:
+        """Return what the marks of tags say, in one trip."""
+        marks = {tag: self.marks(tag) for each in tags for tag in each}
+        asked = [mark for each in marks.values() for mark in each]
+        texts = await self._ask(runtime, self.store.marks, asked) if asked else ()
+        return dict(zip(marks, await self._said(runtime, [*marks.values()], texts), strict=True))
+
+    async def _said(
+        self, runtime: Runtime, marks: Sequence[Sequence[str]], texts: Sequence[bytes | None]
+    ) -> list[frozenset[bytes]]:
+        """Return what the marks say, by tag; make those that are missing."""
+        given, missing = iter(texts), []
+        known = [[next(given) for _ in each] for each in marks]
+        for each, said in zip(marks, known, strict=True):
+            first = said[0] or os.urandom(MARK)
+            missing += [(mark, first) for mark, text in zip(each, said, strict=True) if text is None]
+        made = iter(await self._ask(runtime, self.store.mark, missing) if missing else ())
+        return [frozenset(_fit(next(made) if text is None else text) for text in said) for said in known]
 
     async def release(self, runtime: Runtime, found: Found) -> None:
         """Let others load."""
         if found.lease is not None:
             self._let_go(found)
-            await self.release_lease(runtime, self.names(found.full)[0], found.lease)
+            await self.release_lease(runtime, found.names[0], found.lease)
 
     async def release_lease(self, runtime: Runtime, name: str, token: bytes) -> None:
         """End a lease, if it is still ours."""
         await self._ask(runtime, self.store.release, name, token)
 
-    def _hold(self, found: Found, name: str, token: bytes) -> Found:
+    def _hold(self, found: Found, name: str, token: bytes) -> None:
         found.lease = token
         leases.hold(self.store, name, token, self._lease)
-        return found
 
     @staticmethod
     def _let_go(found: Found) -> None:
@@ -229,41 +240,44 @@ class Shelf:
 
     async def forget_tags(self, runtime: Runtime, tags: Iterable[str]) -> None:
         """End every entry with one of these tags."""
-        await self._order(runtime, self.store.remark, [self.mark(tag) for tag in tags])
+        texts = [(mark, text) for tag in tags for text in (os.urandom(MARK),) for mark in self.marks(tag)]
+        await self._order(runtime, self.store.remark, texts)
 
     async def clear(self, runtime: Runtime) -> None:
         """Forget every entry of the namespace."""
         await self._order(runtime, self.store.clear, self.namespace)
 
-    def names(self, full: bytes) -> list[str]:
-        """Return the name of an entry, then those it had under older signing keys."""
-        return self._names(self._address(full))
+    def seek(self, full: bytes) -> Found:
+        """Return what is to be filled with what is found."""
+        return Found(full, self.names(full))
 
-    def _names(self, address: bytes) -> list[str]:
+    def names(self, full: bytes) -> list[str]:
+        """Return the names of an entry, that under the key that writes first."""
+        return self._named("v1", self._address(full))
+
+    def marks(self, tag: str) -> list[str]:
+        """Return the names of a tag's marks, in the same order."""
+        return self._named("tag", encode(tag))
+
+    def _named(self, kind: str, text: bytes) -> list[str]:
         ring = self._envelope.signing
         keys = (b"",) if ring is None else ring.all()
-        return [f"{self.namespace}:v1:{_digest(address, 20, key).hex()}" for key in keys]
-
-    def mark(self, tag: str) -> str:
-        """Return the name of a tag's mark."""
-        ring = self._envelope.signing
-        key = b"" if ring is None else ring.all()[-1]
-        return f"{self.namespace}:tag:{_digest(encode(tag), 20, key).hex()}"
+        return [f"{self.namespace}:{kind}:{_digest(text, key).hex()}" for key in keys]
 
     def _address(self, full: bytes) -> bytes:
         return encode((self.namespace, full))
 
-    async def _open(self, runtime: Runtime, found: Found, address: bytes, data: bytes) -> None:
+    async def _open(self, runtime: Runtime, found: Found, data: bytes) -> None:
         """Put what an envelope holds into `found`, if it is to be trusted and not over; drop what is not."""
         try:
-            sheet, body = self._envelope.open(address, data)
+            sheet, body = self._envelope.open(self._address(found.full), data)
             age = max(0.0, await self._ask(runtime, self.store.now) - sheet.created)
-            if sheet.marks != found.marks or age >= sheet.gone:
+            if not found.marks <= sheet.marks or age >= sheet.gone:
                 return
             value = self._codecs.load(sheet.codec, body)
         except Refused as refused:
             found.refused.append(refused.reason)
-            await self._ask(runtime, self.store.delete, self.names(found.full))
+            await self._ask(runtime, self.store.delete, found.names)
             return
         entry = self._entry(value, sheet, age, runtime.now())
         if age < sheet.hard:
@@ -303,7 +317,11 @@ def _first(found: Sequence[bytes | None]) -> bytes | None:
     return next((data for data in found if data), None)
 
 
-def _digest(text: bytes | str, size: int, key: bytes = b"") -> bytes:
-    data = text.encode() if isinstance(text, str) else text
+def _fit(text: bytes) -> bytes:
+    """Return a mark's text as an entry holds it: one that somebody else wrote may have any length."""
+    return text if len(text) == MARK else blake2b(text, digest_size=MARK).digest()
+
+
+def _digest(text: bytes, key: bytes) -> bytes:
     derived = blake2b(key, digest_size=32, person=b"opero names key").digest() if key else b""
-    return blake2b(data, digest_size=size, key=derived, person=b"opero name").digest()
+    return blake2b(text, digest_size=20, key=derived, person=b"opero name").digest()

@@ -24,16 +24,21 @@ if TYPE_CHECKING:
 
         async def claim(
             self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
-        ) -> tuple[bytes | None, bytes | None, list[bytes]]:
-            """Return the entry, or who holds the lease (`token`, if it was free), and the texts of the marks."""
+        ) -> tuple[bytes | None, bytes | None, list[bytes | None]]:
+            """Return the entry, or who holds the lease (`token`, if it was free), and what marks say that there are."""
             raise NotImplementedError
 
         async def lock(self, runtime: Runtime, name: str, token: bytes, seconds: float, force: bool) -> bytes | None:
             """Take the lease, by force or if it is free; return who holds it."""
             raise NotImplementedError
 
-        async def write(self, runtime: Runtime, name: str, data: bytes, seconds: float, token: bytes | None) -> int:
-            """Store an entry and end the lease, if it holds; return how many entries had to go."""
+        async def write(
+            self, runtime: Runtime, names: Sequence[str], data: bytes, seconds: float, token: bytes | None
+        ) -> int:
+            """Store an entry under the first name and end its lease, if that holds; forget what lies under the others.
+
+            Return how many entries had to go.
+            """
             raise NotImplementedError
 
         async def write_all(self, runtime: Runtime, entries: Sequence[tuple[str, bytes, float]]) -> int:
@@ -51,12 +56,16 @@ if TYPE_CHECKING:
             """Forget entries and their leases; return how many there were."""
             raise NotImplementedError
 
-        async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes]:
-            """Return the texts of the marks, 8 bytes each; make those that are missing."""
+        async def marks(self, runtime: Runtime, marks: Sequence[str]) -> list[bytes | None]:
+            """Return what marks say."""
             raise NotImplementedError
 
-        async def remark(self, runtime: Runtime, marks: Sequence[str]) -> None:
-            """Make the marks anew."""
+        async def mark(self, runtime: Runtime, texts: Sequence[tuple[str, bytes]]) -> list[bytes]:
+            """Let marks that are missing say this; return what they say."""
+            raise NotImplementedError
+
+        async def remark(self, runtime: Runtime, texts: Sequence[tuple[str, bytes]]) -> None:
+            """Let marks say this from now on."""
 
         async def clear(self, runtime: Runtime, namespace: str) -> None:
             """Forget every entry and mark of a namespace."""
