@@ -56,7 +56,9 @@ def path(operation: Operation, general: Callable[..., Any], pause: Callable[[flo
     if kind not in _makers:
         made: dict[str, Any] = {}
         how = _AWAITED if operation.is_async else _PLAIN
-        text = _TEXT.format(**how, paused=_AT_ONCE if retry.wait.never else _PAUSED.format(**how))
+        never = retry.wait.never
+        parts = {"ahead": "", "paused": _AT_ONCE} if never else {"ahead": _AHEAD, "paused": _PAUSED.format(**how)}
+        text = _TEXT.format(**how, **parts)
         exec(compile(text, "<opero failing path>", "exec"), _TOOLS, made)  # noqa: S102 - the text below
         _makers[kind] = made["make"]
     operation.again = made_for_it = _makers[kind](operation, retry, general, pause)
@@ -99,8 +101,15 @@ _PLAIN = {"define": "def", "wait": "", "where": "get_ident()", "here": ""}
 _AWAITED = {"define": "async def", "wait": "await ", "where": "next(ids)"}
 _AWAITED["here"] = "                gave_up.set(where)\n"
 _AT_ONCE = "            tally.at_once += 1\n"
+_AHEAD = """\
+            if made <= retries:
+                try:
+                    after = retry.delay(made, delay, error)
+                except Exception:
+                    break
+"""
 _PAUSED = """\
-            delay = retry.delay(made, delay, error)
+            delay = after
             book.observe(DELAY, (), delay)
             error = told = None
             try:
@@ -135,7 +144,7 @@ def make(operation, retry, general, pause):
                 break
             if listened or within and deadline.get() is not None:
                 break
-            took = end - begun
+{ahead}            took = end - begun
             tally.attempts[bisect(SECONDS, took) if took > SHORT else 0] += 1
             tally.trying += took
             if made > retries:

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from itertools import count
 
 from opero import clock, events, forks
-from opero.errors import AllFailedError, CallTimeout, Rejected, notes_of
+from opero.errors import AllFailedError, CallTimeout, Rejected, bare, note, notes_of
 from opero.signals import (
     ATTEMPT_OUTCOME,
     ATTEMPTS,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from opero.conditions import Condition
     from opero.pipeline import Operation
     from opero.runtime import Runtime
+    from opero.strategies import Strategy
 
     Next = Callable[["Call"], Awaitable[Any]]
     Layer = Callable[["Call", Next], Awaitable[Any]]
@@ -41,6 +42,12 @@ REJECTED = Event(
 ATTEMPT_STARTED = Event("opero.attempt.started", "debug", "The function is about to be called.", ("number", "delay"))
 ATTEMPT_FINISHED = Event(
     "opero.attempt.finished", "debug", "The function returned or raised.", ("number", "outcome", "duration", "error")
+)
+HOOK_FAILED = Event(
+    "opero.call.hook_failed",
+    "error",
+    "A function of yours that was asked about an outcome raised; that is a no, and the outcome passes through.",
+    ("hook", "error"),
 )
 
 DURATION = Metric(
@@ -71,7 +78,7 @@ ATTEMPT_DURATION = Metric(
 )
 SIGNALS = Signals(
     "call",
-    (STARTED, FINISHED, REJECTED, ATTEMPT_STARTED, ATTEMPT_FINISHED),
+    (STARTED, FINISHED, REJECTED, ATTEMPT_STARTED, ATTEMPT_FINISHED, HOOK_FAILED),
     (DURATION, ACTIVE, CALL_ATTEMPTS, ATTEMPT_DURATION, EVENTS, REJECTIONS),
 )
 
@@ -355,7 +362,8 @@ class Call:
             return False
         judged = record.judged
         if judged is None or judged[0] is not error:
-            judged = record.judged = (error, any(map(retry.matches, _each(error))))
+            verdicts = [self.says("retry.on", retry.matches, each) for each in _each(error)]
+            judged = record.judged = (error, any(verdicts))
         return judged[1]
 
     def committed(self) -> bool:
@@ -366,20 +374,50 @@ class Call:
     def excuses(self, error: BaseException) -> bool:
         """Whether an error says nothing about the service."""
         excused = self.record.excused
-        return excused is not None and excused(error)
+        return excused is not None and self.says("arg_fallback.on", excused, error)
 
     async def judge(self, error: Exception) -> None:
         """Let `retryable` know the answer where the retry's condition is a coroutine function."""
         retry = self.operation.retry
         if retry is not None and retry.is_async and (self.record.judged or (None,))[0] is not error:
-            verdicts = [await retry.judge(each) for each in _each(error)]
+            verdicts = [await self.agrees("retry.on", retry.judge, each) for each in _each(error)]
             self.record.judged = (error, any(verdicts))
 
     def action(self, error: BaseException) -> str | None:
         """What the operation's strategies say about this error."""
-        retry = self.operation.retry
-        strategy = None if retry is None else retry.strategy(error)
+        strategy = self.strategy(error)
         return None if strategy is None else strategy.action
+
+    def strategy(self, error: BaseException) -> Strategy | None:
+        """Return what they say, in full."""
+        retry = self.operation.retry
+        try:
+            return None if retry is None else retry.strategy(error)
+        except Exception as failure:  # noqa: BLE001 - see says
+            self.hook_failed("retry.strategies", error, failure)
+            return None
+
+    def says(self, hook: str, ask: Callable[[Any], object], about: object) -> bool:
+        """Ask a predicate of the user's about an outcome. If it raises that is a no: its error must not hide ours."""
+        try:
+            return bool(ask(about))
+        except Exception as failure:  # noqa: BLE001 - told, counted, and noted on the error it was asked about
+            self.hook_failed(hook, about, failure)
+            return False
+
+    async def agrees(self, hook: str, ask: Callable[[Any], Awaitable[bool]], about: object) -> bool:
+        """Do the same where it has to be awaited."""
+        try:
+            return await ask(about)
+        except Exception as failure:  # noqa: BLE001 - see says
+            self.hook_failed(hook, about, failure)
+            return False
+
+    def hook_failed(self, hook: str, about: object, failure: Exception) -> None:
+        """Tell that a function of the user's raised, and note it on the error it was asked about."""
+        self.emit(HOOK_FAILED, hook=hook, error=type(failure).__name__)
+        if isinstance(about, BaseException):
+            note(bare(about), f"opero asked {hook}, ", f"which raised {type(failure).__name__}: {failure}")
 
 
 def attempts(error: BaseException) -> tuple[Attempt, ...]:

@@ -10,7 +10,7 @@ from types import UnionType
 
 from opero.errors import ConfigurationError, OperoError, Rejected, bare
 from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable
-from opero.policy import NOT_AWAITED, asked
+from opero.policy import NOT_AWAITED, answered, asked
 from opero.responses import status as status_of
 
 TYPE_CHECKING = False
@@ -38,7 +38,11 @@ class Condition:
         self._text = text
 
     def __call__(self, error: BaseException) -> bool:
-        return self.on_error is not None and bool(self.on_error(bare(error)))
+        return self.on_error is not None and bool(answered(self.on_error(bare(error))))
+
+    def rejects(self, result: object) -> bool:
+        """Whether it speaks of results, and matches this one; where nobody awaits."""
+        return self.on_result is not None and bool(answered(self.on_result(result)))
 
     async def judge(self, error: BaseException) -> bool:
         """Say the same where a predicate may be a coroutine function."""
@@ -228,7 +232,7 @@ class _Both:
     def __call__(self, outcome: Any) -> Any:
         if self.is_async:
             return self._judge(outcome)
-        return any(bool(part(outcome)) is self.stops_at for part in self.parts) is self.stops_at
+        return any(bool(answered(part(outcome))) is self.stops_at for part in self.parts) is self.stops_at
 
     async def _judge(self, outcome: Any) -> bool:
         for part in self.parts:
@@ -243,7 +247,7 @@ class _Either(_Both):
 
 class _Not(_Both):
     def __call__(self, outcome: Any) -> Any:
-        return self._judge(outcome) if self.is_async else not self.parts[0](outcome)
+        return self._judge(outcome) if self.is_async else not answered(self.parts[0](outcome))
 
     async def _judge(self, outcome: Any) -> bool:
         return not await _ask(self.parts[0], outcome)
@@ -251,7 +255,7 @@ class _Not(_Both):
 
 class _InChain(_Both):
     def __call__(self, outcome: Any) -> Any:
-        return self._judge(outcome) if self.is_async else any(map(self.parts[0], chain(outcome)))
+        return self._judge(outcome) if self.is_async else any(answered(self.parts[0](each)) for each in chain(outcome))
 
     async def _judge(self, outcome: Any) -> bool:
         for error in chain(outcome):

@@ -224,6 +224,14 @@ def notes_of(error: BaseException) -> dict[str, Any]:
         return {}
 
 
+def note(error: BaseException, start: str, text: str) -> None:
+    """Add a note in place of any that starts alike: an error object may be raised again and again."""
+    notes = notes_of(error).setdefault("__notes__", [])
+    if isinstance(notes, list):
+        notes[:] = [old for old in notes if not str(old).startswith(start)]
+        notes.append(start + text)
+
+
 def bare(error: BaseException) -> BaseException:
     """Return the error as the user's function raised it."""
     return error.error if isinstance(error, Stopped) else error

@@ -23,7 +23,7 @@ from opero.call import (
     inherited,
     spell,
 )
-from opero.errors import CallTimeout, ConfigurationError, Rejected, bare, notes_of
+from opero.errors import CallTimeout, ConfigurationError, Rejected, bare, note, notes_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -313,9 +313,5 @@ def _annotate(error: BaseException, record: Record, duration: float) -> None:
     if record.made > 1 or HISTORY not in told:  # else a call inside has more to tell
         told[HISTORY] = history
     if record.made > 1 or record.why:
-        notes = told.setdefault("__notes__", [])
-        if not isinstance(notes, list):
-            return
-        notes[:] = [note for note in notes if not str(note).startswith("opero: ")]
         made = f"{record.made} attempt{'s' if record.made != 1 else ''}"
-        notes.append(", ".join([f"opero: {made} in {spell(duration)}", *filter(None, [record.why])]))
+        note(error, "opero: ", ", ".join([f"{made} in {spell(duration)}", *filter(None, [record.why])]))

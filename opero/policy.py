@@ -217,6 +217,14 @@ def asked(field: str, value: Any, allowed: str) -> Any:
     return value
 
 
+def answered(answer: Any) -> Any:
+    """Return what a function said; raise `TypeError` if that has to be awaited, which nobody does where it is asked."""
+    if hasattr(answer, "__await__"):
+        getattr(answer, "close", bool)()
+        raise TypeError("it returned something to await, which nobody does here")
+    return answer
+
+
 def answers_later(function: Callable[..., Any]) -> bool:
     """Whether what it returns has to be awaited, or iterated, to be an answer."""
     return is_coroutine_function(function) or is_generator_function(function) or promises_awaitable(function)

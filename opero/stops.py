@@ -6,7 +6,7 @@ since the call began, and the seconds the next one would have to wait.
 
 from __future__ import annotations
 
-from opero.policy import asked, duration, whole
+from opero.policy import answered, asked, duration, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class _Any(Stop):
         self.rules = tuple(rule("stop", each) for each in rules)
 
     def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
-        return any(rule(attempts, elapsed, delay) for rule in self.rules)
+        return any(answered(rule(attempts, elapsed, delay)) for rule in self.rules)
 
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.rules))
@@ -110,7 +110,7 @@ class _Any(Stop):
 
 class _All(_Any):
     def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
-        return all(rule(attempts, elapsed, delay) for rule in self.rules)
+        return all(answered(rule(attempts, elapsed, delay)) for rule in self.rules)
 
     def __repr__(self) -> str:
         return f"({' & '.join(map(repr, self.rules))})"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from opero import clock, conditions, forks, responses
 from opero.errors import ConfigurationError
-from opero.policy import asked, duration, is_duration, number
+from opero.policy import answered, asked, duration, is_duration, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class _Asked(Wait):
         self.function = function
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
-        return duration("wait", self.function(n, outcome), low=0)
+        return duration("wait", answered(self.function(n, outcome)), low=0)
 
 
 class _Chain(Wait):

@@ -18,7 +18,8 @@ from math import inf
 
 from opero import clock, conditions, forks, responses
 from opero.errors import AllFailedError, ConfigurationError, Rejected
-from opero.policy import Policy, choice, duration, optional
+from opero.kinds import is_awaited
+from opero.policy import Policy, asked, choice, duration, optional
 from opero.signals import Event, Signals
 from opero.strategies import ROTATE
 
@@ -116,6 +117,8 @@ class ArgFallback(Policy):
         self.ring.replace(_several("alternatives", alternatives))
 
     def attach(self, function: Callable[..., Any]) -> Layer:
+        if self.refresh is not None and not is_awaited(function):
+            asked("refresh", self.refresh, "a function that returns new alternatives")
         find, default = _finder(function, self.parameter)
 
         async def layer(call: Call, next: Next) -> Any:  # noqa: A002
@@ -151,7 +154,7 @@ class ArgFallback(Policy):
         if call.committed() or (call.deadline is not None and call.deadline.hit):
             return False
         action = call.action(error)
-        return self.condition(error) if action is None else action == ROTATE
+        return call.says("arg_fallback.on", self.condition, error) if action is None else action == ROTATE
 
     def _order(self, call: Call, given: Sequence[Any]) -> Sequence[int]:
         """Return the positions to try; refuse the call when there is none."""

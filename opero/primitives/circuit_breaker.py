@@ -60,6 +60,7 @@ SIGNALS = Signals(
     (STATE_IS, TRANSITIONS, FAILURE_RATIO, SLOW_RATIO),
     ("circuit_open", "half_open_limit"),
 )
+COUNTED, UNWANTED, IGNORED = (f"circuit_breaker.{field}" for field in ("on", "on_result", "ignore"))
 _SAID = {CLOSED: SHUT, OPEN: OPENED, HALF_OPEN: HALF_OPENED, FORCED_OPEN: OPENED}
 _WORST = (CLOSED, HALF_OPEN, OPEN, FORCED_OPEN)
 
@@ -72,6 +73,10 @@ def refusal(operation: str, circuit: str, retry_after: float | None) -> CircuitO
     error = _new(CircuitOpenError)
     error.operation, error.circuit, error.retry_after = operation, circuit, retry_after
     return error
+
+
+def _says(_: str, condition: Condition, error: Exception) -> bool:
+    return condition(error)
 
 
 class CircuitBreaker(Block, Rules, Policy):
@@ -103,7 +108,7 @@ class CircuitBreaker(Block, Rules, Policy):
     circuits: Keyed[Circuit]
     ignored: Condition | None
     counted: Condition
-    unwanted: Callable[[Any], object] | None
+    unwanted: Condition | None
     shared: SharedCircuit | None
 
     def __init__(
@@ -163,7 +168,7 @@ class CircuitBreaker(Block, Rules, Policy):
         self._keep(circuit=self._make(), circuits=Keyed(self._make, self.max_keys, share=False))
         counted = conditions.of("on", self.on)
         unwanted = counted if self.on_result is None else conditions.of_result("on_result", self.on_result)
-        self._keep(ignored=ignored, counted=counted, unwanted=unwanted.on_result, shared=None)
+        self._keep(ignored=ignored, counted=counted, unwanted=unwanted if unwanted.on_result else None, shared=None)
         if self.store is not None:
             from opero.stores.shared import SharedCircuit
 
@@ -204,13 +209,14 @@ class CircuitBreaker(Block, Rules, Policy):
             permit = Permit(held, probe=False) if held else await self._enter(call, of)
             try:
                 result = await next(call)
-                outcome = FAILURE if self.unwanted is not None and self.unwanted(result) else SUCCESS
+                unwanted = self.unwanted is not None and call.says(UNWANTED, self.unwanted.rejects, result)
+                outcome = FAILURE if unwanted else SUCCESS
             except GeneratorExit:
                 if not isinstance(permit, Permit):
                     permit = UNCOUNTED  # nothing may be awaited now; its probe is given out again after a pause
                 raise
             except Exception as error:
-                outcome = NONE if call.excuses(error) else self.judge(error)
+                outcome = NONE if call.excuses(error) else self.judge(error, call.says)
                 raise
             finally:
                 await self._leave(call, of, permit, outcome, call.runtime.now() - started)
@@ -245,11 +251,11 @@ class CircuitBreaker(Block, Rules, Policy):
         yield FAILURE_RATIO, (), max(failure_ratio for _, failure_ratio, _ in reads)
         yield SLOW_RATIO, (), max(slow_ratio for _, _, slow_ratio in reads)
 
-    def judge(self, error: Exception) -> str:
-        """Say what an error means for the circuit."""
-        if isinstance(error, Rejected) or (self.ignored is not None and self.ignored(error)):
+    def judge(self, error: Exception, says: Callable[[str, Condition, Exception], bool] = _says) -> str:
+        """Say what an error means for the circuit; `says` asks a condition."""
+        if isinstance(error, Rejected) or (self.ignored is not None and says(IGNORED, self.ignored, error)):
             return NONE
-        return FAILURE if self.counted(error) else SUCCESS
+        return FAILURE if says(COUNTED, self.counted, error) else SUCCESS
 
     def say(self, emit: Callable[..., None], book: Any, change: Change | None) -> None:
         """Tell a change of state."""

@@ -102,7 +102,11 @@ class Fallback(Policy):
             if not answers:
                 raise
             return await self._ask(call, answers, type(error).__name__)
-        if self.answers and await self.condition.unwanted(result):
+        if (
+            self.answers
+            and self.condition.on_result
+            and await call.agrees("fallback.on_result", self.condition.unwanted, result)
+        ):
             return await self._ask(call, self.answers, "")
         return result
 
@@ -111,8 +115,10 @@ class Fallback(Policy):
         action = call.action(error)
         if call.committed() or action == RAISE:
             return ()
-        own = [answer for matches, answer in self.table if await matches.judge(error)][:1]
-        return (*own, *self.answers) if own or action == FALLBACK or await self.condition.judge(error) else ()
+        own = [answer for matches, answer in self.table if await call.agrees("fallback.by", matches.judge, error)]
+        if own or action == FALLBACK or await call.agrees("fallback.on", self.condition.judge, error):
+            return (*own[:1], *self.answers)
+        return ()
 
     async def _ask(self, call: Call, answers: Sequence[Any], error: str) -> Any:
         for number, answer in enumerate(answers, 1):

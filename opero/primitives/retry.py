@@ -21,7 +21,7 @@ from opero import conditions, forks, stops, waits
 from opero.call import KEPT
 from opero.errors import AllFailedError, ConfigurationError, DoNotRetry, OperoError, RetryNow, notes_of
 from opero.kinds import is_awaited
-from opero.policy import NOT_AWAITED, Fragment, Policy, choice, optional, whole
+from opero.policy import NOT_AWAITED, Fragment, Policy, answered, choice, optional, whole
 from opero.signals import REJECTIONS, SECONDS, Event, Metric, Signals
 from opero.strategies import FALLBACK, RETRY, ROTATE, Strategies, Strategy
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from opero.primitives.retry_budget import RetryBudget
 
 WHY = {"attempts": "", "stop": "told to stop", "deadline": "no time left for another"}
+WHY["hook_failed"] = "what says when to go on raised"
 JITTERS = ("full", "equal", "none")
 GENERATOR = ("first", "restart")
 
@@ -217,7 +218,8 @@ class Retry(Policy):
                 else:
                     raise
             else:
-                if not await self.condition.unwanted(result):
+                asks = self.condition.on_result is not None
+                if not (asks and await call.agrees("retry.on_result", self.condition.unwanted, result)):
                     tries.succeed()
                     return result
                 if not await tries.schedule(result, None):
@@ -285,7 +287,7 @@ class _Tries:
         """Plan the next attempt, or say why there is none."""
         call, name = self.call, type(error).__name__ if error else ""
         last = error.errors[-1] if isinstance(error, AllFailedError) else error
-        strategy = None if last is None else self.policy.strategy(last)
+        strategy = None if last is None else call.strategy(last)
         reason = self._refusal(strategy, outcome)
         if reason is None and not await self._pay(outcome):
             call.record.why = "the retry budget is spent"
@@ -351,9 +353,19 @@ class _Tries:
         if limit is not None and self.counts[own] > limit:
             return "attempts"
         wait = None if strategy is None else strategy.wait
-        delay = outcome.after if isinstance(outcome, RetryNow) else policy.delay(self.made, self.delay, outcome, wait)
-        if policy.stop is not None and policy.stop(self.made, call.runtime.now() - call.record.started, delay):
-            return "stop"
+        hook = "retry.wait"
+        try:
+            if isinstance(outcome, RetryNow):
+                delay = outcome.after
+            else:
+                delay = policy.delay(self.made, self.delay, outcome, wait)
+            hook = "retry.stop"
+            elapsed = call.runtime.now() - call.record.started
+            if policy.stop is not None and answered(policy.stop(self.made, elapsed, delay)):
+                return "stop"
+        except Exception as failure:  # noqa: BLE001 - told, and noted on the error, which it must not hide
+            call.hook_failed(hook, outcome, failure)
+            return "hook_failed"
         if not call.time_for(delay):
             return "deadline"
         self.delay = delay

@@ -47,6 +47,10 @@ async def coroutine(x=1):
     return x
 
 
+async def later(x=1):
+    yield x
+
+
 NEVER = {  # nobody awaits these, whatever function they stand around
     "CircuitBreaker.key": lambda hook: o.CircuitBreaker(key=hook),
     "CircuitBreaker.on": lambda hook: o.CircuitBreaker(on=hook),
@@ -75,10 +79,11 @@ AWAITED = {  # who awaits the function awaits these too
     "Fallback.on_result": lambda hook: o.Fallback(0, on_result=hook),
     "Fallback.by": lambda hook: o.Fallback(by={hook: 0}),
     "Fallback.answers": o.Fallback,
+    "ArgFallback.refresh": lambda hook: o.ArgFallback("x", alternatives=[1], refresh=hook),
 }
 ELSEWHERE = {
     "Retry.budget", "Cache.backend", "Cache.errors", "ArgFallback.alternatives", "Chaos.result",  # no functions
-    "ArgFallback.refresh", "Chaos.error",
+    "Chaos.error",
     "RateLimit.rate",  # a limiter, whose own `acquire` is awaited
 }  # fmt: skip
 
@@ -100,7 +105,7 @@ def test_what_may_be_awaited_is_refused_around_a_plain_function_only(name, hook)
             o.opero(made)(function)
         assert refused.value.value is hook
         assert refused.value.field == {"Fallback.answers": "fallback"}.get(name, name.partition(".")[2])
-    o.opero(made)(items)
+    o.opero(made)(later)
     assert asyncio.run(o.opero(made)(coroutine)()) == 1
 
 
