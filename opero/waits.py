@@ -55,12 +55,16 @@ def _generator() -> _Randomness:
 class Wait:
     """Base of the strategies. `a + b` uses each of `a` once where it ends (`sequence`), then goes on with `b`."""
 
-    jittered = False  # draws its own randomness, and wants no jitter on top
+    jittered = False  # takes no jitter on top: it draws its own, or is not to be shortened
     never = False  # no delay at all
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
         """Seconds before the n-th retry."""
         raise NotImplementedError
+
+    def part(self, n: int, outcome: object) -> tuple[Wait, int]:
+        """Return the wait it comes down to after this outcome, and which of that one's retries it is."""
+        return self, n
 
     def steps(self) -> int | None:
         """How many delays there are; None for no end."""
@@ -71,6 +75,14 @@ class Wait:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.__dict__.items())})"
+
+
+class _Choice(Wait):
+    """Comes down to one of several waits."""
+
+    def delay(self, n: int, previous: float, outcome: object) -> float:
+        wait, n = self.part(n, outcome)
+        return wait.delay(n, previous, outcome)
 
 
 class exponential(Wait):  # noqa: N801 - read as waits.exponential(0.1, 30)
@@ -180,51 +192,44 @@ class between(Wait):  # noqa: N801
         return uniform(self.low, self.high)
 
 
-class retry_after(Wait):  # noqa: N801
-    """What the service asked for, `otherwise` where it did not ask; never more than `high`.
+class retry_after(_Choice):  # noqa: N801
+    """What the service asked for, `otherwise` where it did not ask; never more than `high`, and never shortened.
 
     Reads `.retry_after` of the outcome, or the `Retry-After` header, in seconds or as an HTTP date, of errors and
     responses of httpx, requests, aiohttp and urllib.
     """
 
-    jittered = True
-
-    def __init__(self, otherwise: Wait | None = None, high: Duration = 60.0) -> None:
-        self.otherwise = otherwise or exponential()
+    def __init__(self, otherwise: WaitLike | None = None, high: Duration = 60.0) -> None:
+        self.otherwise = _or_exponential(otherwise)
         self.high = duration("high", high, low=0)
 
-    def delay(self, n: int, previous: float, outcome: object) -> float:
+    def part(self, n: int, outcome: object) -> tuple[Wait, int]:
         asked = responses.retry_after(outcome, clock.wall())
-        if asked is not None:
-            return min(self.high, asked)
-        return _full(self.otherwise, n, previous, outcome)
+        return self.otherwise.part(n, outcome) if asked is None else (_Exactly(min(self.high, asked)), n)
 
 
-class by_error(Wait):  # noqa: N801
+class by_error(_Choice):  # noqa: N801
     """A wait for each class of errors, the first match: `by_error({Throttled: constant(5)}, otherwise=linear())`."""
 
-    jittered = True
-
-    def __init__(self, waits: Mapping[Any, WaitLike], otherwise: Wait | None = None) -> None:
+    def __init__(self, waits: Mapping[Any, WaitLike], otherwise: WaitLike | None = None) -> None:
         self.entries = tuple((conditions.of("by_error", key), waiting("by_error", wait)) for key, wait in waits.items())
-        self.otherwise = otherwise or exponential()
+        self.otherwise = _or_exponential(otherwise)
 
-    def delay(self, n: int, previous: float, outcome: object) -> float:
+    def part(self, n: int, outcome: object) -> tuple[Wait, int]:
         for matches, wait in self.entries:
             if isinstance(outcome, BaseException) and matches(outcome):
-                return _full(wait, n, previous, outcome)
-        return _full(self.otherwise, n, previous, outcome)
+                return wait.part(n, outcome)
+        return self.otherwise.part(n, outcome)
 
 
-class summed(Wait):  # noqa: N801
-    """The sum of several waits: `summed(constant(1), between(0, 0.5))`."""
+class summed(_Choice):  # noqa: N801
+    """The sum of several waits: `summed(constant(1), between(0, 0.5))`; jittered if none of them is drawn."""
 
     def __init__(self, *waits: WaitLike) -> None:
         self.waits = tuple(waiting("summed", wait) for wait in waits)
-        self.jittered = any(wait.jittered for wait in self.waits)
 
-    def delay(self, n: int, previous: float, outcome: object) -> float:
-        return sum(wait.delay(n, previous, outcome) for wait in self.waits)
+    def part(self, n: int, outcome: object) -> tuple[Wait, int]:
+        return _Sum([wait.part(n, outcome) for wait in self.waits]), n
 
 
 def waiting(field: str, value: Any) -> Wait:
@@ -239,9 +244,21 @@ def waiting(field: str, value: Any) -> Wait:
     return _Asked(asked(field, value, allowed))
 
 
-def _full(wait: Wait, n: int, previous: float, outcome: object) -> float:
-    delay = wait.delay(n, previous, outcome)
-    return delay if wait.jittered else uniform(0, delay)
+def _or_exponential(otherwise: WaitLike | None) -> Wait:
+    return exponential() if otherwise is None else waiting("otherwise", otherwise)
+
+
+class _Exactly(constant):
+    jittered = True
+
+
+class _Sum(Wait):
+    def __init__(self, parts: Sequence[tuple[Wait, int]]) -> None:
+        self.parts = parts
+        self.jittered = any(wait.jittered for wait, _ in parts)
+
+    def delay(self, n: int, previous: float, outcome: object) -> float:
+        return sum(wait.delay(number, previous, outcome) for wait, number in self.parts)
 
 
 class _Asked(Wait):
@@ -254,17 +271,14 @@ class _Asked(Wait):
         return duration("wait", answered(self.function(n, outcome)), low=0)
 
 
-class _Chain(Wait):
+class _Chain(_Choice):
     def __init__(self, first: Wait, then: Wait) -> None:
         self.first = first
         self.then = then
-        self.jittered = first.jittered and then.jittered
 
-    def delay(self, n: int, previous: float, outcome: object) -> float:
+    def part(self, n: int, outcome: object) -> tuple[Wait, int]:
         steps = self.first.steps()
-        if steps is None or n <= steps:
-            return self.first.delay(n, previous, outcome)
-        return self.then.delay(n - steps, previous, outcome)
+        return self.first.part(n, outcome) if steps is None or n <= steps else self.then.part(n - steps, outcome)
 
     def steps(self) -> int | None:
         first, then = self.first.steps(), self.then.steps()

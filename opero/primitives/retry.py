@@ -180,7 +180,7 @@ class Retry(Policy):
 
     def delay(self, n: int, previous: float, outcome: object, wait: waits.Wait | None = None) -> float:
         """Seconds before the n-th retry."""
-        wait = wait or self.wait
+        wait, n = (wait or self.wait).part(n, outcome)
         delay = wait.delay(n, previous, outcome)
         if wait.jittered or self.jitter == "none":
             return delay
