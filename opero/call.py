@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from itertools import count
 
 from opero import clock, events, forks
-from opero.errors import AllFailedError, CallTimeout, Rejected, bare, note, notes_of
+from opero.errors import AllFailedError, CallTimeout, DoNotRetry, Rejected, RetryNow, Stopped, bare, note, notes_of
 from opero.signals import (
     ATTEMPT_OUTCOME,
     ATTEMPTS,
@@ -259,6 +259,7 @@ class Record:
         "replay",
         "started",
         "why",
+        "words",
         "yielded",
     )
 
@@ -276,6 +277,7 @@ class Record:
         self.why = ""  # there was no other attempt, in words, where it is not their number
         self.cached = False
         self.judged: tuple[BaseException, bool] | None = None
+        self.words: dict[int, tuple[Exception, DoNotRetry | RetryNow]] = {}  # of which error the function said what
         self.held: dict[str, Any] = {}
         self.replay: tuple[BaseException, float, float] | None = None
 
@@ -362,9 +364,34 @@ class Call:
             return False
         judged = record.judged
         if judged is None or judged[0] is not error:
-            verdicts = [self.says("retry.on", retry.matches, each) for each in _each(error)]
+            verdicts = [
+                self.says("retry.on", retry.matches, each) if (word := self.word(each)) is None else word.again
+                for each in _each(error)
+            ]
             judged = record.judged = (error, any(verdicts))
         return judged[1]
+
+    def heed(self, error: Exception) -> Exception:
+        """Return the user's error, and keep what the function said of it: all but the retry see the error alone."""
+        record, word = self.record, error if isinstance(error, DoNotRetry | RetryNow) else None
+        own = None if word is None else word.error
+        if word is None or own is None or (self.operation.is_async and isinstance(own, StopIteration)):
+            if record.words.pop(id(error), None) is not None:  # the same object, raised as it is this time
+                record.judged = None
+            return error
+        own = Stopped(own) if isinstance(own, StopIteration) else own  # no coroutine may raise that
+        record.words[id(own)] = own, word
+        if len(record.words) > KEPT:
+            del record.words[next(iter(record.words))]
+        record.judged = None
+        return own
+
+    def word(self, error: object) -> DoNotRetry | RetryNow | None:
+        """Return what the function said about a retry after this error."""
+        if isinstance(error, DoNotRetry | RetryNow):
+            return error
+        known = self.record.words.get(id(error))
+        return None if known is None else known[1]
 
     def committed(self) -> bool:
         """Whether the caller has had items of a generator, and cannot be given others."""
@@ -380,7 +407,10 @@ class Call:
         """Let `retryable` know the answer where the retry's condition is a coroutine function."""
         retry = self.operation.retry
         if retry is not None and retry.is_async and (self.record.judged or (None,))[0] is not error:
-            verdicts = [await self.agrees("retry.on", retry.judge, each) for each in _each(error)]
+            verdicts = [
+                await self.agrees("retry.on", retry.judge, each) if (word := self.word(each)) is None else word.again
+                for each in _each(error)
+            ]
             self.record.judged = (error, any(verdicts))
 
     def action(self, error: BaseException) -> str | None:

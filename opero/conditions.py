@@ -134,7 +134,7 @@ def status(*codes: int | range) -> Condition:
 
 
 def cause(value: ConditionLike) -> Condition:
-    """Match an error whose chain of causes (`__cause__`, else `__context__`) holds a match."""
+    """Match an error whose chain of causes (`__cause__`, else `__context__` unless suppressed) holds a match."""
     inner = of("cause", value, awaits=True)
     return Condition(inner.on_error and _InChain(inner.on_error), f"cause({inner})")
 
@@ -158,9 +158,10 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 def _behind(error: BaseException) -> BaseException | None:
     try:
-        return error.__cause__ or error.__context__
+        cause, context = error.__cause__, None if error.__suppress_context__ else error.__context__
     except Exception:  # noqa: BLE001 - a class that does not tell has nothing behind it
         return None
+    return context if cause is None else cause
 
 
 def _made(field: str, value: Any) -> Condition | None:

@@ -131,6 +131,8 @@ class RetryNow(ExecutionError):
     Limits, budget and deadline hold. When none is left, the caller gets `error` if given, else this.
     """
 
+    again = True
+
     def __init__(self, error: Exception | None = None, *, after: float = 0.0) -> None:
         super().__init__(*(() if error is None else (error,)))
         self.error = error
@@ -139,6 +141,8 @@ class RetryNow(ExecutionError):
 
 class DoNotRetry(ExecutionError):
     """For your function to raise: do not try again. The caller gets `error` if given, else this."""
+
+    again = False
 
     def __init__(self, error: Exception | None = None) -> None:
         super().__init__(*(() if error is None else (error,)))

@@ -23,7 +23,7 @@ from opero.call import (
     inherited,
     spell,
 )
-from opero.errors import CallTimeout, ConfigurationError, Rejected, bare, note, notes_of
+from opero.errors import CallTimeout, ConfigurationError, DoNotRetry, Rejected, bare, note, notes_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,14 +217,22 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
         if isinstance(error, Rejected) and error.primitive == "timeout" and error.operation == call.operation.name:
             _unmake(call, attempt)  # no thread was free: the function was not called
             raise
-        await call.judge(error)
-        _settle(call, attempt, _outcome_of_attempt(call, error), error)
-        raise
+        own = call.heed(error)
+        await call.judge(own)
+        _settle(call, attempt, _outcome_of_attempt(call, own), own)
+        if own is error:
+            del own  # its traceback holds this frame
+            raise
     except BaseException:
         _settle(call, attempt, "cancelled", None)
         raise
-    _settle(call, attempt, "ok", None)
-    return result
+    else:
+        _settle(call, attempt, "ok", None)
+        return result
+    try:
+        raise own
+    finally:
+        del own
 
 
 def _unmake(call: Call, attempt: Attempt) -> None:
@@ -255,6 +263,7 @@ def _replay(call: Call) -> Any:
         if heard:
             call.say(ATTEMPT_STARTED, number=attempt.number, delay=attempt.delay)
         if isinstance(error, Exception):
+            error = call.heed(error)
             _settle(call, attempt, _outcome_of_attempt(call, error), error, duration)
         else:
             _settle(call, attempt, "cancelled", None, duration)
@@ -286,6 +295,11 @@ def _finish(call: Call, error: BaseException | None) -> None:
         call.say(FINISHED, outcome=outcome, duration=duration, attempts=attempts, error=name)
     if isinstance(error, Exception):
         _annotate(bare(error), record, duration)
+        if record.words and isinstance(call.word(error), DoNotRetry):
+            from opero.primitives.retry import mark
+
+            mark(call, bare(error))
+        record.words.clear()
     record.errors, record.judged = None, None  # frames of the traceback hold the record; keep no error in a circle
 
 

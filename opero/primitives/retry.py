@@ -19,7 +19,7 @@ from abc import ABCMeta
 
 from opero import conditions, forks, stops, waits
 from opero.call import KEPT
-from opero.errors import AllFailedError, ConfigurationError, DoNotRetry, OperoError, RetryNow, notes_of
+from opero.errors import AllFailedError, ConfigurationError, OperoError, RetryNow, notes_of
 from opero.kinds import is_awaited
 from opero.policy import NOT_AWAITED, Fragment, Policy, answered, choice, optional, whole
 from opero.signals import REJECTIONS, SECONDS, Event, Metric, Signals
@@ -27,7 +27,7 @@ from opero.strategies import FALLBACK, RETRY, ROTATE, Strategies, Strategy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from opero.call import Call, Layer, Next
@@ -39,6 +39,7 @@ WHY = {"attempts": "", "stop": "told to stop", "deadline": "no time left for ano
 WHY["hook_failed"] = "what says when to go on raised"
 JITTERS = ("full", "equal", "none")
 GENERATOR = ("first", "restart")
+_AGAIN = (RETRY, ROTATE)
 
 DELAY = Metric("opero.retry.delay", "histogram", "s", "How long retries waited.", buckets=SECONDS)
 SCHEDULED = Event(
@@ -192,13 +193,13 @@ class Retry(Policy):
 
     def matches(self, error: BaseException) -> bool:
         """Whether an error is to be retried."""
-        said = self._said(error)
-        return self.condition(error) if said is None else said
+        strategy = self.strategy(error)
+        return self.condition(error) if strategy is None else strategy.action in _AGAIN
 
     async def judge(self, error: BaseException) -> bool:
         """Say the same where the condition is a coroutine function."""
-        said = self._said(error)
-        return await self.condition.judge(error) if said is None else said
+        strategy = self.strategy(error)
+        return await self.condition.judge(error) if strategy is None else strategy.action in _AGAIN
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Try until it succeeds, cannot succeed, or may not go on."""
@@ -212,9 +213,6 @@ class Retry(Policy):
                 await call.judge(error)
                 if await tries.go_on(error):
                     tries.last = error if self.flag is not None else None
-                elif isinstance(error, DoNotRetry | RetryNow) and error.error is not None:
-                    tries.last = error.error
-                    break
                 else:
                     raise
             else:
@@ -245,12 +243,6 @@ class Retry(Policy):
         attempts: Attempts = import_module("opero.loops").Attempts(self, is_async=is_async)  # a door, above us
         return attempts
 
-    def _said(self, error: BaseException) -> bool | None:
-        if isinstance(error, DoNotRetry | RetryNow):
-            return isinstance(error, RetryNow)
-        strategy = self.strategy(error)
-        return None if strategy is None else strategy.action in {RETRY, ROTATE}
-
 
 class _Tries:
     """How far one call has come."""
@@ -271,7 +263,7 @@ class _Tries:
         call = self.call
         if not call.retryable(error):
             if call.deadline is not None and call.deadline.hit and self.made > 1:
-                _mark(call, error)
+                mark(call, error)
             return False
         inner = None if self.policy.nested else _retried_inside(call, error)
         if inner is not None:
@@ -280,7 +272,7 @@ class _Tries:
             return False
         if await self.schedule(error, error):
             return True
-        _mark(call, error)
+        mark(call, error)
         return False
 
     async def schedule(self, outcome: object, error: Exception | None) -> bool:
@@ -327,7 +319,7 @@ class _Tries:
         call.record.why = WHY["stop"]
         call.emit(EXHAUSTED, attempts=self.made, reason="stop", error=name)
         if self.last is not None:
-            _mark(call, self.last)
+            mark(call, self.last)
         return False
 
     async def _pay(self, outcome: object) -> bool:
@@ -353,12 +345,9 @@ class _Tries:
         if limit is not None and self.counts[own] > limit:
             return "attempts"
         wait = None if strategy is None else strategy.wait
-        hook = "retry.wait"
+        hook, word = "retry.wait", call.word(outcome)
         try:
-            if isinstance(outcome, RetryNow):
-                delay = outcome.after
-            else:
-                delay = policy.delay(self.made, self.delay, outcome, wait)
+            delay = word.after if isinstance(word, RetryNow) else policy.delay(self.made, self.delay, outcome, wait)
             hook = "retry.stop"
             elapsed = call.runtime.now() - call.record.started
             if policy.stop is not None and answered(policy.stop(self.made, elapsed, delay)):
@@ -372,8 +361,8 @@ class _Tries:
         return None
 
 
-def _mark(call: Call, error: Exception) -> None:
-    """Let an outer retry know that this error was retried to its end, and where: in which thread, or in which task."""
+def mark(call: Call, error: BaseException) -> None:
+    """Let an outer retry know that this error is at its end, and where: in which thread, or in which task."""
     where = get_ident()
     if call.operation.is_async:
         where = call.record.id
@@ -400,9 +389,33 @@ def _retried_inside(call: Call, error: BaseException) -> str | None:
     if isinstance(error, BaseExceptionGroup):
         inner = [_retried_inside(call, each) for each in error.exceptions]
         return inner[0] if all(inner) else None
-    for each in conditions.chain(error):
+    for each in _failures(error):
         process, at, operation, where = notes_of(each).get(GAVE_UP, (0, 0.0, "", 0))
         ours = operation != call.operation.name or where in (get_ident(), gave_up.get())
         if process and (process != forks.pid or (at > call.record.started and ours)):
             return str(operation)
     return None
+
+
+def _failures(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those it stands for: its causes, and what it took the place of where that was handled.
+
+    An error that was raised `from` none of them stands for another when it was raised where that was caught, as who
+    translates errors does. What is raised further in, by something that was called meanwhile, is another failure.
+    """
+    shown: BaseException | None = None
+    for each in conditions.chain(error):
+        if shown is not None and shown.__cause__ is not each and not _raised_where_caught(shown, each):
+            return
+        yield each
+        shown = each
+
+
+def _raised_where_caught(error: BaseException, handled: BaseException) -> bool:
+    """Whether the frame that handled one raised the other; so it is if their tracebacks were taken away."""
+    trace, caught = error.__traceback__, handled.__traceback__
+    if trace is None or caught is None:
+        return True
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame is caught.tb_frame

@@ -1,6 +1,7 @@
 """What a call inside has retried to its end is not retried outside, wherever it ran."""
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -108,3 +109,109 @@ def test_one_error_object_of_two_tasks_says_nothing_about_the_others_call(fast, 
 
     asyncio.run(main())
     assert sorted(made) == [0.0, 0.0, 0.2, 0.2]
+
+
+class Unavailable(Exception):
+    """What a layer in the middle makes of the error below."""
+
+
+def leaf(made):
+    return o.opero(TWICE, name="leaf")(lambda: fails(made))
+
+
+def fails(made):
+    made.append("leaf")
+    raise OSError
+
+
+def calls_of(outer, made):
+    made.clear()
+    with pytest.raises(Exception):  # noqa: B017 - whichever
+        outer()
+    return len(made)
+
+
+@BOTH_SPEEDS
+def test_an_error_that_takes_the_place_of_the_inner_one_is_that_failure(fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+    made = []
+    inner = leaf(made)
+
+    def by_hand():
+        try:
+            inner()
+        except OSError:
+            raise Unavailable  # noqa: B904 - with the other as its context
+
+    def named():
+        try:
+            inner()
+        except OSError as error:
+            raise Unavailable from error
+
+    @contextlib.contextmanager
+    def translated():
+        try:
+            yield
+        except OSError:
+            raise Unavailable  # noqa: B904
+
+    def by_a_block():
+        with translated():
+            inner()
+
+    for middle in (by_hand, named, by_a_block):
+        assert calls_of(o.opero(TWICE, name="outer")(o.opero(TWICE, name="middle")(middle)), made) == 2
+
+
+@BOTH_SPEEDS
+def test_a_handled_error_is_not_the_cause_of_what_comes_after_it(fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+    made = []
+    inner = leaf(made)
+
+    def second_way():
+        raise Unavailable
+
+    def other():
+        try:
+            inner()
+        except OSError:
+            second_way()  # fails for reasons of its own
+
+    def suppressed():
+        try:
+            inner()
+        except OSError:
+            raise Unavailable from None
+
+    for function in (other, suppressed):
+        assert calls_of(o.opero(TWICE, name="outer")(function), made) == 4
+
+
+def test_an_error_without_a_traceback_counts_as_the_failure_behind_it():
+    made = []
+    inner = leaf(made)
+
+    @o.opero(TWICE, name="outer")
+    def outer():
+        try:
+            inner()
+        except OSError as error:
+            error.__traceback__ = None
+            raise Unavailable  # noqa: B904
+
+    assert calls_of(outer, made) == 2
+
+
+def test_what_is_suppressed_is_no_cause_to_a_condition_either():
+    shown, hidden, odd = Unavailable(), Unavailable(), Unavailable()
+    shown.__context__, hidden.__context__ = OSError(), OSError()
+    hidden.__suppress_context__ = True
+
+    class Empty(OSError):
+        def __bool__(self):
+            return False
+
+    odd.__cause__ = Empty()
+    assert [o.conditions.cause(OSError)(error) for error in (shown, hidden, odd)] == [True, False, True]
