@@ -18,8 +18,9 @@ SLOWEST = 5
 class LastRun:
     """Times in seconds. `workers` has one entry a worker: `.items .chunks .busy .starting .waiting`.
 
-    `slowest` are (seconds, index) of the slowest items that took a millisecond or more, the slowest first. While the
-    run goes on, all of it is what is known so far; from any thread.
+    `slowest` are (seconds, index) of the slowest items that took a millisecond or more, the slowest first; in place of
+    the index are several where it is not known which of them it was. While the run goes on, all of it is what is known
+    so far; from any thread.
     """
 
     def __init__(self, mode: str, started: float) -> None:
@@ -27,14 +28,16 @@ class LastRun:
         self._started = started
         self._ended: float | None = None
         self._insights: Callable[[], Sequence[Insight]] = tuple
-        self._slow: list[tuple[float, int]] = []
+        self._slow: list[tuple[float, int, Sequence[int]]] = []  # with a number between, to compare
+        self._noted = 0
 
-    def note(self, index: int, seconds: float) -> None:
-        """Keep it if it is one of the slowest."""
+    def note(self, indices: Sequence[int], seconds: float) -> None:
+        """Keep an item, one of these, if it is one of the slowest."""
+        self._noted += 1
         if len(self._slow) < SLOWEST:
-            heappush(self._slow, (seconds, index))
+            heappush(self._slow, (seconds, -self._noted, indices))
         elif seconds > self._slow[0][0]:
-            heappushpop(self._slow, (seconds, index))
+            heappushpop(self._slow, (seconds, -self._noted, indices))
 
     def begin(self, session: Session) -> None:
         """Look at these workers from now on."""
@@ -66,9 +69,10 @@ class LastRun:
         return workers
 
     @property
-    def slowest(self) -> list[tuple[float, int]]:
+    def slowest(self) -> list[tuple[float, int | Sequence[int]]]:
         """The slowest items."""
-        return sorted(self._slow, reverse=True)
+        found = sorted(self._slow, reverse=True)
+        return [(seconds, indices[0] if len(indices) == 1 else indices) for seconds, _, indices in found]
 
     @property
     def items(self) -> int:
@@ -90,8 +94,13 @@ class LastRun:
             f"busy {w.busy:.3g} s, waiting {w.waiting:.3g} s, start-up {w.starting:.3g} s"
             for w in self.workers
         ]
-        slow = [f"  item {index} took {seconds:.3g} s" for seconds, index in self.slowest]
+        slow = [f"  {_named(index)} took {seconds:.3g} s" for seconds, index in self.slowest]
         return "\n".join([head, *lines, *slow])
 
     def __repr__(self) -> str:
         return f"<last run: {str(self).splitlines()[0]}>"
+
+
+def _named(index: int | Sequence[int]) -> str:
+    """Return a name for an item, or for one of several."""
+    return f"item {index}" if isinstance(index, int) else f"one of {len(index)} items from {index[0]} on"

@@ -172,10 +172,10 @@ class Run:
         if number > failed:
             book.add(ITEMS, ("ok",), number - failed)
         quick, quick_seconds = number, block.seconds
-        for place, seconds in block.slow:
+        for place, seconds, among in block.slow:
             quick, quick_seconds = quick - 1, quick_seconds - seconds
             book.observe(ITEM_DURATION, (), seconds)
-            self.insight.note(block.indices[place], seconds)
+            self.insight.note(block.indices[place : place + among], seconds)
         if quick:
             book.observe_many(ITEM_DURATION, (), max(0.0, quick_seconds) / quick, quick)
         if failed:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import marshal
 import pickle
+from math import inf
 from queue import Empty, SimpleQueue
 
 from opero import clock, events
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 CHUNK_SECONDS = 0.1  # a task costs the scheduler about a millisecond
 MAX_CHUNK = 4096
+LONG = 1.0  # seconds after which the rest of a task comes back, unless its size was given
 DEATHS = 2
 SLOW_SECONDS = 0.001
 _jobs: dict[bytes, Any] = {}  # in a cluster's worker: what it was sent
@@ -178,7 +180,7 @@ class Dask:
                 break
         places, items = places[: len(packed)], items[: len(packed)]
         if packed:
-            settings = (tuple(events.patterns()), self._told)
+            settings = (tuple(events.patterns()), self._told, LONG if self._chunk_size is None else inf)
             future = self._client.submit(serve, self._job, packed, settings, self._reduce, pure=False)
             self._out[future] = (places, items)
             future.add_done_callback(self._ended.put)
@@ -194,7 +196,9 @@ class Dask:
             answer = pickle.loads(ended.result())  # noqa: S301 - from the cluster the user trusts with the code
         except Exception as error:  # noqa: BLE001 - the task's end, whatever it is
             return self._killed(places, items, error, alone=alone)
-        return [self._answer(places, answer)]
+        done = len(answer[0])
+        self._queue.put_back(places[done:], items[done:])
+        return [self._answer(places[:done], answer)]
 
     def _answer(self, places: Sequence[int], answer: tuple[Any, ...]) -> Block:
         entries, partial, slow, seconds, (worker, cut, said) = answer
@@ -238,7 +242,7 @@ class Dask:
         return [Block(places, [None] * len(items), lost)]
 
 
-def serve(job: bytes, items: list[bytes], settings: tuple[tuple[str, ...], around.Told], reduce: bytes) -> bytes:
+def serve(job: bytes, items: list[bytes], settings: tuple[tuple[str, ...], around.Told, float], reduce: bytes) -> bytes:
     """Run a chunk; in a worker of the cluster."""
     from functools import partial
     from os import getpid
@@ -253,7 +257,7 @@ def serve(job: bytes, items: list[bytes], settings: tuple[tuple[str, ...], aroun
     one = partial(bare, **constants) if constants else bare
     fold = pickle.loads(reduce) if reduce else None  # noqa: S301 - as above
     said: list[Any] = []
-    patterns, called = settings
+    patterns, called, long = settings
     subscription = events.subscribe(lambda event: said.append(flat(event)), *patterns) if patterns else None
     entries, slow, folded = [], [], NOTHING
     started = ended = clock.now()
@@ -270,7 +274,9 @@ def serve(job: bytes, items: list[bytes], settings: tuple[tuple[str, ...], aroun
             entries.append(entry)
             ended = clock.now()
             if ended - began >= SLOW_SECONDS:
-                slow.append((place, ended - began))
+                slow.append((place, ended - began, 1))
+            if ended - started >= long:
+                break
     if subscription is not None:
         subscription.close()
     cut = marshal.dumps(bare.opero.operation.book.cut())

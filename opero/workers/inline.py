@@ -93,7 +93,7 @@ class _Turn:
         self._over: dict[int, float] = {}  # seconds of direct calls that went on by the general path
         self.values: list[Any] = []
         self.errors: dict[int, BaseException] = {}
-        self.slow: list[tuple[int, float]] = []
+        self.slow: list[tuple[int, float, int]] = []
 
     def serve(self, alone: int) -> float:
         """Run them, the first `alone` one by one, the others in runs; after one that fails or is slow one by one again.
@@ -115,9 +115,9 @@ class _Turn:
             except Exception as error:  # noqa: BLE001 - the item's outcome, whatever it is
                 place, began = self._fail(error, place, began)
                 alone = max(alone, place + CAREFUL)
-            ended = now()
-            if ended - began >= SLOW_SECONDS:
-                self.slow.append((place, ended - began))
+            ended, among = now(), len(values) - place
+            if (more := ended - began - TINY_SECONDS * (among - 1)) >= SLOW_SECONDS:
+                self.slow.append((place, more, among))
                 alone = max(alone, place + CAREFUL)
         return ended - started
 
@@ -142,5 +142,5 @@ class _Turn:
         """Count the direct calls."""
         over = self._over
         if len(over) < len(self.values):
-            slow = [each for place, each in self.slow if place not in over]
+            slow = [each for place, each, _ in self.slow if place not in over]
             quick.count(len(self.values) - len(over), max(0.0, seconds - sum(over.values())), slow)

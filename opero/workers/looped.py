@@ -42,11 +42,12 @@ async def _serve(chunk: Chunk, at_once: int) -> None:
 async def _work(chunk: Chunk, items: Iterator[tuple[int, Any]], order: _Order) -> None:
     journal = chunk.worker.journal
     for place, item in items:
-        if journal.words[STOP]:
+        began = clock.now()
+        if journal.words[STOP] or began >= chunk.over:
             return
         journal.marks[place] = 1
         chunk.begun = place + 1
-        journal.clock[0] = began = clock.now()
+        journal.clock[0] = began
         try:
             value = await chunk.call(item if chunk.plain else chunk.decoded(item))
         except BaseException as error:  # noqa: BLE001 - whatever it is, it goes back as the item's outcome
@@ -72,7 +73,7 @@ class _Order:
         while self._next in held:
             entry, seconds = held.pop(self._next)
             if seconds >= SLOW_SECONDS:
-                chunk.slow.append((len(chunk.entries), seconds))
+                chunk.slow.append((len(chunk.entries), seconds, 1))
             chunk.only_values = chunk.only_values and type(entry) is not tuple
             chunk.entries.append(entry)
             self._next += 1

@@ -59,6 +59,7 @@ class Process:
         self.ready = False
         self.failure: BaseException | None = None  # why it could not start
         self.hands: deque[Hand] = deque()
+        self.handed_back: list[Hand] = []
         self.served = 0
         self.answered_at = 0.0
         self.journal: Journal | None = None
@@ -97,6 +98,7 @@ class Process:
         """Begin another run, and return what will be known of it."""
         self.insight, starting = Insight(f"process {self.pid}", self.insight.started), self.insight.starting
         self.insight.starting = starting if self.served == 0 else 0.0
+        self.handed_back.clear()
         if self.journal is not None:
             self.journal.words[STOP] = 0
         return self.insight
@@ -187,6 +189,8 @@ class Process:
         self.insight.served(number, seconds)
         if last:
             self.hands.popleft()
+            if hand.answered < len(hand.items):
+                self.handed_back.append(hand)
         if type(entries) is bytes:
             entries = memoryview(entries).cast(only_values).tolist()
         values, errors = (entries, {}) if only_values else self._decoded(entries)

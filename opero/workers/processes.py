@@ -1,7 +1,8 @@
 """A session over process workers: one pipe each, at most two chunks in a worker's hands.
 
 1. Chunks begin with one item and grow fourfold at most, to 20 ms of work, 256 KiB, 16 384 items, or an even share of
-   what waits. A next one is sent ahead only where it fits into the empty pipe, so the two never block each other.
+   what waits. A next one is sent ahead only where it fits into the empty pipe, so the two never block each other. What
+   a worker has not begun of a chunk after 0.1 s comes back, unless the size was given.
 2. A worker that dies costs the item it had begun (`WorkerLost`); what it had done is in its journal, what it had not
    begun goes to another. With `on_death="retry"` the begun item is tried again, by itself.
 3. What a dead worker did not tell of its calls any more is counted here, as far as it is known (`lost`).
@@ -82,6 +83,7 @@ class Processes:
         self._fits = MAX_CHUNK  # items that are as many bytes as a chunk may be
         self._barren = 0
         self._ahead = True
+        self._closed = False
         self.insights: list[Insight] = []
 
     def room(self) -> int:
@@ -121,6 +123,7 @@ class Processes:
 
     async def close(self) -> None:
         """Keep the workers that are idle, or are soon; end the others."""
+        self._closed = True
         self._queue.clear()
         busy = [worker for worker in self._workers if worker.hands]
         for worker in busy:
@@ -202,9 +205,17 @@ class Processes:
         if block is not None:
             self._done.append(block)
             self._barren = 0
-            if not worker.hands:
+            if not worker.hands or worker.handed_back:
                 self._adapt(block)
-        self._feed()
+        if not self._closed:
+            self._have_back(worker)
+            self._feed()
+
+    def _have_back(self, worker: Process) -> None:
+        """Take the rest of a chunk that took too long."""
+        while worker.handed_back:
+            hand = worker.handed_back.pop()
+            self._queue.put_back(hand.places[hand.answered :], hand.items[hand.answered :])
 
     def _adapt(self, block: Block) -> None:
         item = block.seconds / len(block.indices)
@@ -246,6 +257,7 @@ class Processes:
             return False
         if block is not None:
             self._done.append(block)
+        self._have_back(worker)
         return True
 
     def _inherit(self, worker: Process, found: Block, seconds: float) -> float:
@@ -298,7 +310,8 @@ class Processes:
             self._heard = patterns
             told = around.told(self._context)
             timed = self._item_timeout is not None
-            self._packed = marshal.dumps((patterns, told, self._folds, timed, self._lazily))
+            whole = self._given_size is not None
+            self._packed = marshal.dumps((patterns, told, self._folds, timed, self._lazily, whole))
         return self._packed
 
     def _patience(self, until: float | None) -> float | None:

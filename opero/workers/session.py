@@ -60,7 +60,8 @@ def left(until: float | None) -> float | None:
 class Block:
     """Outcomes of some items: values, with None in the places of errors; or, when reduced, `partial` for all of them.
 
-    `slow` holds seconds by place, for those that took a millisecond or more; all together took `seconds`.
+    `slow` holds places and seconds of those that took a millisecond or more, and among how many from that place each
+    is, where that is all that is known; all together took `seconds`.
     """
 
     __slots__ = ("errors", "indices", "partial", "seconds", "slow", "values")
@@ -71,7 +72,7 @@ class Block:
         values: list[Any],
         errors: dict[int, BaseException] | None = None,
         *,
-        slow: Sequence[tuple[int, float]] = (),
+        slow: Sequence[tuple[int, float, int]] = (),
         seconds: float = 0.0,
         partial: Any = NOTHING,
     ) -> None:

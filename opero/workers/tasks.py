@@ -80,8 +80,8 @@ class Tasks:
         if not done:
             return []
         errors: dict[int, BaseException] = {n: error for n, (_, _, error, _) in enumerate(done) if error is not None}
-        slow = [(n, seconds) for n, (_, _, _, seconds) in enumerate(done)]
-        total = sum(seconds for _, seconds in slow)
+        slow = [(n, seconds, 1) for n, (_, _, _, seconds) in enumerate(done)]
+        total = sum(seconds for _, seconds, _ in slow)
         self.insights[0].served(len(done), total)
         return [Block([d[0] for d in done], [d[1] for d in done], errors, slow=slow, seconds=total)]
 

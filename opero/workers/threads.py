@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CHUNK_SECONDS = 0.002  # short: the threads share one interpreter, and what waits could run elsewhere
 MAX_CHUNK = 256
+LONG = 0.1  # seconds after which the rest of a chunk goes back to the queue, unless its size was given
 
 
 class Threads:
@@ -109,6 +110,14 @@ class Threads:
                 return (), []
             return self.queue.take(number, self._chunk_size or min(self._size, -(-waiting // self._limit)))
 
+    def hand_back(self, places: Sequence[int], items: list[Any]) -> bool:
+        """Let whoever is idle have the rest of a chunk that takes too long; whether that may be."""
+        if self._given_size is not None or self.closed:
+            return False
+        with self.lock:
+            self.queue.put_back(places, items)
+        return True
+
     def _feed(self) -> None:
         waiting = len(self.queue)
         if not waiting:
@@ -154,7 +163,7 @@ class _Thread:
         function, context = session.function, session.context
         values: list[Any] = []
         errors: dict[int, BaseException] = {}
-        slow: list[tuple[int, float]] = []
+        slow: list[tuple[int, float, int]] = []
         started = ended = clock.now()
         for place, item in enumerate(items):
             if session.closed:
@@ -167,7 +176,9 @@ class _Thread:
                 errors[place] = error
             ended = clock.now()
             if ended - began >= SLOW_SECONDS:
-                slow.append((place, ended - began))
+                slow.append((place, ended - began, 1))
+            if ended - started >= LONG and session.hand_back(places[place + 1 :], items[place + 1 :]):
+                break
         return Block(places[: len(values)], values, errors, slow=slow, seconds=ended - started)
 
 

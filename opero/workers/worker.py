@@ -2,7 +2,8 @@
 
 It answers when a chunk is done, when the journal is full, and 50 ms after the last answer; 5 ms after it where results
 are taken as they come, so there an item of 5 ms or more is answered at once. What the items' calls counted and said
-goes along. It ignores SIGINT, ends after a minute without work, and ends at once when its parent is gone.
+goes along. What it did not begin of a chunk that takes too long it hands back, for who is idle. It ignores SIGINT, ends
+after a minute without work, and ends at once when its parent is gone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import sys
 from contextvars import Context
 from functools import partial
+from math import inf
 from threading import Thread
 
 from opero import clock, events, forks
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 READY = b"R"
 PATIENCE = {True: 0.005, False: 0.05}  # seconds between two answers: to one who takes results as they come, or a list
 IDLE_SECONDS = 60.0
+LONG = 0.1  # seconds after which the rest of a chunk is handed back, unless its size was given
+BELL_SECONDS = 0.1
 
 
 class Job:
@@ -112,7 +116,7 @@ class Worker:
         self.book.cut()
         self.said: list[Any] = []
         self.fold: Any = None
-        self.timed = False
+        self.timed = self.whole = False
         self.patience = PATIENCE[True]
         self.numbers: type | None = None  # of which type the last chunk's results were, if they came quickly
         self._subscription = events.Subscription(lambda _: None, ())
@@ -142,7 +146,7 @@ class Worker:
                     from opero.workers import looped
 
                     looped.work(chunk, self.job.at_once)
-            if self._worn_out(len(items)):
+            if self._worn_out(chunk.place):
                 return
 
     def direct(self) -> direct.Direct | None:
@@ -151,7 +155,7 @@ class Worker:
 
     def _as_told(self, settings: bytes) -> ExitStack:
         """Hear what the parent wants to hear, and be where it called."""
-        patterns, told, folds, self.timed, lazily = marshal.loads(settings)  # noqa: S302
+        patterns, told, folds, self.timed, lazily, self.whole = marshal.loads(settings)  # noqa: S302
         self.patience = PATIENCE[lazily]
         if patterns != self._subscription.patterns:
             self._subscription.close()
@@ -183,9 +187,10 @@ class Chunk:
         self.call = worker.one if self._direct is None else self._direct.function
         self.entries: list[Any] = []
         self.only_values = True
-        self.slow: list[tuple[int, float]] = []
+        self.slow: list[tuple[int, float, int]] = []  # as in a block
         self._over: set[int] = set()  # places of direct calls that went on by the general path
         self.since = clock.now()
+        self.over = inf if worker.whole else self.since + LONG  # then the rest is handed back
         self.place = 0  # of the first entry
         self.begun = 0  # how many were, where several run at once
         self._loans: list[tuple[int, int]] = []
@@ -204,7 +209,7 @@ class Chunk:
         marks, words, note = journal.marks, journal.words, journal.map.write
         now, dumps, entries, ended = clock.now, marshal.dumps, self.entries, self.since
         due, room = ended + worker.patience, journal.rewind()
-        for place, item in enumerate(self.items[first:] if first else self.items, first):
+        for place, item in enumerate(self.items[first:], first):
             if words[STOP]:
                 break
             began = ended
@@ -224,10 +229,12 @@ class Chunk:
             entries.append(entry)
             ended = now()
             if ended - began >= SLOW_SECONDS:
-                self.slow.append((place - self.place, ended - began))
+                self.slow.append((place - self.place, ended - began, 1))
             record = dumps(entry, FLAT)
             room -= len(record)
             if room < 0 or ended >= due:
+                if ended >= self.over:
+                    break
                 self.flush(ended)
                 due, room, entries = ended + worker.patience, journal.rewind(), self.entries
             else:
@@ -358,8 +365,8 @@ class Chunk:
         """Count the direct calls since the last time."""
         if self._direct is None or calls == len(self._over):
             return
-        slow = [each for place, each in self.slow if place not in self._over]
-        over = sum(each for place, each in self.slow if place in self._over)
+        slow = [each for place, each, _ in self.slow if place not in self._over]
+        over = sum(each for place, each, _ in self.slow if place in self._over)
         self._direct.count(calls - len(self._over), max(0.0, seconds - over), slow)
 
 
@@ -375,7 +382,8 @@ def _packed(said: list[Any]) -> bytes:
 def _end_with_parent(lifeline: Connection) -> None:
     """The parent holds the other end, and says nothing."""
     try:
-        lifeline.poll(None)
+        while not lifeline.poll(BELL_SECONDS):
+            swift.ring()
     except OSError:
         return
     os._exit(1)

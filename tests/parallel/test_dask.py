@@ -94,6 +94,16 @@ def test_results_errors_and_numbers_are_those_of_any_other_mode(client):
     assert function.last_run.items == 200
 
 
+def test_what_a_task_that_takes_too_long_did_not_begin_comes_back(client, monkeypatch):
+    monkeypatch.setattr("opero.workers.dask.LONG", 0.05)
+    function = opmap(mode="dask", cluster=client, name="dask.turning")(work.napped)
+    found = function([0.0] * 3_000 + [0.02] * 40)
+    assert len(found) == 3_040
+    assert len(set(found[3_000:])) == 2
+    assert function.opero.stats()["calls"] == function.last_run.items == 3_040
+    assert max(seconds for seconds, _ in function.last_run.slowest) < 1
+
+
 def test_what_cannot_travel_is_the_error_of_its_item_only(client):
     function = opmap(mode="dask", cluster=client, errors="return", name="dask.fragile")(
         work.fragile.opero.operation.function

@@ -43,7 +43,7 @@ def test_a_run_is_told_while_it_goes_on():
 def test_only_the_slowest_are_kept():
     run = LastRun("thread", 0.0)
     for n in range(100):
-        run.note(n, float(n))
+        run.note([n], float(n))
     assert [index for _, index in run.slowest] == [99, 98, 97, 96, 95]
 
 

@@ -1,14 +1,21 @@
 """Numbers that come quickly from process workers: as exact as anything else, whatever comes between them."""
 
+import collections
+import marshal
 import math
+import multiprocessing
 import time
 
 import pytest
 import work
 
 import opero as o
-from opero import opmap
+from opero import opmap, testing
+from opero.drivers import blocking
+from opero.workers import swift
+from opero.workers.arena import send_descriptors
 from opero.workers.journal import AT_REST, MAX_CHUNK, SIZE, USED, Journal, share
+from opero.workers.worker import Chunk, Job, Worker
 
 
 @pytest.fixture(params=["fork", "spawn"])
@@ -92,3 +99,71 @@ def test_items_that_turn_slow_leave_for_threads_and_none_is_lost(late):
     first, *others = slow_from.last_run.workers
     assert (first.name, first.items + sum(insight.items for insight in others)) == ("inline", late + 900)
     assert first.items < late + 700
+
+
+def served(function, items):
+    """Let a worker in this process serve a chunk of quick numbers; return its answers: number, slow ones, seconds."""
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        descriptor = share(SIZE)
+        Journal(descriptor, b"an empty")
+        send_descriptors(ours, [descriptor])
+        worker = Worker(theirs, Job(opmap(mode="process")(function), general=blocking.call), shares=True)
+        worker.numbers = int
+        worker.journal.begin(1, len(items))
+        Chunk(worker, [*items], plain=True).work()
+        answers = []
+        while ours.poll(0):
+            place, entries, _, _, slow, seconds, last, *_ = marshal.loads(ours.recv_bytes())
+            answers.append((place, len(entries) // 8, slow, seconds, last))
+    return answers
+
+
+def test_an_item_takes_what_it_takes_however_many_there_are_between_two_looks():
+    with testing.clock() as time_:
+        answers = served(lambda _: time_.advance(4e-5) or 1, range(2_000))
+    assert sum(number for _, number, *_ in answers) == 2_000
+    assert [slow for _, _, slow, *_ in answers if slow] == []
+
+
+def test_one_slow_item_among_quick_ones_is_told_as_one_of_a_few():
+    with testing.clock() as time_:
+        answers = served(lambda n: time_.advance(0.02 if n == 700 else 1e-5) or n, range(2_000))
+    ((first, seconds, among),) = [(start + n, *rest) for start, _, slow, *_ in answers for n, *rest in slow]
+    assert first <= 700 < first + among
+    assert among <= 20  # as many as take 0.2 ms
+    assert seconds == pytest.approx(0.02, abs=1e-4)
+
+
+def test_what_is_not_begun_of_a_chunk_that_takes_too_long_is_handed_back():
+    with testing.clock() as time_:
+        answers = served(lambda n: time_.advance(1e-5 if n < 1_000 else 0.03) or n, range(16_000))
+    assert sum(number for _, number, *_ in answers) < 1_000 + swift.RUN + 5
+    assert [last for *_, last in answers] == [*[False] * (len(answers) - 1), True]
+
+
+def test_a_run_that_goes_on_is_cut_short_when_the_bell_rings_twice():
+    def ringing(n):
+        time_.advance(1e-6)
+        if n == 500:
+            time_.advance(0.01)
+            swift.ring()
+            swift.ring()
+        return n
+
+    with testing.clock() as time_:
+        answers = served(ringing, range(1_000))
+    assert sum(number for _, number, *_ in answers) == 1_000
+    ((first, _, among),) = [(start + n, *rest) for start, _, slow, *_ in answers for n, *rest in slow]
+    assert first + among - 1 == 500
+
+
+@pytest.mark.parametrize("mode", ["thread", "process"])
+@pytest.mark.parametrize("chunk_size", ["auto", 2_000])
+def test_items_that_turn_slow_are_shared_by_all_workers_unless_the_chunk_size_is_given(mode, chunk_size):
+    function = opmap(mode=mode, workers=2, chunk_size=chunk_size, name="swift.shared")(work.napped)
+    with function.pool:
+        function([0.0] * 2_000)  # so that each has a worker, and they know that items are quick
+        who = function([0.0] * 2_000 + [0.01] * (150 if chunk_size == "auto" else 40))[2_000:]
+    least = min(collections.Counter(who).values()) if len(set(who)) > 1 else 0
+    assert least >= 30 if chunk_size == "auto" else least == 0

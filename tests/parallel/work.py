@@ -282,3 +282,10 @@ def marked(n, *, folder, mark):
     if n == 10_000:
         os.kill(os.getpid(), signal.SIGKILL)
     return mark
+
+
+def napped(seconds):
+    """Sleep, and tell who did."""
+    if seconds:
+        time.sleep(seconds)
+    return threading.get_native_id()
