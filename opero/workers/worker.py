@@ -239,8 +239,7 @@ class Chunk:
                 due, room, entries = ended + worker.patience, journal.rewind(), self.entries
             else:
                 note(record)
-        if not first:
-            worker.numbers = self._numbers(ended)
+        worker.numbers = None if first else self._numbers(ended)
         self.flush(ended, last=True)
 
     def _may_be_swift(self) -> bool:
