@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 try:
-    from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PrivateAttr, ValidationError
+    from pydantic import (
+        BaseModel,
+        ConfigDict,
+        Field,
+        NonNegativeInt,
+        PositiveFloat,
+        PrivateAttr,
+        ValidationError,
+        model_validator,
+    )
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("OperoConfig needs pydantic: pip install 'opero[config]'", name=error.name) from None
 
@@ -25,6 +34,7 @@ from opero.primitives.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Self
 
     from opero.policy import Policy
 
@@ -83,11 +93,9 @@ class OperoConfig(BaseModel):
     def from_dict(cls, values: Mapping[str, Any]) -> OperoConfig:
         """Read a dictionary; raise `ConfigurationError` that names the setting, its value and what is allowed."""
         try:
-            config = cls.model_validate(dict(values))
+            return cls.model_validate(dict(values))
         except ValidationError as error:
             raise _explained(error) from None
-        config.check("")
-        return config
 
     @classmethod
     def from_toml(cls, path: str | Path) -> OperoConfig:
@@ -144,14 +152,11 @@ class OperoConfig(BaseModel):
         """Return what it stands for in `@opero`."""
         return [], self.of(name).keywords()
 
-    def check(self, where: str) -> None:
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
         """Raise `ConfigurationError` for a value that no policy takes."""
-        try:
-            settings.policies_from((), self.keywords())
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{where}{error.field}", error.value, error.allowed) from None
-        for name, operation in self.operations.items():
-            operation.check(f"{where}operations.{name}.")
+        settings.policies_from((), self.keywords())
+        return self
 
 
 class _Memo(dict[str, OperoConfig]):
@@ -205,6 +210,9 @@ def _explained(error: ValidationError) -> ConfigurationError:
 def _one(error: Any) -> ConfigurationError:
     known = {field.alias or key for key, field in OperoConfig.model_fields.items()}
     parts = [str(part) for part in error["loc"]]
+    ours = error.get("ctx", {}).get("error")
+    if isinstance(ours, ConfigurationError):
+        return ConfigurationError(".".join([*parts, ours.field]), ours.value, ours.allowed)
     while len(parts) > 1 and parts[-1] not in known:  # which branch of a union it was is nothing to a user
         parts.pop()
     if error["type"] == "extra_forbidden":

@@ -230,6 +230,12 @@ def answers_later(function: Callable[..., Any]) -> bool:
     return is_coroutine_function(function) or is_generator_function(function) or promises_awaitable(function)
 
 
+def unread(field: str, value: object, default: object, why: str) -> None:
+    """Raise `ConfigurationError` where a setting is given that nothing would read."""
+    if value != default:
+        raise ConfigurationError(field, value, f"nothing but {default!r} {why}")
+
+
 def optional(check: Callable[..., Any], field: str, value: object, **bounds: Any) -> Any:
     """Let None pass, and check everything else."""
     return None if value is None else check(field, value, **bounds)

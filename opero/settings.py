@@ -239,7 +239,7 @@ def _rate_limit(field: str, value: Any) -> RateLimit | None:
     if value is None or isinstance(value, RateLimit):
         return value
     try:
-        if isinstance(value, str) and "/" not in value:
+        if isinstance(value, str) and not {"/", " "} & set(value.strip()):
             from opero import plugins
 
             return RateLimit(plugins.load("opero.rate_limiters", value)())

@@ -18,9 +18,9 @@ from math import ceil, inf
 
 from opero import forks, responses, stores, waits
 from opero.blocks import Block
-from opero.errors import BulkheadFullError
+from opero.errors import BulkheadFullError, ConfigurationError
 from opero.knobs import Knob
-from opero.policy import Fragment, Policy, choice, controlled, duration, number, optional, whole
+from opero.policy import Fragment, Policy, choice, controlled, duration, number, optional, unread, whole
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
 from opero.windows import LatencyHistogram
 
@@ -56,9 +56,10 @@ OVERLOADED = {429, 502, 503, 504}
 class Bulkhead(Block, Policy):
     """Let `limit` calls run at once and `max_queue` more wait, for `max_wait` seconds at most (None: for ever).
 
-    Refuses with `BulkheadFullError`. One instance on several functions is one pool, shared by threads and tasks; with
-    `store`, a Redis URL, and a `name` it is one for all processes. There a slot is a lease of 30 s, renewed while it is
-    held: that of a process that died comes back.
+    Nobody waits unless one of the two is given; with `max_wait` alone ten times `limit` may. Refuses with
+    `BulkheadFullError`. One instance on several functions is one pool, shared by threads and tasks; with `store`, a
+    Redis URL, and a `name` it is one for all processes. There a slot is a lease of 30 s, renewed while it is held: that
+    of a process that died comes back.
 
     With `control="adaptive"` the limit, from where it begins, follows what the service can bear: `target` is how many
     seconds a call should take at most, by default the latency of the function's `slo=`; in `shadow` that is only told.
@@ -88,7 +89,7 @@ class Bulkhead(Block, Policy):
         self,
         limit: int,
         *,
-        max_queue: int = 0,
+        max_queue: int | None = None,
         max_wait: Duration | None = None,
         store: str | StateStore | None = None,
         control: str | None = None,
@@ -96,10 +97,19 @@ class Bulkhead(Block, Policy):
         shadow: bool = False,
         name: str | None = None,
     ) -> None:
+        limit = whole("limit", limit, low=1)
+        patience = optional(duration, "max_wait", max_wait, low=0)
+        if max_queue is None:
+            max_queue = 10 * limit if patience else 0
+        if patience and max_queue == 0:
+            raise ConfigurationError("max_wait", max_wait, "nothing but 0 without a queue: max_queue= is its length")
+        if control is None:
+            unread("target", target, None, "without control=: it is what a law aims at")
+            unread("shadow", shadow, False, "without control=: nothing turns the limit")
         self._freeze(
-            limit=whole("limit", limit, low=1),
+            limit=limit,
             max_queue=whole("max_queue", max_queue, low=0),
-            max_wait=None if max_wait is None else duration("max_wait", max_wait, low=0),
+            max_wait=patience,
             store=stores.checked("store", store, name),
             control=controlled(control),
             target=optional(number, "target", target, above=0),

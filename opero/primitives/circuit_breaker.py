@@ -15,7 +15,7 @@ from opero.call import FAILURE, NONE, SUCCESS
 from opero.circuit import AUTO, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, STATES, UNCOUNTED, Change, Circuit, Permit, Rules
 from opero.errors import CircuitOpenError, ConfigurationError, Rejected
 from opero.keyed import Keyed
-from opero.policy import Fragment, Policy, duration, number, optional, whole
+from opero.policy import Fragment, Policy, duration, number, optional, unread, whole
 from opero.signals import POLICY, STATE, Event, Metric, Signals
 
 TYPE_CHECKING = False
@@ -60,6 +60,7 @@ SIGNALS = Signals(
     (STATE_IS, TRANSITIONS, FAILURE_RATIO, SLOW_RATIO),
     ("circuit_open", "half_open_limit"),
 )
+LONGEST = 60.0  # seconds
 COUNTED, UNWANTED, IGNORED = (f"circuit_breaker.{field}" for field in ("on", "on_result", "ignore"))
 _SAID = {CLOSED: SHUT, OPEN: OPENED, HALF_OPEN: HALF_OPENED, FORCED_OPEN: OPENED}
 _WORST = (CLOSED, HALF_OPEN, OPEN, FORCED_OPEN)
@@ -122,7 +123,7 @@ class CircuitBreaker(Block, Rules, Policy):
         slow_call: Duration | None = None,
         slow_ratio: float = 1.0,
         reset_after: Duration = 5.0,
-        max_reset_after: Duration = 60.0,
+        max_reset_after: Duration = LONGEST,
         jitter: float = 0.1,
         half_open_probes: int = 10,
         key: str | Callable[..., Hashable] | None = None,
@@ -140,6 +141,16 @@ class CircuitBreaker(Block, Rules, Policy):
                 "calls", calls, f"a whole number of at least min_calls ({min_calls}), else it never opens"
             )
         reset_after = duration("reset_after", reset_after, above=0)
+        if max_reset_after == LONGEST < reset_after:
+            raise ConfigurationError("reset_after", reset_after, f"up to {LONGEST:g} s, or more with max_reset_after=")
+        if slow_call is None:
+            unread("slow_ratio", slow_ratio, 1.0, "without slow_call=: no call is slow")
+        if calls is not None:
+            unread("window", window, 10.0, "beside calls=: the window is a count")
+        if consecutive is not None:
+            unread("failure_ratio", failure_ratio, 0.5, "beside consecutive=: it takes the place of the ratio")
+        if key is None:
+            unread("max_keys", max_keys, 1_000, "without key=: it bounds how many are kept")
         self._freeze(
             failure_ratio=number("failure_ratio", failure_ratio, above=0, high=1),
             min_calls=min_calls,

@@ -16,7 +16,7 @@ from opero import clock, keyed, stores
 from opero.blocks import Block
 from opero.errors import ConfigurationError, RateLimitedError
 from opero.keyed import Keyed
-from opero.policy import Fragment, Policy, asked, duration, number, whole
+from opero.policy import Fragment, Policy, asked, duration, number, unread, whole
 from opero.quota import Quota, Rate
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
 
@@ -66,7 +66,8 @@ AVAILABLE = Metric(
 )
 SIGNALS = Signals("rate_limiter", (DELAYED,), (WAITED, LIMIT, AVAILABLE), ("rate_limited", "deadline"))
 
-UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0, "day": 86400.0}
+UNITS = {"sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "hr": 3600.0, "hour": 3600.0, "day": 86400.0}
+UNITS |= {f"{unit}s": seconds for unit, seconds in UNITS.items()} | {"s": 1.0, "h": 3600.0}
 PERIODS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day"}
 WEIGHTS = "a number, 0 or more, or a function of the call's arguments"
 RATES = 'calls per second as a number, a text like "100/s", "10/min" or "10/s; 100/min", or a RateLimit'
@@ -75,8 +76,8 @@ RATES = 'calls per second as a number, a text like "100/s", "10/min" or "10/s; 1
 class RateLimit(Block, Policy):
     """Admit `rate` calls per `per` seconds, `burst` of them at once (all of them unless given).
 
-    `rate` may be a text, "100/s", "10/min", "5/10s", with several rates "10/s; 100/min"; then `burst` is that of the
-    first. Or it is an `aiolimiter.AsyncLimiter`, or another `RateLimiter`. `wait` is True, False (refuse with
+    `rate` may be a text, "100/s", "10 per minute", "5/10s", with several rates "10/s; 100/min"; then `burst` is that of
+    the first. Or it is an `aiolimiter.AsyncLimiter`, or another `RateLimiter`. `wait` is True, False (refuse with
     `RateLimitedError`), or the longest wait in seconds. `weight` is how many calls one call counts for: a number, or a
     function of its arguments. `key`, a function of the arguments or the name of one, gives each key a quota of its own;
     `max_keys` bounds how many are kept.
@@ -117,10 +118,16 @@ class RateLimit(Block, Policy):
         max_keys: int = 10_000,
         name: str | None = None,
     ) -> None:
-        if isinstance(rate, str) and len(rates := parsed("rate", rate)) == 1:
-            rate, per = rates[0]
-        elif isinstance(rate, bool | int | float) or not (isinstance(rate, str) or hasattr(rate, "acquire")):
+        if isinstance(rate, str):
+            unread("per", per, 1.0, 'beside a rate that is a text: write "10/60s"')
+            if len(rates := parsed("rate", rate)) == 1:
+                rate, per = rates[0]
+        elif isinstance(rate, bool | int | float) or not hasattr(rate, "acquire"):
             rate = number("rate", rate, above=0)
+        else:
+            _of_limiter(rate, per=per, burst=burst, key=key, store=store)
+        if key is None:
+            unread("max_keys", max_keys, 10_000, "without key=: it bounds how many are kept")
         self._freeze(
             rate=rate,
             per=duration("per", per, above=0),
@@ -304,6 +311,14 @@ class Local:
         return " and ".join(_written(count, per) for count, per, _ in self.rates)
 
 
+def _of_limiter(limiter: Any, **given: object) -> None:
+    """Refuse what a limiter of somebody else's would not be told: only one of ours is asked by key."""
+    if not hasattr(limiter, "has_capacity"):
+        del given["key"]
+    for field, value in given.items():
+        unread(field, value, 1.0 if field == "per" else None, "beside a limiter, which knows itself what it admits")
+
+
 class Foreign:
     """An `aiolimiter.AsyncLimiter`: for coroutine functions, in the event loop it belongs to."""
 
@@ -345,10 +360,10 @@ def parsed(field: str, text: str) -> list[tuple[float, float]]:
 
 
 def _rate(text: str) -> tuple[float, float] | None:
-    """Read "5/10s"; None if it cannot be read."""
-    count, _, unit = text.partition("/")
-    unit = unit.strip().lower()
-    name = unit.lstrip("0123456789.")
+    """Read "5/10s" or "5 per 10 seconds"; None if it cannot be read."""
+    count, _, unit = text.lower().replace(" per ", "/").partition("/")
+    unit = unit.strip()
+    name = unit.lstrip("0123456789. ")
     try:
         rate, times = float(count), float(unit.removesuffix(name) or 1)
     except ValueError:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from opero import clock, responses, stores
 from opero.errors import RetryBudgetExhausted
-from opero.policy import Fragment, Policy, choice, controlled, number
+from opero.policy import Fragment, Policy, choice, controlled, number, unread
 from opero.signals import POLICY, REJECTIONS, Event, Metric, Signals
 from opero.tokens import Tokens
 
@@ -87,6 +87,8 @@ class RetryBudget(Policy):
         store: str | StateStore | None = None,
         name: str | None = None,
     ) -> None:
+        if control is None:
+            unread("shadow", shadow, False, "without control=: nothing turns the ratio")
         self._freeze(
             ratio=number("ratio", ratio, low=0, high=1),
             min_per_second=number("min_per_second", min_per_second, low=0),

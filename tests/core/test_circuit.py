@@ -133,7 +133,7 @@ def test_slow_calls_open_it_when_they_are_enough_and_a_share():
     assert state([2, 2, 1, 1]) == OPEN  # 1.0 is not slow; half of them are
     assert state([2, 1, 1, 1]) == CLOSED
     assert state([2, 2, 1, 1], consecutive=9) == OPEN
-    assert CircuitBreaker(slow_ratio=0.5, min_calls=1).circuit.slow == float("inf")
+    assert CircuitBreaker(min_calls=1).circuit.slow == float("inf")
 
 
 def test_a_probe_as_slow_as_allowed_is_good_and_a_slower_one_bad():

@@ -28,6 +28,7 @@ PROMISED = {
 }  # fmt: skip
 NEEDED = {o.Chaos: {"result": 1}, o.ArgFallback: {"parameter": "x"}, o.Cache: {"ttl": 5}, o.Hedge: {"delay": 1}}
 NEEDED |= {o.RateLimit: {"rate": 5}, o.Bulkhead: {"limit": 5}, o.Timeout: {"seconds": 5}}
+BESIDE = {"max_keys": {"key": "x"}, "slow_ratio": {"slow_call": 1}}  # without which nothing would read it
 
 
 BOUNDS = [  # field, what is taken, what is just too little or too much
@@ -71,10 +72,10 @@ BOUNDS = [  # field, what is taken, what is just too little or too much
 )
 def test_a_bound_is_where_it_is(kind, field, taken, refused):
     for value in taken:
-        assert kind(**{**NEEDED.get(kind, {}), field: value}).settings[field] == value
+        assert kind(**{**NEEDED.get(kind, {}), **BESIDE.get(field, {}), field: value}).settings[field] == value
     for value in refused:
         with pytest.raises(o.ConfigurationError) as caught:
-            kind(**{**NEEDED.get(kind, {}), field: value})
+            kind(**{**NEEDED.get(kind, {}), **BESIDE.get(field, {}), field: value})
         assert caught.value.field == field
 
 

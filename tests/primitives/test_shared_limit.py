@@ -76,7 +76,8 @@ class Mine:
         ({"lease": 11}, r"at most half the burst \(10\)$"),
         ({"lease": 0}, "lease takes a whole number, 1 or more"),
         ({"lease": 5, "store": None}, "with store= and a rate"),
-        ({"lease": 5, "rate": Mine()}, "at most half the burst$"),
+        ({"lease": 5, "rate": Mine()}, "beside a limiter"),
+        ({"lease": 5, "rate": Mine(), "store": None}, "with store= and a rate; at most half the burst$"),
     ],
 )
 def test_a_lease_is_at_most_half_the_burst_of_a_rate_in_a_store(settings, allowed):
