@@ -18,7 +18,7 @@ Source: Michael Nygard, "Release It!", 2007.
 from __future__ import annotations
 
 from _thread import allocate_lock
-from math import ceil, inf
+from math import inf
 
 from opero import forks
 from opero.call import FAILURE, NONE
@@ -178,10 +178,10 @@ class Circuit:
         self.probes_bad += bad
         self.probes_good += not bad
         probes = self.rules.half_open_probes
-        enough = 1 if self.rules.consecutive is not None else ceil(self.rules.failure_ratio * probes)
-        if self.probes_bad >= enough:
+        ratio = self.rules.failure_ratio if self.rules.consecutive is None else 1 / probes
+        if self.probes_bad / probes >= ratio:  # divided, as in the window: .07 * 100 is more than 7
             return self._change_locked(OPEN, now)
-        return self._change_locked(CLOSED, now) if self.probes_good > probes - enough else None
+        return self._change_locked(CLOSED, now) if (probes - self.probes_good) / probes < ratio else None
 
     def _change_locked(self, state: str, now: float) -> Change:
         totals = self.window.totals(now)

@@ -187,13 +187,13 @@ class LatencyHistogram:
         """Seconds below which these shares of the durations lie (0.5 is the median); 0 without any."""
         counts = self.counts.copy()
         total = sum(counts)
-        return [self._quantile(counts, share * total) for share in shares]
+        return [self._quantile(counts, share, total) for share in shares]
 
-    def _quantile(self, counts: list[int], rank: float) -> float:
+    def _quantile(self, counts: list[int], share: float, total: int) -> float:
         seen = 0
         for index, count in enumerate(counts):
             seen += count
-            if count and seen >= rank:
+            if count and seen / total >= share:
                 return self._middle(index)
         return 0.0
 

@@ -183,7 +183,7 @@ class PoolSizeLaw:
         self._best, self._single = None, False
         if self._way != ERRORS:
             self._way, self._before_errors = ERRORS, (size, errors)
-            return Wish(PARAMETER, max(1.0, float(int(size * SHRINK))), "errors", inputs)
+            return Wish(PARAMETER, max(1.0, float(int(size * SHRINK + 1e-9))), "errors", inputs)
         before, had = self._before_errors
         self._way, self._stride = UP, len(STRIDES) - 1
         if errors < SHRINK * had:

@@ -33,8 +33,8 @@ NOTHING: Any = type("NOTHING", (), {"__repr__": lambda _: "NOTHING", "__reduce__
 class Chaos(Policy):
     """Disturb a share `rate` of the attempts: by `latency` seconds, an `error`, a `result`, or several of them.
 
-    `latency` is seconds, or from and to seconds. `error` is an exception, its type, or a function that makes one;
-    `result` anything, also None. `window` is from and to seconds after it was switched on.
+    `latency` is seconds, or from and to seconds. `error` is an exception, of which each call gets a copy, its type, or
+    a function that makes one; `result` anything, also None. `window` is from and to seconds after it was switched on.
 
     Example:
         >>> Chaos(error=ConnectionError, rate=0.1, seed=7).enabled
@@ -158,7 +158,34 @@ class Strike:
 
 
 def _made(error: Raises) -> BaseException:
-    return error if isinstance(error, BaseException) else error()
+    return _anew(error) if isinstance(error, BaseException) else error()
+
+
+def _anew(given: BaseException) -> BaseException:
+    """Return another error like the one given: what raising and handling it leaves on an error is gone with it.
+
+    One that cannot be copied is given itself, without its last traceback.
+    """
+    try:
+        error = _copy(given)
+        error.args = given.args
+        error.__dict__.update(given.__dict__)
+    except Exception:  # noqa: BLE001 - whatever its class does
+        return given.with_traceback(None)
+    if hasattr(given, "__notes__"):
+        error.__notes__ = list(given.__notes__)
+    error.__context__, error.__cause__ = given.__context__, given.__cause__
+    error.__suppress_context__ = given.__suppress_context__
+    return error
+
+
+def _copy(given: BaseException) -> BaseException:
+    from copy import copy
+
+    try:
+        return copy(given)
+    except Exception:  # noqa: BLE001 - an `__init__` that takes more than `args`: without it then
+        return type(given).__new__(type(given), *given.args)
 
 
 def _span(field: str, value: Any, **_: float) -> tuple[float, float]:

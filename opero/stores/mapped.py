@@ -1,7 +1,8 @@
 """State in memory that the processes of one machine share: that of the policies of a map.
 
 1. A state has a record, found by the digest of its name. It is there twice: a change is written beside the state that
-   counts, and then takes its place, so a process that dies in between leaves what was.
+   counts, and then takes its place, so a process that dies in between leaves what was. One that does not fit is
+   refused, and that of each process takes its place.
 2. One lock for all of it. It belongs to a process, and the system frees it when that dies.
 3. Decisions are those of one process: circuits are `opero.circuit`, quotas and budgets count by `opero.quota` and
    `opero.tokens`. Time is the monotonic clock, which is one for all processes of a machine.
@@ -19,6 +20,7 @@ from hashlib import blake2b
 from math import inf
 
 from opero import circuit, clock, forks
+from opero.errors import StateError
 from opero.quota import ROUNDING, charged, earliest
 from opero.stores import Admission, Permit
 from opero.tokens import enough, gathered, opening, spent
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from opero.runtime import Runtime
 
 RECORDS, LOOK = 4096, 32  # states there may be; places where one may lie, before an older one is forgotten
-DIGEST, HEAD, HALF = 16, 32, 8 * 1024
+DIGEST, HEAD, HALF = 16, 32, 32 * 1024
 RECORD = HEAD + 2 * HALF
 SIZE = RECORDS * RECORD  # of which the system gives what is used
 EMPTY = bytes(DIGEST)
@@ -166,7 +168,7 @@ class Mapped:
                 place = self._find(blake2b(key.encode(), digest_size=DIGEST).digest())
                 state = _State(self._read(place))
                 yield state
-                self._write(place, pickle.dumps(state.value, protocol=5))
+                self._write(place, pickle.dumps(state.value, protocol=5), key)
             finally:
                 fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
 
@@ -189,15 +191,18 @@ class Mapped:
         which = self._map[place + DIGEST]
         if not which:
             return None
-        start = place + HEAD + (which - 1) * HALF
-        return pickle.loads(self._map[start : start + HALF])  # noqa: S301 - memory only our own processes have
+        start, length = place + HEAD + (which - 1) * HALF, place + DIGEST + 4 * which
+        end = start + int.from_bytes(self._map[length : length + 4], "little")
+        return pickle.loads(self._map[start:end])  # noqa: S301 - memory only our own processes have
 
-    def _write(self, place: int, payload: bytes) -> None:
+    def _write(self, place: int, payload: bytes, key: str) -> None:
         if len(payload) > HALF:
-            raise ValueError(f"a state of {len(payload)} bytes, and there is room for {HALF}")
+            why = f"{len(payload)} bytes, and a map has room for {HALF}; take a smaller calls=, limit or max_queue=, or"
+            raise StateError(key.rpartition(":")[2], f'{why} give store="redis://…" and a name=')
         which = 1 if self._map[place + DIGEST] == 2 else 2
-        start = place + HEAD + (which - 1) * HALF
+        start, length = place + HEAD + (which - 1) * HALF, place + DIGEST + 4 * which
         self._map[start : start + len(payload)] = payload
+        self._map[length : length + 4] = len(payload).to_bytes(4, "little")
         self._map[place + DIGEST] = which
 
 

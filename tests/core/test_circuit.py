@@ -47,6 +47,28 @@ def test_probes_decide_by_the_same_ratio():
         assert policy.circuit.state == state, outcomes
 
 
+def test_the_share_of_bad_probes_that_opens_it_is_exact():
+    for ratio, probes, enough in [
+        (0.07, 100, 7),
+        (0.55, 100, 55),
+        (0.29, 100, 29),
+        (0.5, 3, 2),
+        (1e-9, 10, 1),
+        (1, 7, 7),
+    ]:
+        policy = CircuitBreaker(min_calls=1, failure_ratio=ratio, half_open_probes=probes, reset_after=5)
+        for outcomes, state in [
+            ([FAILURE] * (enough - 1), HALF_OPEN),
+            ([FAILURE] * enough, OPEN),
+            ([FAILURE] * (enough - 1) + [SUCCESS] * (probes - enough), HALF_OPEN),
+            ([FAILURE] * (enough - 1) + [SUCCESS] * (probes - enough + 1), CLOSED),
+        ]:
+            policy.start()
+            fill(policy.circuit, [FAILURE])
+            fill(policy.circuit, outcomes, now=5.0)
+            assert policy.circuit.state == state or (state == HALF_OPEN and not outcomes), (ratio, outcomes)
+
+
 def test_of_twenty_threads_one_probe_is_admitted():
     circuit = CircuitBreaker(min_calls=1, half_open_probes=1, reset_after=5).circuit
     fill(circuit, [FAILURE])

@@ -148,3 +148,12 @@ def test_a_window_of_calls_never_asks_to_roll():
     window = CountWindow(3)
     window.add(5.0, failed=True, slow=True)
     assert window.turn == inf
+
+
+def test_a_quantile_at_the_edge_of_a_bucket_is_in_it():
+    histogram = LatencyHistogram()
+    for _ in range(7):
+        histogram.add(0.001)
+    for _ in range(93):
+        histogram.add(1.0)
+    assert histogram.quantiles([0.07])[0] < 0.002  # .07 * 100 is more than 7

@@ -1,6 +1,9 @@
 """Disturbance on purpose: off unless switched on, repeatable, and within the deadline."""
 
 import asyncio
+import gc
+import traceback
+import tracemalloc
 
 import pytest
 
@@ -132,3 +135,86 @@ def test_switching_it_is_told_once_by_name():
 def test_a_span_may_begin_at_zero_and_be_a_moment():
     policy = o.Chaos(latency=(0, 0.5), window=(2, 2))
     assert (policy.latency, policy.window) == ((0, 0.5), (2, 2))
+
+
+class Teapot(Exception):
+    """One whose copy cannot be made of its arguments, as those of httpx."""
+
+    def __init__(self, message, *, status):
+        super().__init__(message)
+        self.status = status
+
+
+def test_an_error_given_as_an_object_is_raised_as_it_was_given_each_time():
+    cause, decoded = KeyError("cause"), UnicodeDecodeError("utf-8", b"x", 0, 1, "mine")
+    for given in (
+        OSError(5, "mine"),
+        Teapot("mine", status=418),
+        ExceptionGroup("mine", [OSError()]),
+        decoded,
+        o.RetryNow(after=0),
+    ):
+        given.__cause__ = cause
+        given.add_note("given")
+        f = o.opero(o.Chaos(error=given, enabled=True), retries=1, min_delay=0)(lambda: 1)
+        with pytest.raises(type(given)):
+            f()
+        seen = []
+        for _ in range(5):
+            try:
+                f()
+            except type(given) as error:
+                error.add_note("caught")
+                depth = len(traceback.extract_tb(error.__traceback__))
+                notes = [note for note in error.__notes__ if not note.startswith("opero: ")]
+                seen.append((depth, notes, str(error), error.__cause__, vars(error).get("status"), error.args))
+        assert len({repr(each) for each in seen}) == 1
+        assert seen[0][1:4] == (["given", "caught"], str(given), cause)
+        assert given.__traceback__ is None
+        assert given.__context__ is None
+        assert given.__notes__ == ["given"]
+
+
+class Single(Exception):
+    """There is one of it, and no copy."""
+
+    def __new__(cls, *_):
+        raise TypeError
+
+    def __reduce__(self):
+        raise TypeError
+
+
+def test_an_error_that_cannot_be_copied_keeps_nothing_of_the_last_time():
+    single = Exception.__new__(Single)
+    f, depths = o.opero(o.Chaos(error=single, enabled=True))(lambda: 1), []
+    with pytest.raises(Single):
+        f()
+    for _ in range(5):
+        with pytest.raises(Single) as caught:
+            f()
+        assert caught.value is single
+        depths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert len(set(depths)) == 1
+
+
+def test_the_memory_of_chaos_does_not_grow():
+    f = o.opero(o.Chaos(error=ConnectionError("x"), enabled=True), retries=1, min_delay=0)(lambda: 1)
+
+    def rounds(many):
+        for _ in range(many):
+            try:
+                f()
+            except ConnectionError as error:
+                error.add_note("seen")
+
+    rounds(50)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        rounds(500)
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - before < 20_000
+    finally:
+        tracemalloc.stop()

@@ -61,9 +61,9 @@ if ARGV[3] == "1" then
   local bad = (failed == 1 or slow == 1) and 1 or 0
   circuit.good, circuit.bad = circuit.good + 1 - bad, circuit.bad + bad
   set("good", circuit.good, "bad", circuit.bad)
-  local enough = consecutive > 0 and 1 or math.ceil(failure_ratio * probes)
-  if circuit.bad >= enough then return change("open") end
-  if circuit.good > probes - enough then return change("closed") end
+  local ratio = consecutive > 0 and 1 / probes or failure_ratio
+  if circuit.bad / probes >= ratio then return change("open") end
+  if (probes - circuit.good) / probes < ratio then return change("closed") end
   return unchanged
 end
 
