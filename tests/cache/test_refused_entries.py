@@ -3,10 +3,11 @@
 import sqlite3
 
 import pytest
-from caches import KEY, cached, name_in, place, reasons
+from caches import KEY, cached, counted, name_in, place, reasons
 
 import opero as o
 from opero.stores.cache.envelope import INFLATED, Envelope
+from opero.stores.cache.redis import key_of, lease_of
 
 
 def tampered(data, how, f):
@@ -70,8 +71,6 @@ def test_a_tampered_entry_on_disk_is_a_miss_and_heals(how, tmp_path, heard):
 def test_a_tampered_entry_in_redis_is_a_miss_and_heals(how, server, heard):
     import redis
 
-    from opero.stores.cache.redis import key_of
-
     f, made = cached(backend="redis", url=server.url, namespace=f"t-{how}", **keys_for(how), patience=5.0)
     f(1)
     with redis.Redis.from_url(server.url) as client:
@@ -103,3 +102,57 @@ def test_names_tell_no_arguments_and_differ_by_key(tmp_path):
     assert name_in(f, secret) != name_in(g, secret)
     place(f).shelf.store.close()
     assert all(secret.encode() not in path.read_bytes() for path in (tmp_path / "c").iterdir())
+
+
+@pytest.mark.service("redis")
+@pytest.mark.parametrize("near", [None, 1.0])
+@pytest.mark.parametrize("kind", ["v1", "lease", "tag"])
+def test_a_value_of_another_type_under_our_name_is_foreign_and_goes(kind, near, server, heard):
+    import redis
+
+    namespace = f"w-{kind}-{near}"
+    policy = o.Cache(60, tags="t", backend="redis", url=server.url, namespace=namespace, near=near, patience=5.0)
+    f, made = counted(policy)
+    with redis.Redis.from_url(server.url) as client:
+        plant = {"v1": key_of(name_in(f, 1)), "lease": lease_of(name_in(f, 1)), "tag": key_of(place(f).shelf.marks("t")[0])}
+        for number in (1, 2):
+            f.opero.cache.invalidate(1)
+            client.delete(plant[kind])
+            client.rpush(plant[kind], "somebody", "else's")
+            assert (f(1), f(1), made) == (number, number, [1] * number)
+            assert client.type(plant[kind]) != b"list"
+    assert reasons(heard, "entry_refused") == ["foreign"] * 2
+    assert reasons(heard) == []
+    assert not place(f).shelf._guard.doubts
+    assert f.opero.cache.stats()["errors"] == 2
+
+
+@pytest.mark.service("redis")
+def test_a_value_of_another_type_is_no_obstacle_to_tasks_nor_by_hand(server, heard):
+    import asyncio
+
+    import redis
+
+    policy = o.Cache(60, backend="redis", url=server.url, namespace="w-tasks", patience=5.0)
+
+    @o.opero(policy)
+    async def f(x):
+        return x * 10
+
+    async def main(client):
+        names = {x: key_of(name_in(f, x)) for x in range(10)}
+        for x in (3, 5, 8):
+            client.rpush(names[x], "somebody else's")
+        assert await asyncio.gather(*(f(x) for x in range(10))) == [x * 10 for x in range(10)]
+        assert sorted(client.type(name) for name in names.values()) == [b"string"] * 10
+        for x in (3, 5):
+            client.delete(names[x])
+            client.rpush(names[x], "somebody else's")
+        assert await f.opero.cache.get_many(range(3, 6)) == [None, 40, None]
+        await f.opero.cache.set(1, 3)
+        assert await f.opero.cache.get(3) == 1
+
+    with redis.Redis.from_url(server.url) as client:
+        asyncio.run(main(client))
+    assert set(reasons(heard, "entry_refused")) == {"foreign"}
+    assert not place(f).shelf._guard.doubts

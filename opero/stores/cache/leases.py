@@ -12,7 +12,7 @@ from _thread import allocate_lock
 
 from opero import clock, forks
 from opero.runtime import Runtime, run
-from opero.stores.cache.trouble import Unavailable
+from opero.stores.cache.trouble import Refused, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def _renew(lease: Lease) -> bool:
     """Whether it is still held; a store that is away is asked again the next time."""
     try:
         return bool(run(lease.store.extend(Runtime(), lease.name, lease.token, lease.seconds)))
+    except Refused:
+        return False
     except Unavailable:
         return True  # the load itself will hear of it, and tell
 

@@ -5,6 +5,7 @@
 2. What has to be atomic is a script: look or take the lease, store while the lease holds.
 3. Every wait is bounded by `patience` seconds, that for a name server too. A cancelled command closes its connection.
 4. Ages are told on the server's clock.
+5. What is of another type under one of our names is foreign: it goes, and who met it is told by `Refused`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from opero.errors import ConfigurationError
 from opero.runtime import run
 from opero.stores.cache.batch import LARGEST, Batch
 from opero.stores.cache.quick import UNASKED, Quick, unasked
-from opero.stores.cache.trouble import Unavailable
+from opero.stores.cache.trouble import Refused, Unavailable
 from opero.stores.connecting import bounded
 
 TYPE_CHECKING = False
@@ -58,6 +59,11 @@ local text = redis.call('GET', KEYS[1])
 if text then return text end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return ARGV[1]
+"""
+HEAL = """
+local found = redis.pcall('GET', KEYS[1])
+if type(found) == 'table' and string.find(found.err, 'WRONGTYPE') then return redis.call('UNLINK', KEYS[1]) end
+return 0
 """
 
 
@@ -224,8 +230,15 @@ class RedisStore:
 
         try:
             return await runtime.either(lambda: run(self._send_plainly(commands)), together)  # type: ignore[no-any-return]
+        except self._errors.ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise Unavailable(self._reason(error)) from error
         except (self._errors.RedisError, OSError) as error:
             raise Unavailable(self._reason(error)) from error
+
+        keys = {key for command in commands for key in _keys(command)}
+        await self._run_all(runtime, [("EVAL", HEAL, 1, key) for key in keys])
+        raise Refused("foreign")
 
     async def _run_all(self, runtime: Runtime, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Do the same for any number of commands, some hundreds a trip."""
@@ -340,6 +353,10 @@ def prefix_of(namespace: str) -> str:
 
 def _quoted(namespace: str) -> str:
     return quote(namespace, safe=":/.-_")
+
+
+def _keys(command: tuple[Any, ...]) -> tuple[str, ...]:
+    return command[3 : 3 + command[2]] if command[0] == "EVAL" else command[1:2]
 
 
 def _write(name: str, data: bytes, seconds: float, token: bytes) -> tuple[Any, ...]:

@@ -118,11 +118,13 @@ class Shelf:
         waited_for, delay = None, FIRST
         claim: Any = self.store.claim_unseen if looked and not marks else self.store.claim  # type: ignore[attr-defined]
         while True:
-            data, holder, texts = await self._ask(runtime, claim, name, token, self._lease, asked)
+            data, holder, texts = await self._ask(
+                runtime, claim, name, token, self._lease, asked, refused=found.refused
+            )
             claim = self.store.claim
             found.marks = frozenset().union(*await self._said(runtime, marks, texts))
             if data is None and older:
-                data = _first(await self._ask(runtime, self.store.read, older))
+                data = _first(await self._ask(runtime, self.store.read, older, refused=found.refused))
             if data is not None and not anew:
                 await self._open(runtime, found, data)
                 if found.entry is not None:
@@ -292,19 +294,33 @@ class Shelf:
         entry.load, entry.failed = sheet.load, sheet.failed
         return entry
 
-    async def _ask(self, runtime: Runtime, do: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    async def _ask(self, runtime: Runtime, do: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **more: Any) -> Any:
         if not self._guard.admits(runtime.now()):
             raise Unavailable("open", quiet=True)
         try:
-            return await self._order(runtime, do, *args)
+            return await self._order(runtime, do, *args, **more)
         except Unavailable:
             self._guard.failed(runtime.now())
             raise
 
-    async def _order(self, runtime: Runtime, do: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-        """Ask also a store that is left alone: what ends entries must not be put off while others may read them."""
+    async def _order(
+        self,
+        runtime: Runtime,
+        do: Callable[..., Coroutine[Any, Any, Any]],
+        *args: Any,
+        refused: list[str] | None = None,
+    ) -> Any:
+        """Ask also a store that is left alone: what ends entries must not be put off while others may read them.
+
+        What the store met and removed as foreign is added to `refused`, and it is asked once more.
+        """
         try:
-            answer = await do(runtime, *args)
+            try:
+                answer = await do(runtime, *args)
+            except Refused as foreign:
+                if refused is not None:
+                    refused.append(foreign.reason)
+                answer = await do(runtime, *args)
         except Unavailable:
             raise
         except Exception as error:  # a store's own mistake is no more the caller's than its silence

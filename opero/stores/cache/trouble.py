@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Refused(Exception):
-    """An entry is not what was stored, or a value cannot be stored: `reason` says why."""
+    """What lies in a store is not what was stored, or a value cannot be stored: `reason` says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
