@@ -11,7 +11,7 @@ from opero.drivers import blocking
 from opero.errors import ConfigurationError
 from opero.runtime import run
 from opero.stores.cache.around import Around
-from opero.stores.cache.keys import Unbindable
+from opero.stores.cache.keys import Unbindable, texts
 from opero.stores.cache.said import EVICTIONS, INVALIDATED, REQUESTS
 from opero.stores.cache.state import forced, modes
 
@@ -85,8 +85,9 @@ class CacheHandle:
 
     def invalidate_tag(self, *tags: str) -> Any:
         """Forget every entry with one of these tags, in constant time; of all functions that share the cache."""
+        ended = texts(tags)
         self._operation.emit(INVALIDATED, acts.about("invalidate_tag", target="cache"))
-        return self._do(self._around.place.forget_tags(self._runtime(), tags))
+        return self._do(self._around.place.forget_tags(self._runtime(), ended))
 
     def clear(self) -> Any:
         """Forget all results of this function."""

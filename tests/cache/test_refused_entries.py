@@ -114,7 +114,11 @@ def test_a_value_of_another_type_under_our_name_is_foreign_and_goes(kind, near, 
     policy = o.Cache(60, tags="t", backend="redis", url=server.url, namespace=namespace, near=near, patience=5.0)
     f, made = counted(policy)
     with redis.Redis.from_url(server.url) as client:
-        plant = {"v1": key_of(name_in(f, 1)), "lease": lease_of(name_in(f, 1)), "tag": key_of(place(f).shelf.marks("t")[0])}
+        plant = {
+            "v1": key_of(name_in(f, 1)),
+            "lease": lease_of(name_in(f, 1)),
+            "tag": key_of(place(f).shelf.marks("t")[0]),
+        }
         for number in (1, 2):
             f.opero.cache.invalidate(1)
             client.delete(plant[kind])

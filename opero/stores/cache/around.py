@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from opero.call import Call
-from opero.errors import CacheError
+from opero.errors import CacheError, ConfigurationError
 from opero.stores.cache.entry import Entry, freeze, judge
 from opero.stores.cache.flights import Flight, current
 from opero.stores.cache.keys import Keys, Unbindable
 from opero.stores.cache.look import Looked
 from opero.stores.cache.places import PLACE
-from opero.stores.cache.said import BACKEND_FAILED, LOADED, REFRESH_FAILED, REQUESTS, STALE_SERVED
+from opero.stores.cache.said import BACKEND_FAILED, KEY_FAILED, LOADED, REFRESH_FAILED, REQUESTS, STALE_SERVED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ class Around:
             key = self.keys.of(call.args, call.kwargs)
         except Unbindable:
             return await next(call)  # the function says best what it wants
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - never worse than undecorated; the event tells
+            self._count(call, "error")
+            call.emit(KEY_FAILED, part="key", error=type(error).__name__)
+            return await next(call)
         if mode is None:
             now = call.runtime.now()
             entry = self.place.glance(key, now)
@@ -190,8 +196,14 @@ class Around:
     # ---- one load
 
     async def _load(self, load: Call, next: Next, flight: Flight, *, anew: bool) -> Any:  # noqa: A002
-        tags = self.keys.tags(load.args, load.kwargs)
+        try:
+            tags = self.keys.tags(load.args, load.kwargs)
+        except Exception as error:  # noqa: BLE001 - never worse than undecorated, nor an entry that no tag ends
+            flight.result = "error"
+            load.emit(KEY_FAILED, part="tags", error=type(error).__name__)
+            return await next(load)
         found = await self.place.find(load, flight, tags, anew=anew)
+        found.tags = tags
         entry = found.entry
         verdict = None if entry is None else judge(entry, load.runtime.now(), self.policy.early)
         if entry is not None and verdict is not None:
@@ -238,16 +250,16 @@ class Around:
         """Store a result, if it is to be; what goes wrong with that is not the caller's concern."""
         try:
             now = load.runtime.now()
-            entry = None if load.record.fell_back else self._entry(load, value, took, now, failed=failed)
+            entry = None if load.record.fell_back else self._entry(value, took, now, failed=failed)
             if entry is not None:
-                entry.born = found.born
+                entry.born, entry.tags = found.born, found.tags
                 await self.place.keep(load, flight, found, entry, now)
                 return
         except Exception as error:  # noqa: BLE001 - never worse than undecorated; the event tells
             load.emit(BACKEND_FAILED, backend=self.state.backend, reason=type(error).__name__)
         await self.place.release(load, found)
 
-    def _entry(self, call: Call, value: Any, took: float, now: float, *, failed: bool = False) -> Entry | None:
+    def _entry(self, value: Any, took: float, now: float, *, failed: bool = False) -> Entry | None:
         """Return what is to be kept of a result; None if it is not. Whatever the user's functions raise passes."""
         policy = self.policy
         wanted = failed or policy.cache_if is None or bool(policy.cache_if(value))
@@ -256,7 +268,7 @@ class Around:
             return None
         soft, hard, gone = (now + seconds for seconds in lives)
         entry = Entry(freeze(value) if failed else value, soft=soft, hard=hard, gone=gone, load=took)
-        entry.failed, entry.tags = failed, self.keys.tags(call.args, call.kwargs)
+        entry.failed = failed
         return entry
 
     # ---- by hand
@@ -275,9 +287,14 @@ class Around:
         if not calls:
             return
         now = calls[0].runtime.now()
-        made = [self._entry(call, value, 0.0, now) for call, value in zip(calls, values, strict=True)]
+        tags = [self.keys.tags(call.args, call.kwargs) for call in calls]
+        made = [self._entry(value, 0.0, now) for value in values]
         await self.place.forget(calls[0].runtime, keys)
-        kept = [(key, entry) for key, entry in zip(keys, made, strict=True) if entry is not None]
+        kept = []
+        for key, entry, each in zip(keys, made, tags, strict=True):
+            if entry is not None:
+                entry.tags = each
+                kept.append((key, entry))
         await self.place.put(calls[0], kept, now)
 
 

@@ -86,9 +86,10 @@ class Keys:
         return b"".join((self.shared, arguments))  # type: ignore[arg-type]
 
     def tags(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
-        """Return the tags of a call's entry, with their fields filled in."""
+        """Return the tags of a call's entry, their fields filled in; whatever the user's functions raise passes."""
         if self._tag_function is not None:
-            return tuple(self._tag_function(*args, **kwargs))
+            given = self._tag_function(*args, **kwargs)
+            return texts((given,) if isinstance(given, str) else given)
         return self._filled(self.parameters.named(args, kwargs)) if self._tags else ()
 
     @property
@@ -102,10 +103,11 @@ class Keys:
             return ()
         if len(key) == 2:
             return None
-        parameters = self.parameters
-        return self._filled(
-            dict(zip([*parameters.names, *parameters.keyword_only], key[len(key) // 2 + 1 :], strict=True))
-        )
+        names = [*self.parameters.names, *self.parameters.keyword_only]
+        try:
+            return self._filled(dict(zip(names, key[len(key) // 2 + 1 :], strict=True)))
+        except Exception:  # noqa: BLE001 - the long way meets it again, and says so
+            return None
 
     def _filled(self, named: dict[str, Any]) -> tuple[str, ...]:
         return tuple(tag if isinstance(tag, str) else tag(named) for tag in self._tags)
@@ -175,6 +177,15 @@ class Parameters:
         if name in self.defaults:
             return self.defaults[name]
         raise Unbindable
+
+
+def texts(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return tags that are texts: any other would be ended by nobody."""
+    given = tuple(tags)
+    for tag in given:
+        if not isinstance(tag, str):
+            raise TypeError(f"a tag is a text, not of type {type(tag).__name__}")
+    return given
 
 
 def alone(kind: type, argument: Hashable) -> Hashable:

@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import quote
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from opero import clock, forks
 from opero.errors import ConfigurationError
@@ -92,6 +93,7 @@ class RedisStore:
         """Connect anew in a child."""
         self._inherited = [getattr(self, name, None) for name in ("_clients", "_loops", "_quick")]
         self._clients: dict[str, Any] = {}
+        finalize(self, _close, self._clients)  # before sockets are collected: those would complain
         self._loops: WeakKeyDictionary[Any, tuple[Any, Any, Batch]] = WeakKeyDictionary()
         self._connecting: dict[Any, list[Waiter]] = {}
         self._cluster: bool | None = None
@@ -382,6 +384,12 @@ async def _send(client: Any, commands: Sequence[tuple[Any, ...]], *, raises: boo
 
 async def _answer(given: Any) -> Any:
     return await given if hasattr(given, "__await__") else given
+
+
+def _close(clients: dict[str, Any]) -> None:
+    for client in clients.values():
+        with suppress(Exception):
+            client.close()
 
 
 async def _closing(client: Any) -> AsyncIterator[None]:

@@ -13,6 +13,9 @@ BACKEND_FAILED = Event("opero.cache.backend_failed", "warning", "The store did n
 ENTRY_REFUSED = Event(
     "opero.cache.entry_refused", "warning", "An entry was not what was stored.", ("backend", "reason")
 )
+KEY_FAILED = Event(
+    "opero.cache.key_failed", "warning", "A call's key or tags could not be made: it ran uncached.", ("part", "error")
+)
 REFRESH_FAILED = Event("opero.cache.refresh_failed", "warning", "A load in the background failed.", ("error",))
 INVALIDATED = Event("opero.cache.invalidated", "debug", "Entries were ended by hand.", ("act", "by", "target"))
 REQUESTS = Metric(
@@ -38,6 +41,6 @@ LOADED = Metric(
 )
 SIGNALS = Signals(
     "cache",
-    (STALE_SERVED, BACKEND_FAILED, ENTRY_REFUSED, REFRESH_FAILED, INVALIDATED),
+    (STALE_SERVED, BACKEND_FAILED, ENTRY_REFUSED, KEY_FAILED, REFRESH_FAILED, INVALIDATED),
     (REQUESTS, EVICTIONS, COUNT, USAGE, LOADED),
 )

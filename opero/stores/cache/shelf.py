@@ -40,7 +40,7 @@ FIRST, LAST = 0.005, 0.05  # seconds between two looks at somebody else's lease
 class Found:
     """What a look into the store gave. `lease` is held until the result is stored, or released; `busy`: others load."""
 
-    __slots__ = ("born", "busy", "entry", "failed", "full", "lease", "marks", "names", "old", "refused")
+    __slots__ = ("born", "busy", "entry", "failed", "full", "lease", "marks", "names", "old", "refused", "tags")
 
     def __init__(self, full: bytes, names: Sequence[str] = ()) -> None:
         self.full = full
@@ -48,7 +48,8 @@ class Found:
         self.entry: Entry | None = None
         self.old: Entry | None = None  # expired, and good for a failing function
         self.lease: bytes | None = None
-        self.marks: frozenset[bytes] = frozenset()  # what they say
+        self.tags: tuple[str, ...] = ()
+        self.marks: frozenset[bytes] = frozenset()  # what those of the tags say
         self.busy = False
         self.failed = False  # the store did not do its part
         self.born = 0
