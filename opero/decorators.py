@@ -16,6 +16,7 @@ from opero.kinds import (
     promises_awaitable,
 )
 from opero.pipeline import Operation
+from opero.policy import Policy
 from opero.runtime import run
 
 TYPE_CHECKING = False
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from opero.caching import CacheHandle
     from opero.circuit import Circuit
     from opero.control.loop import Controllers
-    from opero.policy import Policy
     from opero.primitives.circuit_breaker import CircuitBreaker
     from opero.settings import Recipe, Settings
 
@@ -215,10 +215,12 @@ if TYPE_CHECKING:
 
     @overload
     def opero(function: classmethod[T, Q, R], /) -> classmethod[T, Q, R]: ...
+    @overload  # before functions: a policy can be called, too
+    def opero(  # type: ignore[overload-overlap]
+        *policies: Policy | Recipe, **settings: Unpack[Settings]
+    ) -> Decorator: ...
     @overload
     def opero(function: Callable[P, R], /) -> Decorated[P, R]: ...
-    @overload
-    def opero(*policies: Policy | Recipe, **settings: Unpack[Settings]) -> Decorator: ...
 
 
 def opero(*given: Any, **keywords: Any) -> Any:
@@ -318,7 +320,7 @@ def _refuse(function: Any) -> None:
     """Refuse what would be wrapped without effect."""
     if isinstance(function, type) and hasattr(function, "place"):
         raise ConfigurationError("policies", function, f"a policy, not its class: @opero({function.__name__}(...))")
-    if not callable(function) or isinstance(function, type):
+    if not callable(function) or isinstance(function, type | Policy):
         raise ConfigurationError(
             "function", function, "a function, method, coroutine function, partial or callable object"
         )
@@ -328,8 +330,6 @@ def _refuse(function: Any) -> None:
 
 def is_decorable(value: Any) -> bool:
     """Whether `@opero` without parentheses was meant."""
-    from opero.policy import Policy
-
     return isinstance(value, staticmethod | classmethod) or (
         callable(value) and not isinstance(value, Policy) and not hasattr(value, "recipe")
     )

@@ -11,11 +11,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
-    from typing import Any, ClassVar
+    from typing import Any, ClassVar, ParamSpec, TypeVar
 
     from opero.call import Layer
+    from opero.decorators import Decorated
     from opero.signals import Attributes, Metric, Signals
 
+    P = ParamSpec("P")
+    R = TypeVar("R", covariant=True)
     Duration = float | timedelta
     Observation = tuple[Metric, tuple[str, ...], float]
 
@@ -151,6 +154,13 @@ class Policy:
         """Yield gauges as (metric, attribute values without the policy's name, value)."""
         return ()
 
+    def __call__(self, function: Callable[P, R], /) -> Decorated[P, R]:
+        """Decorate a function with this policy alone: `@Retry(5)` is `@opero(Retry(5))`."""
+        from importlib import import_module  # the doors stand above the policies
+
+        decorated: Decorated[P, R] = import_module("opero.decorators").opero(self)(function)
+        return decorated
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__}.{name}: policies are frozen; make another one")
 
@@ -210,7 +220,7 @@ def asked(field: str, value: Any, allowed: str) -> Any:
 
     What a coroutine function returns is true, whatever it would say.
     """
-    if not callable(value):
+    if not callable(value) or isinstance(value, Policy):
         raise ConfigurationError(field, value, allowed)
     if answers_later(value):
         raise ConfigurationError(field, value, f"{allowed}; {NOT_AWAITED}")

@@ -33,13 +33,13 @@ OF_MAP = frozenset(Plan.__init__.__kwdefaults__ or ())
 if TYPE_CHECKING:
 
     @overload
+    def opmap(*policies: Policy, **settings: Unpack[MapSettings]) -> MapDecorator: ...  # type: ignore[overload-overlap]
+    @overload
     def opmap(  # type: ignore[overload-overlap]
         function: Callable[[Item], Coroutine[Any, Any, Result]], /
     ) -> AsyncMapped[Item, Result]: ...
     @overload
     def opmap(function: Callable[[Item], Result], /) -> Mapped[Item, Result]: ...
-    @overload
-    def opmap(*policies: Policy, **settings: Unpack[MapSettings]) -> MapDecorator: ...
 
 
 def opmap(*given: Any, **keywords: Any) -> Any:

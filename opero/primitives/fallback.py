@@ -63,6 +63,9 @@ class Fallback(Policy):
             raise ConfigurationError(
                 "fallback", answers, "at least one answer: a value, or a function of the arguments"
             )
+        for answer in answers:
+            if isinstance(answer, Policy):
+                raise ConfigurationError("fallback", answer, "a value, or a function of the arguments; no policy")
         self._freeze(answers=answers, by=by, on=on, on_result=on_result)
         self.start()
 

@@ -86,6 +86,10 @@ async def awaited(x: int) -> int:
 
 
 class Shop:
+    @RateLimit("5/s")
+    def stock(self, sku: str) -> int:
+        return len(sku)
+
     @opero(retries=1)
     def price(self, sku: str) -> float:
         return float(len(sku))
@@ -124,6 +128,16 @@ async def fetch(url: str) -> bytes:
     return url.encode()
 
 
+@Retry(5)
+def alone(x: int) -> list[int]:
+    return [x]
+
+
+@CircuitBreaker(consecutive=3)
+async def broken(x: int) -> list[int]:
+    return [x]
+
+
 @build().retry(2).timeout(3.0)
 def built(x: int) -> list[int]:
     return [x]
@@ -146,11 +160,14 @@ def see(shop: Shop) -> None:
     assert_type(keywords.opero.with_(retries=0)(3), list[int])
     assert_type(keywords.opero.breaker.state, str)
     assert_type(built(3), list[int])
+    assert_type(alone(3), list[int])
+    assert_type(alone.opero.name, str)
     assert_type(configured(3), list[int])
     with RateLimit("5/s"), Bulkhead(2) as slots:
         assert_type(slots, Bulkhead)
     assert_type(remaining(), float | None)
     assert_type(shop.price("a"), float)
+    assert_type(shop.stock("a"), int)
     assert_type(Shop.make("1"), Shop)
     assert_type(Shop.remake("1"), Shop)
     assert_type(opero(partial(bare, 3))(name="y"), str)
@@ -172,6 +189,7 @@ async def see_async(shop: Shop) -> None:
     assert_type(await policies("a"), bytes)
     assert_type(await hedged(["a", "b"]), bytes)
     assert_type(await awaited(1), int)
+    assert_type(await broken(1), list[int])
     assert_type(lines("a"), AsyncIterator[str])
     async for attempt in Retry(retries=3):
         with attempt:

@@ -41,6 +41,7 @@ opero(backoff="sometimes")  # E
 opero(timeout="5")  # E
 opero(rate_limit=[1])  # E
 opero(3)  # E
+Retry(3)(3)  # E
 Retry(retries="3")  # E
 Retry(wait="long")  # E
 Retry(budget=0.1)  # E

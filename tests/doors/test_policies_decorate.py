@@ -1,0 +1,74 @@
+"""A policy alone decorates, as in the libraries people come from."""
+
+import asyncio
+import inspect
+
+import pytest
+
+import opero as o
+
+CALLS = []
+
+
+@o.Retry(2, wait=0)
+def flaky(x: int = 1) -> int:
+    """Fail twice."""
+    CALLS.append(x)
+    if len(CALLS) < 3:
+        raise OSError
+    return x
+
+
+def test_a_policy_is_a_decorator():
+    assert flaky(7) == 7
+    assert (len(CALLS), flaky.__doc__, inspect.signature(flaky).parameters["x"].default) == (3, "Fail twice.", 1)
+    assert [type(policy) for policy in flaky.opero.policies] == [o.Retry]
+
+
+def test_it_works_on_methods_and_coroutine_functions_and_shares_its_state():
+    breaker = o.CircuitBreaker(consecutive=2)
+
+    class Shop:
+        @breaker
+        async def price(self):
+            raise OSError
+
+        @breaker
+        def stock(self):
+            return 1
+
+    for _ in range(2):
+        with pytest.raises(OSError):
+            asyncio.run(Shop().price())
+    with pytest.raises(o.CircuitOpenError):
+        Shop().stock()
+
+
+@pytest.mark.parametrize("policy", [o.Retry(), o.RateLimit(5), o.Timeout(1), o.Fallback(0), o.Bulkhead(1)], ids=repr)
+def test_what_is_no_function_is_refused_all_the_same(policy):
+    for thing in (3, int, o.Retry(), "text"):
+        with pytest.raises(o.ConfigurationError, match="function="):
+            policy(thing)
+
+
+@pytest.mark.parametrize("thing", [int, o.Timeout(1)], ids=["a class", "a policy"])
+def test_what_is_no_function_is_refused_by_opero_as_before(thing):
+    with pytest.raises(o.ConfigurationError, match="function="):
+        o.opero(retries=1)(thing)
+
+
+def test_a_policy_is_no_predicate_and_no_key():
+    for make in (
+        lambda policy: o.Retry(on=policy),
+        lambda policy: o.Retry(on_result=policy),
+        lambda policy: o.Retry(wait=policy),
+        lambda policy: o.Retry(stop=policy),
+        lambda policy: o.CircuitBreaker(key=policy),
+        lambda policy: o.RateLimit(1, weight=policy),
+        lambda policy: o.opero(fallback=policy, retries=0)(len),
+        o.Fallback,
+        o.Cache,
+        o.RateLimit,
+    ):
+        with pytest.raises(o.ConfigurationError):
+            make(o.Timeout(1))
