@@ -97,8 +97,8 @@ class Dask:
     ) -> None:
         self._client: Any = cluster.client
         self._limit = cluster.threads()
-        self._job = wire.dumps(job)
-        self._reduce = wire.dumps(reduce) if reduce else b""
+        self._job = wire.dumps_far(job)
+        self._reduce = wire.dumps_far(reduce) if reduce else b""
         self._book = book
         self._queue = queue
         self._context = context
@@ -173,7 +173,7 @@ class Dask:
         packed: list[bytes] = []
         for n, item in enumerate(items):
             try:
-                packed.append(wire.dumps(item))
+                packed.append(wire.dumps_far(item))
             except Exception as error:  # noqa: BLE001 - whatever the item's __reduce__ raises is that item's error
                 self._ended.put(Block([places[n]], [None], {0: error}))
                 self._queue.put_back(places[n + 1 :], items[n + 1 :])

@@ -7,7 +7,8 @@
 3. Where numbers of one type come quickly, each stands in its slot instead, and no mark is set: the first empty slot is
    that of the item in hand. What an empty slot holds is drawn for each worker, so no function gives it as a result.
 4. The journal speaks of the chunk whose number it bears; the worker writes that when the marks are clear. The parent
-   writes what an empty slot holds, before anything else, and the stop flag, which the worker looks at before each item.
+   writes what an empty slot holds, before anything else, and the stop flag, which the worker looks at before each item,
+   and among quick numbers before each run of them.
 """
 
 from __future__ import annotations
@@ -98,6 +99,12 @@ class Journal:
     def mark(self, begun: int) -> None:
         """Set the marks of so many items."""
         self.marks[:begun] = b"\1" * begun
+
+    def close(self) -> None:
+        """Write nothing more, and let whoever tries fail."""
+        for view in (*self.slots.values(), self.raw, self.marks, self.clock, self.words):
+            view.release()
+        self.map.close()
 
     def read(self, items: int) -> tuple[int, list[Any], list[int]]:
         """Return what a dead worker tells of a chunk of so many.

@@ -135,7 +135,7 @@ def _threads() -> int:
 
 def _payload(job: worker.Job) -> bytes:
     try:
-        return wire.dumps(job)
+        return wire.dumps_far(job)
     except Exception as error:
         way_out = "" if wire.cloudpickle() else "; `pip install 'opero[map]'` lets lambdas and closures through"
         allowed = f"what can be sent to a process ({error}){way_out}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import multiprocessing
 import os
 import pickle
 import signal
@@ -10,7 +11,7 @@ from collections import deque
 from contextlib import suppress
 from itertools import count, pairwise
 
-from opero import clock
+from opero import clock, forks
 from opero.workers import journal as journals
 from opero.workers import shared, wire, worker
 from opero.workers.arena import Borrower, Lender, send_descriptors
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 256 * 1024  # of encoded items in one chunk
 AHEAD_BYTES = 32 * 1024  # of a chunk that may wait in the pipe: it holds twice that, so sending never blocks
 _numbers = count(1)
+_starting = forks.lock()
 
 
 class Hand:
@@ -77,7 +79,7 @@ class Process:
             target=worker.main, args=(theirs, listens, inherited, payload or job, shares), name=name
         )
         try:
-            self.process.start()
+            _start(self.process)
         finally:
             theirs.close()
             listens.close()
@@ -286,6 +288,17 @@ class Process:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
+
+
+def _start(process: BaseProcess) -> None:
+    """Start it, also where we are a daemon: it ends when we do, which is what multiprocessing forbids it for."""
+    ours: Any = multiprocessing.current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001 - no other way
+    with _starting:
+        daemon, ours["daemon"] = ours.get("daemon"), False
+        try:
+            process.start()
+        finally:
+            ours["daemon"] = daemon
 
 
 def _carrier(lender: Lender, loans: list[tuple[int, int]]) -> Any:

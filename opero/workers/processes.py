@@ -337,6 +337,6 @@ class Processes:
 def _fold(reduce: Callable[[Any, Any], Any] | None) -> bytes:
     """Return how workers reduce; nothing where that cannot be sent, and then the parent does."""
     try:
-        return b"" if reduce is None else wire.dumps(reduce)
+        return b"" if reduce is None else wire.dumps_far(reduce)
     except wire.REFUSALS:
         return b""

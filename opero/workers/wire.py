@@ -11,6 +11,8 @@ import pickle
 import sys
 from traceback import extract_tb, format_list
 
+from opero.workers import mains
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,12 +40,22 @@ def are_plain(values: list[Any]) -> bool:
 def dumps(value: Any, take: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
     """Pickle; `take` gets each buffer, and returns False for one that it carries itself."""
     try:
-        return pickle.dumps(value, protocol=5, buffer_callback=take)
+        payload = pickle.dumps(value, protocol=5, buffer_callback=take)
     except REFUSALS:
-        by_value = cloudpickle()
-        if by_value is None:
+        if cloudpickle() is None:
             raise
-        return by_value.dumps(value, protocol=5, buffer_callback=take)  # type: ignore[no-any-return]
+        return mains.dumps(value, take)
+    return mains.dumps(value, take) if mains.stays_here() and _of_main(payload) else payload
+
+
+def dumps_far(value: Any) -> bytes:
+    """Pickle for a process that may have another main module."""
+    payload = dumps(value)
+    return mains.dumps(value) if _of_main(payload) else payload
+
+
+def _of_main(payload: bytes) -> bool:
+    return mains.MAIN in payload and cloudpickle() is not None
 
 
 def loads(payload: bytes, buffers: list[Any]) -> Any:

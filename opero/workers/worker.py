@@ -92,6 +92,8 @@ def _be(pipe: Connection, lifeline: Connection, inherited: list[Connection], job
     except (EOFError, OSError):  # the parent closed the pipe, or is gone
         return
     finally:
+        if worker.copied:
+            os._exit(0)
         if worker.job.exit is not None:
             worker.job.exit()
 
@@ -122,6 +124,14 @@ class Worker:
         self._subscription = events.Subscription(lambda _: None, ())
         self._folds = b""
         self._served = 0
+        self.copied = False
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """End what an item forked, if it comes back here: one of us is enough."""
+        self.copied = True
+        self.pipe.close()
+        self.journal.close()
 
     def serve(self) -> None:
         """Take chunks and answer them."""

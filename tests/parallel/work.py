@@ -289,3 +289,11 @@ def napped(seconds):
     if seconds:
         time.sleep(seconds)
     return threading.get_native_id()
+
+
+def parent_of_one(x):
+    """Have a child that ends by itself; return its status."""
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
