@@ -133,6 +133,10 @@ class Plan:
     ) -> Session:
         """Have workers; they start when there are items."""
         one = self.bound(function.one)
+        if self.is_async:
+            from opero.workers.tasks import want_a_loop
+
+            want_a_loop(self.mode)
         if self.mode in {"process", "async_process"}:
             return self.processes(function, context, reduce, lazily=lazily)
         if self.mode == "thread":

@@ -65,12 +65,15 @@ class Run:
         self._book.add(LIMIT, (), self._limit)
         if plan.tuning is not None:
             plan.tuning.begin()
-        session = plan.session(self._function, self._context, self._reduce, lazily=self._lazily)
-        self.insight.begin(session)
-        self._function.last_run = self.insight
-        source = plan.feed(items, session) if hasattr(items, "__aiter__") else sources.of(items)
         progress = plan.shown(self._operation.name, total)
+        opened: list[Any] = []
         try:
+            session = plan.session(self._function, self._context, self._reduce, lazily=self._lazily)
+            opened.append(session)
+            self.insight.begin(session)
+            self._function.last_run = self.insight
+            source = plan.feed(items, session) if hasattr(items, "__aiter__") else sources.of(items)
+            opened.append(source)
             while True:
                 while self._ready:
                     block = self._ready.pop(0)
@@ -91,8 +94,8 @@ class Run:
             self._book.add(ACTIVE, (), self._back - self._pulled)
             self._book.add(LIMIT, (), -self._limit)
             try:
-                await session.close()
-                await source.close()
+                for each in opened:
+                    await each.close()
             finally:
                 progress.close(self._back, len(self.failures))
                 self.insight.end(clock.now())

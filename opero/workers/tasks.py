@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from opero import clock
-from opero.errors import CallTimeout
+from opero.errors import CallTimeout, ConfigurationError
 from opero.workers.session import Block, Insight, left
 
 TYPE_CHECKING = False
@@ -127,6 +127,15 @@ class Tasks:
                 self._idle.append(idle)
                 await idle
         del self._tasks[number]
+
+
+def want_a_loop(mode: str) -> None:
+    """Raise `ConfigurationError` where no asyncio loop runs."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        allowed = "asyncio around it; on trio, a nursery over `.one(item)`, or a plain function in trio.to_thread"
+        raise ConfigurationError("mode", mode, allowed) from None
 
 
 class Feed:

@@ -173,3 +173,22 @@ def test_an_attempt_that_takes_too_long_on_a_cluster_is_left(client):
     found = function([0, 5, 0])
     assert found[::2] == [0, 0]
     assert isinstance(found[1], o.CallTimeout)
+
+
+@pytest.mark.parametrize("errors", ["raise", "return"])
+def test_a_map_on_a_cluster_ends_at_the_callers_deadline_and_leaves_nothing_running(client, errors):
+    function = opmap(mode="dask", cluster=client, errors=errors, name="dask.cut")(napping)
+    with pytest.raises(o.CallTimeout) as caught, o.Timeout(0.5):
+        function([0.02] * 3000)
+    assert "of 3000 items were done" in "".join(caught.value.__notes__)
+    until = time.monotonic() + 20
+    while any(client.processing().values()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(client.processing().values())
+    assert not client.futures
+    sums = function.opero.operation.book.read()[0]
+    assert sums["opero.map.active", ()] == sums["opero.map.concurrency.limit", ()] == 0
+    assert sums["opero.map.items", ("ok",)] + sums["opero.map.items", ("error",)] == function.last_run.items
+    with function.stream([0.0] * 5) as stream:
+        assert stream.request(2) == [0.0, 0.0]
+    assert function([0.0] * 5) == [0.0] * 5

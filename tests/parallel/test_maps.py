@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+import trio
 import work
 
 import opero as o
@@ -348,3 +349,31 @@ def test_workers_are_kept_between_maps_until_the_pool_is_closed():
     assert not [child for child in multiprocessing.active_children() if child.name == "work.pid"]
     assert first.isdisjoint(work.pid(range(10)))
     work.pid.pool.close()
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize("mode", ["async", "async_process"])
+def test_a_map_of_coroutines_is_refused_on_trio_with_the_way_out(mode):
+    function = opmap(mode=mode)(work.same_later)
+
+    async def all_of_them():
+        return await function(range(3))
+
+    async def each():
+        return [x async for x in function.stream(range(3))]
+
+    for main in (all_of_them, each):
+        with pytest.raises(o.ConfigurationError, match=r"asyncio around it; on trio, a nursery over `\.one\(item\)`"):
+            trio.run(main)
+    assert trio.run(function.one, 4) == 40
+
+
+@MODES
+def test_a_map_that_cannot_begin_is_told_as_ended_and_leaves_no_trace(mode):
+    function, said = mapped(mode), []
+    with events.subscribe(lambda event: said.append(event.name), "opero.map.*"), pytest.raises(TypeError):
+        call(function, None)
+    assert said == ["opero.map.started", "opero.map.finished"]
+    assert function.opero.operation.book.read()[0]["opero.map.concurrency.limit", ()] == 0
