@@ -14,7 +14,7 @@ Source: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, isnan
 
 from opero.errors import ConfigurationError
 from opero.kinds import is_coroutine_function
@@ -199,7 +199,7 @@ class Cache(Policy):
     def shortcut(self, function: Callable[..., Any], parameters: Sequence[str]) -> Fragment | None:
         """Return a hit for plain arguments: a fresh entry in memory, a fresh copy of one in Redis, or one there."""
         distant = self.state.memory is None
-        if self.eviction == "lru" or self.key is not None or self.early or (distant and self.backend != "redis"):
+        if self.eviction == "lru" or self.key is not None or (distant and self.backend != "redis"):
             return None
         from opero.stores.cache.keys import SIMPLE, name_of, own_of
         from opero.stores.cache.state import forced, modes
@@ -243,6 +243,8 @@ class Cache(Policy):
         """Return for how many seconds a result is fresh, may be used at all, and is kept for a failing function."""
         ttl = self.ttl(result) if callable(self.ttl) else self.ttl
         hard = inf if ttl is None else float(ttl) * (1 - self.jitter * chance())
+        if isnan(hard):
+            raise ConfigurationError("cache_ttl", ttl, "seconds")
         soft = hard if self.soft_ttl is None else min(hard, self.soft_ttl)
         return soft, hard, hard + self.stale_if_error
 
@@ -299,8 +301,10 @@ def _key(value: Any) -> Any:
 
 
 def _namespace(value: Any) -> str | None:
-    if value is not None and (not isinstance(value, str) or not value or set(value) & set("{}*?[] \t\r\n\\")):
-        raise ConfigurationError("cache_namespace", value, "a text without spaces, braces and wildcards")
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or not value.isprintable() or set(value) & set("{}*?[] \\"):
+        raise ConfigurationError("cache_namespace", value, "a printable text without spaces, braces and wildcards")
     return value
 
 

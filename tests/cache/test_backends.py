@@ -257,3 +257,30 @@ def test_an_error_is_kept_in_a_signed_store_where_asked_for(backend, settings):
         with pytest.raises(KeyError, match="no"):
             f()
     assert made == [1]
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_an_early_load_begins_when_it_is_drawn_and_not_before(backend, settings, monkeypatch):
+    with testing.clock() as time:
+
+        @o.opero(o.Cache(100, early=1.0, namespace=space(), **settings(backend)))
+        def f(x):
+            f.calls += 1
+            time.advance(1.0)
+            return f.calls
+
+        f.calls = 0
+        freeze_servers_clock(f)
+        assert f(1) == 1
+        monkeypatch.setattr("opero.stores.cache.entry.drawn.__code__", (lambda: 2.0**-53).__code__)
+        time.advance(60)
+        assert [f(1), f(1), f(1), f.calls] == [1, 1, 1, 1]
+        time.advance(10)
+        assert f(1) == 1
+        state = f.opero.policies[0].state
+        for _ in range(2000):
+            if not state._refreshes:
+                break
+            time._real_wait(threading.Event(), 0.002)
+        assert f(1) == 2
+        assert f.opero.cache.stats()["stale"] == 1

@@ -84,3 +84,24 @@ def test_a_cancelled_command_does_not_leave_its_answer_to_the_next(redis_server)
             assert await f(n) == n
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("no", "yes", "reason"),
+    [
+        (("config", "set", "maxmemory", "1"), ("config", "set", "maxmemory", "0"), "OutOfMemoryError"),
+        (("replicaof", "127.0.0.1", "1"), ("replicaof", "no", "one"), "ReadOnlyError"),
+    ],
+    ids=["full", "read-only"],
+)
+def test_a_redis_that_takes_nothing_more_still_answers(no, yes, reason, server, heard):
+    f, made = cached(backend="redis", url=server.url, namespace=reason, patience=5.0)
+    assert f(1) == 10
+    server.cli(*no)
+    try:
+        assert [f(x) for x in (2, 3, 4, 5, 6)] == [20, 30, 40, 50, 60]
+        assert (f(1), made) == (10, [1, 2, 3, 4, 5, 6])
+        assert reasons(heard) == [reason] * 5
+    finally:
+        server.cli(*yes)
+    assert (f(2), f(2), made) == (20, 20, [1, 2, 3, 4, 5, 6, 2])

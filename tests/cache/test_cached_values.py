@@ -78,3 +78,41 @@ def test_declared_types_need_no_signature(settings):
     f.calls = 0
     assert f(1) == f(1) == Point(1, 0.5)
     assert f.calls == 1
+
+
+@pytest.mark.parametrize("backend", ["disk", "disk-both"])
+def test_a_value_that_would_not_be_read_again_for_its_size_is_not_stored(backend, settings):
+    f, made = counted(o.Cache(60, namespace=space(), max_inflated=1000, **settings(backend)), "x" * 1001)
+    with pytest.warns(RuntimeWarning, match=r"more than max_inflated \(1000 bytes\)"):
+        assert [f(), f()] == ["x" * 1001] * 2
+    assert made == [0, 0]
+
+
+PASSING = {
+    "generator": lambda: (n for n in range(3)),
+    "map": lambda: map(abs, range(3)),
+    "iterator": lambda: iter(range(3)),
+}
+
+
+@pytest.mark.parametrize("kind", PASSING)
+def test_what_its_first_reader_uses_up_is_not_kept(kind):
+    @o.opero(o.Cache(60))
+    def f():
+        return PASSING[kind]()
+
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match="not stored .*return a list"):
+            assert list(f()) == [0, 1, 2]
+    with pytest.warns(RuntimeWarning, match="not stored"):
+        f.opero.cache.set(PASSING[kind]())
+    assert not f.opero.cache.contains()
+
+
+def test_a_lifetime_that_is_no_number_keeps_nothing():
+    heard = []
+    f, made = counted(o.Cache(lambda result: float("nan")))
+    with events.subscribe(heard.append, "opero.cache.backend_failed"):
+        assert [f(), f()] == [1, 2]
+    assert made == [0, 0]
+    assert [e.fields["reason"] for e in heard] == ["ConfigurationError"] * 2

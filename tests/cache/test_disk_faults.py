@@ -1,6 +1,7 @@
 """Whatever becomes of the disk: the function's result is right, nothing hangs, an event says why."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -214,3 +215,24 @@ def test_eight_threads_on_one_file(tmp_path):
         thread.join(60)
     assert not wrong
     assert sorted(made) == list(range(100))
+
+
+@pytest.mark.parametrize("place", ["c", "c/below"])
+def test_a_file_where_the_folder_should_be_is_refused_when_decorating(place, tmp_path):
+    (tmp_path / "c").touch()
+    with pytest.raises(o.ConfigurationError, match="directory"):
+        cached(backend="disk", directory=tmp_path / place)
+
+
+def test_a_folder_that_cannot_be_made_is_told_and_the_function_runs(tmp_path, heard):
+    f, made = cached(backend="disk", directory="/proc/opero/c")
+    assert [f(1), f(1), made] == [10, 10, [1, 1]]
+    assert set(reasons(heard)) == {"FileNotFoundError"}
+
+
+def test_a_folder_that_was_removed_is_made_again(tmp_path):
+    f, made = cached(backend="disk", directory=tmp_path / "c", patience=2.0)
+    f(1)
+    place(f).shelf.store.close()
+    shutil.rmtree(tmp_path / "c")
+    assert [f(1), f(1), made] == [10, 10, [1, 1]]

@@ -145,6 +145,34 @@ def test_a_copy_of_what_was_overwritten_while_it_was_read_is_not_kept(redis_serv
     assert not held._awaited
 
 
+def test_functions_that_share_a_cache_have_copies_of_their_own(redis_server):
+    policy = o.Cache(60, backend="redis", url=redis_server.url, near=1.0, patience=2.0)
+    truth = {"f": 0, "g": 0}
+
+    @o.opero(policy)
+    def f(x=0):
+        return ["f", truth["f"]]
+
+    @o.opero(policy)
+    def g(x=0):
+        return ["g", truth["g"]]
+
+    ready(f)
+    ready(g)
+    assert (copied(f), copied(g)) == (["f", 0], ["g", 0])
+    copy = near(g).memory.entries[g.opero.cache._key((0,), {})]
+    truth.update(f=1, g=1)
+    f.opero.cache.clear()
+    near(f).lost()
+    assert (f(), g()) == (["f", 1], ["g", 0])
+    assert near(g).memory.entries[g.opero.cache._key((0,), {})] is copy
+    hits = g.opero.cache.stats()["hits"]
+    assert g() == ["g", 0]
+    assert (g.opero.cache.stats()["hits"], f.opero.cache.stats()["entries"]) == (hits + 1, 1)
+    g.opero.cache.invalidate()
+    assert (copied(f), copied(g)) == (["f", 1], ["g", 1])
+
+
 def test_tasks_use_the_same_copies(redis_server):
     @o.opero(o.Cache(60, backend="redis", url=redis_server.url, namespace="near", near=1.0, patience=2.0))
     async def f(x=0):

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from caches import counted
+from caches import counted, reasons
 
 import opero as o
 from opero import events
@@ -82,3 +82,28 @@ def test_a_store_of_ones_own_that_fails_is_told_and_the_function_runs():
     assert made == [1, 1]
     with pytest.raises(o.ConfigurationError, match="get, set and delete"):
         o.Cache(60, backend=object())
+
+
+@pytest.mark.parametrize("wrap", [bytearray, memoryview])
+def test_a_store_of_ones_own_may_answer_with_any_kind_of_bytes(wrap):
+    class Other(Plain):
+        def get(self, name):
+            return None if name not in self.held else wrap(self.held[name])
+
+    f, made = counted(o.Cache(60, tags="t", backend=Other()))
+    assert (f(1), f(1), made) == (1, 1, [1])
+    f.opero.cache.invalidate_tag("t")
+    assert f(1) == 2
+
+
+@pytest.mark.parametrize("answer", [5, "text", object(), []])
+def test_what_is_no_bytes_is_foreign_and_the_function_runs(answer, heard):
+    class Odd(Plain):
+        def get(self, name):
+            return answer
+
+    f, made = counted(o.Cache(60, tags="t", backend=Odd()))
+    assert [f(1), f(1)] == [1, 2]
+    assert made == [1, 1]
+    assert f.opero.cache.get(1) is None
+    assert reasons(heard, "entry_refused") == ["foreign"] * 2

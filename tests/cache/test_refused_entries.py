@@ -29,7 +29,7 @@ def tampered(data, how, f):
         "unsigned": Envelope(),
         "another_key": Envelope(signing=type(ring)(b"x" * 32)),
         "downgraded": Envelope(signing=ring),
-        "bomb": Envelope(signing=ring, encryption=shelf._envelope.encryption, compress_above=0),
+        "bomb": Envelope(signing=ring, encryption=shelf._envelope.encryption, compress_above=0, inflated=2 * INFLATED),
     }[how]
     return other.seal(address, sheet, bytes(INFLATED + 1) if how == "bomb" else body)
 

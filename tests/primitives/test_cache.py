@@ -9,7 +9,7 @@ import pytest
 import opero as o
 from opero import events, testing
 from opero.primitives.cache import Cache
-from opero.stores.cache.entry import Entry, judge
+from opero.stores.cache.entry import Entry, judge, sure
 
 
 @pytest.fixture
@@ -59,6 +59,14 @@ def test_an_early_load_is_likelier_the_longer_it_takes_and_the_nearer_the_end():
     assert judge(entry, 0, 1.0, lambda: 0.0) in ("hit", "stale")
 
 
+def test_before_it_is_surely_fresh_no_draw_makes_a_load_early():
+    entry = Entry(1, soft=100, hard=100, load=2.0)
+    least = 2.0**-53
+    assert sure(100, 100, 2.0, 0.0) == 100
+    assert judge(entry, sure(100, 100, 2.0, 1.0) - 0.001, 1.0, lambda: least) == "hit"
+    assert judge(entry, sure(100, 100, 2.0, 1.0) + 1.0, 1.0, lambda: least) == "stale"
+
+
 def test_lifetimes_follow_the_result_and_the_jitter():
     policy = Cache(lambda result: result, soft_ttl=3, stale_if_error=5, jitter=0.5)
     assert policy.lifetimes(10, lambda: 1.0) == (3, 5, 10)
@@ -78,12 +86,13 @@ def test_lifetimes_follow_the_result_and_the_jitter():
         ({"ttl": 5, "key": 3}, "cache_key"),
         ({"ttl": 5, "namespace": "a b"}, "cache_namespace"),
         ({"ttl": 5, "namespace": "a*"}, "cache_namespace"),
+        ({"ttl": 5, "namespace": "\ud800"}, "cache_namespace"),
         ({"ttl": 5, "tags": [1]}, "tags"),
         ({"ttl": 5, "backend": "floppy"}, "cache_backend"),
         ({"ttl": 5, "cache_if": 1}, "cache_if"),
         ({"ttl": 5, "eviction": "fifo"}, "eviction"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_a_wrong_setting_is_named(settings, field):
     with pytest.raises(o.ConfigurationError) as caught:

@@ -222,7 +222,7 @@ class Around:
                 raise
             return old.value
         except BaseException:
-            await self.place.release(load, found)
+            await self.place.release(load, found, stopped=True)
             raise
         took = load.runtime.now() - started
         load.operation.book.observe(LOADED, (), took)

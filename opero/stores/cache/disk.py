@@ -19,6 +19,7 @@ from pathlib import Path
 
 from opero import clock, forks
 from opero.errors import ConfigurationError
+from opero.stores.cache.store import SAID
 from opero.stores.cache.trouble import Unavailable
 
 TYPE_CHECKING = False
@@ -47,6 +48,10 @@ create trigger if not exists deleted after delete on entries
 pragma user_version = 1;
 commit;
 """
+
+
+class Foreign(PermissionError):
+    """A folder that is not the user's alone."""
 
 
 class DiskStore:
@@ -101,8 +106,11 @@ class DiskStore:
     async def extend(self, runtime: Runtime, name: str, token: bytes, seconds: float) -> bool:
         return await runtime.offload(self._do, self._extend, name, token, seconds)  # type: ignore[no-any-return]
 
-    async def release(self, runtime: Runtime, name: str, token: bytes) -> None:
-        await runtime.offload(self._do, self._release, name, token)
+    async def release(self, runtime: Runtime, name: str, token: bytes, barren: bool) -> None:
+        await runtime.offload(self._do, self._end, name, token, barren)
+
+    async def barren(self, runtime: Runtime, name: str, token: bytes) -> bool:
+        return await runtime.offload(self._do, self._barren, name, token)  # type: ignore[no-any-return]
 
     async def delete(self, runtime: Runtime, names: Sequence[str]) -> int:
         return await runtime.offload(self._do, self._delete, names)  # type: ignore[no-any-return]
@@ -179,6 +187,16 @@ class DiskStore:
     def _extend(self, db: sqlite3.Connection, name: str, token: bytes, seconds: float) -> bool:
         place = (clock.wall() + seconds, name, token)
         return db.execute("update leases set until = ? where name = ? and token = ?", place).rowcount > 0
+
+    def _end(self, db: sqlite3.Connection, name: str, token: bytes, barren: bool) -> None:
+        now = clock.wall()
+        if self._release(db, name, token) and barren:
+            db.execute("delete from leases where until <= ?", (now,))
+            db.execute("insert into leases values (?, '', ?, ?)", (_end_of(name, token), now + SAID, os.getpid()))
+
+    def _barren(self, db: sqlite3.Connection, name: str, token: bytes) -> bool:
+        found = "select 1 from leases where name = ? and until > ?"
+        return db.execute(found, (_end_of(name, token), clock.wall())).fetchone() is not None
 
     def _release(self, db: sqlite3.Connection, name: str, token: bytes) -> bool:
         return db.execute("delete from leases where name = ? and token = ?", (name, token)).rowcount > 0
@@ -303,19 +321,26 @@ def _folder(directory: str | os.PathLike[str] | None) -> Path:
         home = os.environ.get("XDG_CACHE_HOME")
         directory = (Path(home) if home else Path.home() / ".cache") / "opero"
     folder = Path(directory).absolute()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         _private(folder)
-    except PermissionError as error:
+    except (Foreign, FileExistsError, NotADirectoryError) as error:
         allowed = "a folder of your own that no one else can write to, and no link"
         raise ConfigurationError("directory", str(folder), allowed) from error
+    except OSError:
+        return folder  # it cannot be made now; each call tries, and an event says why it cannot
     return folder
 
 
 def _private(folder: Path) -> None:
+    """Make the folder, if it is not there; raise `Foreign` for one that others can write to."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise PermissionError(str(folder))
+        raise Foreign(str(folder))
+
+
+def _end_of(name: str, token: bytes) -> str:
+    return f"{name}:{token.decode()}"
 
 
 def _alive(pid: int) -> bool:

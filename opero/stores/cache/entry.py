@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+SURE = 37.0  # −ln of the smallest chance that is drawn, 2⁻⁵³
+
+
 class Entry:
     """A result, or an error that was cached on demand. Times in seconds on the clock of its store.
 
@@ -47,6 +50,12 @@ class Entry:
         self.size = 0
         self.uses = 0
 
+    @property
+    def passes(self) -> bool:
+        """Whether the first who reads the value uses it up: an iterator, a generator, an open file."""
+        kind = type(self.value)
+        return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
+
     def read(self) -> Any:
         """Return the result, or raise the error."""
         return self.value.thaw() if self.failed else self.value
@@ -69,6 +78,11 @@ def judge(entry: Entry, now: float, early: float, chance: Callable[[], float] = 
     if early and now - entry.load * early * log(chance() or 1e-300) >= entry.hard:
         return "stale"
     return "hit"
+
+
+def sure(soft: float, hard: float, load: float, early: float) -> float:
+    """Return before when an entry is a hit, whatever chance is drawn."""
+    return min(soft, hard - load * early * SURE)
 
 
 class Frozen:

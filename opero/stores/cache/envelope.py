@@ -91,6 +91,8 @@ class Envelope:
 
     def seal(self, address: bytes, sheet: Sheet, body: bytes) -> bytes:
         """Return the bytes of an entry at `address` (namespace and full key)."""
+        if len(body) > self.inflated:
+            raise Refused("too_large")
         flags = FAILED if sheet.failed else 0
         if self.compress_above is not None and len(body) > self.compress_above:
             smaller = _deflate(body)

@@ -30,7 +30,7 @@ class ForeignStore:
         return clock.wall()
 
     async def read(self, runtime: Runtime, names: Sequence[str]) -> list[bytes | None]:
-        return [await self._call(runtime, self.backend.get, name) for name in names]
+        return [_bytes(await self._call(runtime, self.backend.get, name)) for name in names]
 
     async def claim(
         self, runtime: Runtime, name: str, token: bytes, seconds: float, marks: Sequence[str]
@@ -56,8 +56,11 @@ class ForeignStore:
     async def extend(self, runtime: Runtime, name: str, token: bytes, seconds: float) -> bool:
         return False
 
-    async def release(self, runtime: Runtime, name: str, token: bytes) -> None:
+    async def release(self, runtime: Runtime, name: str, token: bytes, barren: bool) -> None:
         """Hold nothing."""
+
+    async def barren(self, runtime: Runtime, name: str, token: bytes) -> bool:
+        return False
 
     async def delete(self, runtime: Runtime, names: Sequence[str]) -> int:
         found = await self.read(runtime, names)
@@ -88,3 +91,10 @@ class ForeignStore:
             return await answer if hasattr(answer, "__await__") else answer
         except Exception as error:
             raise Unavailable(type(error).__name__) from error
+
+
+def _bytes(answer: Any) -> bytes | None:
+    """Return what a backend gave; what are no bytes is empty, and so refused as foreign."""
+    if answer is None or isinstance(answer, bytes):
+        return answer
+    return bytes(answer) if isinstance(answer, bytearray | memoryview) else b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from opero.call import STARTED
+from opero.stores.cache.entry import sure
 from opero.stores.cache.envelope import Sheet
 from opero.stores.cache.quick import UNASKED, command
 from opero.stores.cache.redis import called
@@ -57,7 +58,7 @@ class Known:
 
 
 class Look:
-    """The looks of one function. `place` gives a key's address, the names of its entry and marks, and their digests."""
+    """The looks of one function. `place` gives a key's address, and the names of its entry and of its tags' marks."""
 
     def __init__(
         self,
@@ -66,7 +67,10 @@ class Look:
         envelope: Envelope,
         codecs: Codecs,
         place: Callable[[Key], tuple[bytes, list[str]] | None],
+        *,
+        early: float = 0.0,
     ) -> None:
+        self._early = early
         self._store, self._guard, self._envelope, self._codecs = store, guard, envelope, codecs
         self._place = place
         self._known: dict[Key, Known | None] = {}
@@ -113,7 +117,9 @@ class Look:
                 if len(data) <= SMALL:
                     known.opened = data, sheet, body
             age = self._store.told() - sheet.created
-            if not sheet.marks.issuperset(texts) or sheet.failed or age >= sheet.soft or age >= sheet.hard:
+            if not sheet.marks.issuperset(texts) or sheet.failed:
+                return NOTHING
+            if age >= sure(sheet.soft, sheet.hard, sheet.load, self._early):
                 return NOTHING
             return self._codecs.load(sheet.codec, body)
         except Refused:

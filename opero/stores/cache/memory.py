@@ -15,6 +15,7 @@ from math import inf
 from weakref import WeakValueDictionary
 
 from opero import forks
+from opero.stores.cache.entry import sure
 from opero.stores.cache.keys import alone
 
 TYPE_CHECKING = False
@@ -44,7 +45,8 @@ class MemoryStore:
     `max_bytes` bounds an estimate of what the values weigh. The fast path looks into `entries` itself, or into a view.
     """
 
-    def __init__(self, max_entries: int, max_bytes: int | None = None) -> None:
+    def __init__(self, max_entries: int, max_bytes: int | None = None, *, early: float = 0.0) -> None:
+        self.early = early
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self._views: WeakValueDictionary[Hashable, View] = WeakValueDictionary()
@@ -69,7 +71,8 @@ class MemoryStore:
         """Keep an entry, unless it was invalidated while it was made. Return how many had to go for it, by reason."""
         entry.key = key
         entry.uses = 0
-        entry.fresh = -inf if entry.failed or entry.tags else entry.soft
+        never = entry.failed or entry.tags
+        entry.fresh = -inf if never else sure(entry.soft, entry.hard, entry.load, self.early)
         entry.size = weigh(entry.value) if self.max_bytes is not None else 0
         with self._lock:
             if entry.born < self._cleared or self._killed(entry):

@@ -5,7 +5,7 @@
 2. It asks for a sign of life every quarter of the bound. Everything written before the server took the question has
    been heard once the answer is there; so copies are good until `bound` seconds after the last answered question was
    sent, whatever happened to the connection since.
-3. A lost connection drops every copy. Reconnected, it starts with none.
+3. A lost connection drops every copy of the namespace. Reconnected, it starts with none.
 4. A copy is kept only if nothing was heard about its key since before it was read.
 """
 
@@ -118,8 +118,9 @@ class Near:
             for node in self._heard:
                 self._heard[node] = -inf
             self._awaited.clear()
-            self._held.clear()
-            self.memory.clear()
+            held, self._held = self._held, {}
+            for key in held.values():  # no others: functions with a namespace each may share the memory
+                self.memory.remove(key)
             if again:
                 self.epoch += 1
                 self._heard = {}

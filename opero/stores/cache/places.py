@@ -14,6 +14,7 @@ from opero.stores.cache.shelf import Found
 from opero.stores.cache.trouble import Refused, Unavailable
 
 PLACE = "cache"  # of what a call found on its way, in its record
+PASSES = "who reads it first uses it up; return a list"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ class Local:
 
     async def keep(self, load: Call, flight: Flight, found: Found, entry: Entry, now: float) -> None:
         """Store an entry, unless it was invalidated while it was loaded."""
+        if entry.passes:
+            _tell_refused(load, "memory", "iterator", entry, PASSES)
+            return
         evicted: dict[str, int] = {}
         self._flights.keep(flight, lambda: evicted.update(self.memory.put(flight.slot[0], entry, now)))
         _count(load, evicted)
 
-    async def release(self, load: Call, found: Found) -> None:
+    async def release(self, load: Call, found: Found, *, stopped: bool = False) -> None:
         """Hold nothing."""
 
     async def peek(self, runtime: Runtime, asked: Sequence[tuple[Key, Tags]]) -> list[Entry | None]:
@@ -71,6 +75,9 @@ class Local:
     async def put(self, call: Call, entries: Sequence[tuple[Key, Entry]], now: float) -> None:
         """Store entries by hand."""
         for key, entry in entries:
+            if entry.passes:
+                _tell_refused(call, "memory", "iterator", entry, PASSES)
+                continue
             entry.born = self.memory.born()
             _count(call, self.memory.put(key, entry, now))
 
@@ -99,7 +106,7 @@ class Distant:
         self.near = near
         self.behind = behind  # apart: who finds the stale entry meanwhile does not wait
         self._keys = keys
-        self.look = shelf.glances(keys) if near is None and keys.tells_tags and not early else None
+        self.look = shelf.glances(keys, early) if near is None and keys.tells_tags else None
 
     def glance(self, key: Key, now: float) -> Entry | None:
         """Return a copy, while copies are known to be no older than the bound."""
@@ -130,7 +137,7 @@ class Distant:
         for reason in found.refused:
             load.emit(ENTRY_REFUSED, backend=self.shelf.store.name, reason=reason)
         if near is not None and ticket is not None:
-            if found.entry is None:
+            if found.entry is None or found.entry.passes:
                 near.give_up(found.names, ticket)
             else:
                 found.entry.born = born
@@ -154,11 +161,11 @@ class Distant:
             if evicted:
                 load.operation.book.add(EVICTIONS, ("bytes",), evicted)
 
-    async def release(self, load: Call, found: Found) -> None:
-        """Let others load."""
+    async def release(self, load: Call, found: Found, *, stopped: bool = False) -> None:
+        """Let others load; `stopped`: this load was, and so one of them does."""
         if not found.failed:
             try:
-                await self.shelf.release(load.runtime, found)
+                await self.shelf.release(load.runtime, found, stopped=stopped)
             except Unavailable as failure:
                 self._tell(load, found, failure)
 
@@ -203,22 +210,22 @@ class Distant:
             load.emit(BACKEND_FAILED, backend=self.shelf.store.name, reason=failure.reason)
 
     def _tell_refused(self, call: Call, refused: Refused, entry: Entry) -> None:
-        """Say that a value is not stored; aloud, too: it never will be, and no event may be listened to."""
-        call.emit(BACKEND_FAILED, backend=self.shelf.store.name, reason=refused.reason)
-        import warnings
-
-        kind, way = type(entry.value).__name__, self.shelf.way_out
-        warnings.warn(
-            f"opero: a {kind} that {call.operation.name} returned is not stored ({self.shelf.store.name}): {way}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        _tell_refused(call, self.shelf.store.name, refused.reason, entry, self.shelf.way_out(refused))
 
     async def _asked(self, work: Coroutine[Any, Any, Any]) -> Any:
         try:
             return await work
         except Unavailable as failure:
             raise CacheError(f"the {self.shelf.store.name} store did not answer ({failure.reason})") from failure
+
+
+def _tell_refused(call: Call, backend: str, reason: str, entry: Entry, way: str) -> None:
+    """Say that a value is not stored; aloud, too: it never will be, and no event may be listened to."""
+    call.emit(BACKEND_FAILED, backend=backend, reason=reason)
+    import warnings
+
+    text = f"opero: a {type(entry.value).__name__} that {call.operation.name} returned is not stored ({backend}): {way}"
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def _count(load: Call, evicted: dict[str, int]) -> None:

@@ -19,6 +19,7 @@ from opero.errors import ConfigurationError
 from opero.runtime import run
 from opero.stores.cache.batch import LARGEST, Batch
 from opero.stores.cache.quick import UNASKED, Quick, unasked
+from opero.stores.cache.store import SAID
 from opero.stores.cache.trouble import Refused, Unavailable
 from opero.stores.connecting import bounded
 
@@ -54,7 +55,11 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
-RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+RELEASE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == '1' then redis.call('SET', KEYS[2], '', 'PX', ARGV[3]) end
+return redis.call('DEL', KEYS[1])
+"""
 MARK = """
 local text = redis.call('GET', KEYS[1])
 if text then return text end
@@ -168,8 +173,12 @@ class RedisStore:
     async def extend(self, runtime: Runtime, name: str, token: bytes, seconds: float) -> bool:
         return bool((await self._run(runtime, ("EVAL", EXTEND, 1, lease_of(name), token, _ms(seconds))))[0])
 
-    async def release(self, runtime: Runtime, name: str, token: bytes) -> None:
-        await self._run(runtime, ("EVAL", RELEASE, 1, lease_of(name), token))
+    async def release(self, runtime: Runtime, name: str, token: bytes, barren: bool) -> None:
+        keys = lease_of(name), _end_of(name, token)
+        await self._run(runtime, ("EVAL", RELEASE, 2, *keys, token, int(barren), _ms(SAID)))
+
+    async def barren(self, runtime: Runtime, name: str, token: bytes) -> bool:
+        return bool((await self._run(runtime, ("EXISTS", _end_of(name, token))))[0])
 
     async def delete(self, runtime: Runtime, names: Sequence[str]) -> int:
         commands = [("DEL", key) for name in names for key in (key_of(name), lease_of(name))]
@@ -234,7 +243,7 @@ class RedisStore:
             return await runtime.either(lambda: run(self._send_plainly(commands)), together)  # type: ignore[no-any-return]
         except self._errors.ResponseError as error:
             if "WRONGTYPE" not in str(error):
-                raise Unavailable(self._reason(error)) from error
+                raise Unavailable(self._reason(error), answered=True) from error
         except (self._errors.RedisError, OSError) as error:
             raise Unavailable(self._reason(error)) from error
 
@@ -346,6 +355,10 @@ def called(name: str) -> bytes:
 def lease_of(name: str) -> str:
     """Return the key of an entry's lease, in the same slot."""
     return f"opero:{_quoted(name.rsplit(':', 2)[0])}:lease:{{{key_of(name)}}}"
+
+
+def _end_of(name: str, token: bytes) -> str:
+    return f"{lease_of(name)}:{token.decode()}"
 
 
 def prefix_of(namespace: str) -> str:

@@ -2,7 +2,8 @@
 
 1. A name is a digest of namespace and full key, keyed where there is a signing key: names tell no arguments.
 2. Who finds nothing takes a lease, renewed while it loads; others wait for the value, for as long as the lease is held.
-   If it ends without a value, they load themselves, at once and not in a row.
+   If it just ends, as by a death, one of them takes it, and the others wait for that, once. If it ended without a
+   value, by an error or by choice, they load themselves, at once and not in a row.
 3. A result is stored while its lease holds. Invalidating ends leases, so nothing older than that is stored after it.
 4. A tag has a mark, a random text in the store, for each signing key: all who share a key with who ends a tag hear of
    it. An entry holds what the marks said before it was loaded, and is good while all that a reader knows say no other.
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from opero.stores.cache.store import Store
 
 FIRST, LAST = 0.005, 0.05  # seconds between two looks at somebody else's lease
+MOST = 2  # loads of others that one waits for
 
 
 class Found:
@@ -76,14 +78,15 @@ class Shelf:
         self.namespace = namespace
         self._lease = lease
 
-    @property
-    def way_out(self) -> str:
+    def way_out(self, refused: Refused) -> str:
         """Say what to do for a value that cannot be stored."""
+        if refused.reason == "too_large":
+            return f"it takes more than max_inflated ({self._envelope.inflated} bytes)"
         if self._envelope.authentic:
             return "it cannot be pickled"
         return "it would come back as another; declare the type that is returned, or give signing_key="
 
-    def glances(self, keys: Keys) -> Look | None:
+    def glances(self, keys: Keys, early: float) -> Look | None:
         """Return what looks briefly, where the store can be asked so."""
         if not hasattr(self.store, "glance"):
             return None
@@ -95,7 +98,7 @@ class Shelf:
             return self._address(full), [self.names(full)[0], *(mark for tag in tags for mark in self.marks(tag))]
 
         store: Any = self.store
-        return Look(store, self._guard, self._envelope, self._codecs, place)
+        return Look(store, self._guard, self._envelope, self._codecs, place, early=early)
 
     async def find(
         self,
@@ -116,7 +119,7 @@ class Shelf:
         marks = [self.marks(tag) for tag in tags]
         asked = [mark for each in marks for mark in each]
         token = os.urandom(12).hex().encode()
-        waited_for, delay = None, FIRST
+        waited_for, waits, delay = None, 0, FIRST
         claim: Any = self.store.claim_unseen if looked and not marks else self.store.claim  # type: ignore[attr-defined]
         while True:
             data, holder, texts = await self._ask(
@@ -130,7 +133,7 @@ class Shelf:
                 await self._open(runtime, found, data)
                 if found.entry is not None:
                     if holder == token:
-                        await self.release_lease(runtime, name, token)
+                        await self._ask(runtime, self.store.release, name, token, False)
                     return
             if holder != token and data is not None:
                 holder = await self._ask(runtime, self.store.lock, name, token, self._lease, anew and wait)
@@ -140,7 +143,9 @@ class Shelf:
             if not wait or (until is not None and runtime.now() >= until):
                 found.busy = not wait
                 return
-            if anew or (waited_for is not None and holder != waited_for):
+            waits += holder != waited_for
+            ended = waited_for not in {None, holder} and await self._ask(runtime, self.store.barren, name, waited_for)
+            if anew or ended or waits > MOST:
                 await self._ask(runtime, self.store.lock, name, token, self._lease, True)
                 self._hold(found, name, token)
                 return
@@ -217,15 +222,11 @@ class Shelf:
         made = iter(await self._ask(runtime, self.store.mark, missing) if missing else ())
         return [frozenset(_fit(next(made) if text is None else text) for text in said) for said in known]
 
-    async def release(self, runtime: Runtime, found: Found) -> None:
-        """Let others load."""
+    async def release(self, runtime: Runtime, found: Found, *, stopped: bool) -> None:
+        """Let others load; one of them if this load was `stopped`."""
         if found.lease is not None:
             self._let_go(found)
-            await self.release_lease(runtime, found.names[0], found.lease)
-
-    async def release_lease(self, runtime: Runtime, name: str, token: bytes) -> None:
-        """End a lease, if it is still ours."""
-        await self._ask(runtime, self.store.release, name, token)
+            await self._ask(runtime, self.store.release, found.names[0], found.lease, not stopped)
 
     def _hold(self, found: Found, name: str, token: bytes) -> None:
         found.lease = token
@@ -300,8 +301,9 @@ class Shelf:
             raise Unavailable("open", quiet=True)
         try:
             return await self._order(runtime, do, *args, **more)
-        except Unavailable:
-            self._guard.failed(runtime.now())
+        except Unavailable as failure:
+            if not failure.answered:
+                self._guard.failed(runtime.now())
             raise
 
     async def _order(

@@ -40,7 +40,7 @@ class State:
         self.backend = policy.backend if isinstance(policy.backend, str) else type(policy.backend).__name__
         held = policy.max_entries if self.backend == "memory" or policy.near is not None else 0
         kind = LruStore if policy.eviction == "lru" else MemoryStore
-        self.memory: MemoryStore | None = kind(held, policy.max_bytes) if held else None
+        self.memory: MemoryStore | None = kind(held, policy.max_bytes, early=policy.early) if held else None
         self.guard = Guard()
         self._stores: dict[str, Store] = {}
         self._nears: dict[str, Near] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+SAID = 1.0  # seconds; who waits for a lease looks twenty times meanwhile
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,8 +51,12 @@ if TYPE_CHECKING:
             """Hold the lease for so long from now; False if it is no longer held. Asked where nothing may suspend."""
             raise NotImplementedError
 
-        async def release(self, runtime: Runtime, name: str, token: bytes) -> None:
-            """End the lease, if it holds."""
+        async def release(self, runtime: Runtime, name: str, token: bytes, barren: bool) -> None:
+            """End the lease, if it holds; `barren` says for `SAID` seconds that nothing came of it."""
+
+        async def barren(self, runtime: Runtime, name: str, token: bytes) -> bool:
+            """Whether it was said of a lease that nothing came of it."""
+            raise NotImplementedError
 
         async def delete(self, runtime: Runtime, names: Sequence[str]) -> int:
             """Forget entries and their leases; return how many there were."""

@@ -12,9 +12,13 @@ class Refused(Exception):
 
 
 class Unavailable(Exception):
-    """The store did not answer; `quiet` when it was not even asked, because it did not answer before."""
+    """The store did not do its part; `quiet` when it was not even asked, because it did not answer before.
 
-    def __init__(self, reason: str, *, quiet: bool = False) -> None:
+    `answered`: it said no, at once; so it is asked again for all else.
+    """
+
+    def __init__(self, reason: str, *, quiet: bool = False, answered: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.quiet = quiet
+        self.answered = answered
