@@ -134,7 +134,10 @@ class CacheHandle:
         return self._mode("refresh")
 
     def stats(self) -> dict[str, float]:
-        """Return hits, misses, stale, coalesced, evictions, entries, bytes …, and how long loads took, in seconds."""
+        """Return hits, misses, stale, coalesced, evictions, entries, bytes …, and how long loads took, in seconds.
+
+        Of this process; entries, bytes and loads of all functions that share the cache.
+        """
         sums, _, _ = self._operation.book.read()
         asked = {key[1][0]: int(n) for key, n in sums.items() if key[0] == REQUESTS.name}
         state = self._policy.state

@@ -13,6 +13,7 @@ import pytest
 from caches import cached, place, reasons
 
 import opero as o
+from opero import testing
 from services.namespaces import apart
 
 
@@ -236,3 +237,16 @@ def test_a_folder_that_was_removed_is_made_again(tmp_path):
     place(f).shelf.store.close()
     shutil.rmtree(tmp_path / "c")
     assert [f(1), f(1), made] == [10, 10, [1, 1]]
+
+
+def test_an_entry_of_the_future_is_of_no_known_age(tmp_path, heard):
+    with testing.clock() as time:
+        f, made = cached(backend="disk", directory=tmp_path / "c", patience=5.0)
+        f(1)
+        time._wall -= 30.0
+        assert (f(1), made) == (10, [1])
+        time._wall -= 86_400.0
+        assert (f(1), f(1), made) == (10, 10, [1, 1])
+        time.advance(60.0)
+        assert (f(1), made) == (10, [1, 1, 1])
+    assert heard == []

@@ -1,7 +1,9 @@
 """The memory store against a model, and its bounds."""
 
+import gc
 import sys
 import threading
+import weakref
 from random import Random
 
 import pytest
@@ -244,3 +246,18 @@ def test_clearing_beside_keeping_loses_no_order(kind):
     for key in range(5):
         store.remove(("f", int, key))
     assert (failed, len(view.entries), len(store)) == ([], 0, 0)
+
+
+def test_keys_weigh_too_and_are_not_held_once_their_entry_is_gone():
+    class Key(str):
+        __slots__ = ("__weakref__",)
+
+    store = MemoryStore(4, 100_000)
+    keys = [Key(str(n) * 40_000) for n in range(5)]
+    alive = [weakref.ref(key) for key in keys]
+    for key in keys:
+        store.put(key, Entry(1), 0.0)
+    assert 0 < len(store) <= 2
+    del keys[:], key
+    gc.collect()
+    assert sum(ref() is not None for ref in alive) == len(store)

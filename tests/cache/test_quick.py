@@ -286,3 +286,14 @@ def test_names_made_before_keys_rotated_are_not_kept_among_those_made_after(redi
     after = look._known_of(key((1,), {})).question
     assert after != before
     assert after == type(look._known_of(key((1,), {})))(*place(key((1,), {}))).question
+
+
+def test_large_keys_are_not_remembered(redis_server):
+    f, _, made = counted(redis_server.url, values=lambda x: 1)
+    look = f.opero.cache._around.place.look
+    for _ in range(2):
+        assert f("x" * 10_000) == 1
+        assert look._known_of(f.opero.cache._key(("x" * 10_000,), {})).count == 1
+        assert look._known_of(f.opero.cache._key(("x",), {})).count == 1
+    assert [len(key[-1]) for key in look._known] == [1]
+    assert len(made) == 1

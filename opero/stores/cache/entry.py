@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+AHEAD = 60.0  # seconds a clock may go back; what is of a later time is of no known age
 SURE = 37.0  # −ln of the smallest chance that is drawn, 2⁻⁵³
 
 

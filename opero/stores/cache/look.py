@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opero.call import STARTED
-from opero.stores.cache.entry import sure
+from opero.stores.cache.entry import AHEAD, sure
 from opero.stores.cache.envelope import Sheet
 from opero.stores.cache.quick import UNASKED, command
 from opero.stores.cache.redis import called
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HIT = (REQUESTS.name, ("hit",))
 REMEMBERED = 4096  # keys whose questions are known; one takes two encodings and two digests
-SMALL = 1024  # bytes of an entry that is kept with them, so that it is not checked again while it is the same
+SMALL = 1024  # bytes of a key that is kept, and of an entry with it: it is not checked again while it is the same
 
 
 class Looked:
@@ -73,7 +73,7 @@ class Look:
         self._early = early
         self._store, self._guard, self._envelope, self._codecs = store, guard, envelope, codecs
         self._place = place
-        self._known: dict[Key, Known | None] = {}
+        self._known: dict[Key, Known] = {}
         self._signer: object = None  # whose names and entries those are
         self._cipher: object = None
 
@@ -119,7 +119,7 @@ class Look:
             age = self._store.told() - sheet.created
             if not sheet.marks.issuperset(texts) or sheet.failed:
                 return NOTHING
-            if age >= sure(sheet.soft, sheet.hard, sheet.load, self._early):
+            if not -AHEAD < age < sure(sheet.soft, sheet.hard, sheet.load, self._early):
                 return NOTHING
             return self._codecs.load(sheet.codec, body)
         except Refused:
@@ -130,9 +130,9 @@ class Look:
         if signer is not self._signer or cipher is not self._cipher or len(self._known) > REMEMBERED:
             self._known, self._signer, self._cipher = {}, signer, cipher
         kept = self._known  # once: names made before the keys rotated must not be kept among those made after
-        try:
-            return kept[key]
-        except KeyError:
-            place = self._place(key)
-            known = kept[key] = None if place is None else Known(*place)
-            return known
+        known = kept.get(key)
+        if known is None and (place := self._place(key)) is not None:
+            known = Known(*place)
+            if len(known.address) <= SMALL:
+                kept[key] = known
+        return known

@@ -42,7 +42,7 @@ class View:
 class MemoryStore:
     """Entries in this process; `now` in seconds on the monotonic clock.
 
-    `max_bytes` bounds an estimate of what the values weigh. The fast path looks into `entries` itself, or into a view.
+    `max_bytes` bounds an estimate of what keys and values weigh. The fast path looks into `entries` itself, or a view.
     """
 
     def __init__(self, max_entries: int, max_bytes: int | None = None, *, early: float = 0.0) -> None:
@@ -73,7 +73,7 @@ class MemoryStore:
         entry.uses = 0
         never = entry.failed or entry.tags
         entry.fresh = -inf if never else sure(entry.soft, entry.hard, entry.load, self.early)
-        entry.size = weigh(entry.value) if self.max_bytes is not None else 0
+        entry.size = weigh(key) + weigh(entry.value) if self.max_bytes is not None else 0
         with self._lock:
             if entry.born < self._cleared or self._killed(entry):
                 return {}
@@ -185,11 +185,12 @@ class MemoryStore:
     def _reset_order(self) -> None:
         self._small: deque[Entry] = deque()
         self._main: deque[Entry] = deque()
-        self._ghosts: dict[Hashable, None] = {}
+        self._ghosts: dict[int, None] = {}  # by hash: keys may be large, and who is taken for another just stays longer
 
     def _queue_locked(self, entry: Entry, before: Entry | None) -> None:
-        if entry.key in self._ghosts:
-            del self._ghosts[entry.key]
+        ghost = hash(entry.key)
+        if ghost in self._ghosts:
+            del self._ghosts[ghost]
             self._main.append(entry)
         else:
             if before is not None:
@@ -209,7 +210,7 @@ class MemoryStore:
                     entry.uses = 0
                     self._main.append(entry)
                     continue
-                self._remember_locked(entry.key)
+                self._remember_locked(hash(entry.key))
                 return entry
             entry = self._main.popleft()
             if self.entries.get(entry.key) is not entry:
@@ -220,9 +221,9 @@ class MemoryStore:
                 continue
             return entry
 
-    def _remember_locked(self, key: Hashable) -> None:
-        self._ghosts.pop(key, None)
-        self._ghosts[key] = None
+    def _remember_locked(self, ghost: int) -> None:
+        self._ghosts.pop(ghost, None)
+        self._ghosts[ghost] = None
         if len(self._ghosts) > GHOSTS * self.max_entries:
             del self._ghosts[next(iter(self._ghosts))]
 

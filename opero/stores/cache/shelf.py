@@ -18,7 +18,7 @@ from hashlib import blake2b
 
 from opero.stores.cache.canonical import encode
 from opero.stores.cache.codecs import Codecs
-from opero.stores.cache.entry import Entry
+from opero.stores.cache.entry import AHEAD, Entry
 from opero.stores.cache.envelope import MARK, Sheet
 from opero.stores.cache.leases import leases
 from opero.stores.cache.look import Look
@@ -275,9 +275,10 @@ class Shelf:
         """Put what an envelope holds into `found`, if it is to be trusted and not over; drop what is not."""
         try:
             sheet, body = self._envelope.open(self._address(found.full), data)
-            age = max(0.0, await self._ask(runtime, self.store.now) - sheet.created)
-            if not found.marks <= sheet.marks or age >= sheet.gone:
+            age = await self._ask(runtime, self.store.now) - sheet.created
+            if not found.marks <= sheet.marks or not -AHEAD < age < sheet.gone:
                 return
+            age = max(0.0, age)
             value = self._codecs.load(sheet.codec, body)
         except Refused as refused:
             found.refused.append(refused.reason)
