@@ -36,6 +36,7 @@ TESTS = {
     ],
     "tokens": ["core/test_tokens.py", "primitives/test_retry_budget.py"],
     "keyed": ["primitives/test_circuit_breaker.py", "primitives/test_rate_limit.py"],
+    "ring": ["primitives/test_arg_fallback.py", "primitives/test_refresh.py", "conformance/test_conformance.py"],
 }
 BESIDE = [
     "primitives/test_defaults.py", "conformance/test_conformance.py", "core/test_drivers.py", "doors/test_blocks.py",
@@ -59,6 +60,7 @@ MORE = {
         "primitives/test_hedge.py",
         "stores/test_shared_budget.py",
     ],
+    "arg_fallback": ["primitives/test_refresh.py"],
     "bulkhead": ["primitives/test_shared_bulkhead.py", "primitives/test_adaptive_bulkhead.py"],
     "rate_limit": [
         "primitives/test_shared_limit.py",

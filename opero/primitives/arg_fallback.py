@@ -13,13 +13,13 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from math import inf
 
-from opero import clock, conditions, forks, responses
+from opero import clock, conditions, responses
 from opero.errors import AllFailedError, ConfigurationError, Rejected
 from opero.kinds import is_awaited
 from opero.policy import Policy, asked, choice, duration, optional
+from opero.ring import Refreshing, Ring
 from opero.signals import Event, Signals
 from opero.strategies import ROTATE
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from opero.call import Call, Layer, Next
     from opero.conditions import Condition, ConditionLike
     from opero.policy import Duration
+    from opero.ring import Flight
     from opero.runtime import Waiter
 
     Find = Callable[[Call], tuple[Any, Callable[[Any], Call]]]
@@ -52,7 +53,6 @@ SIGNALS = Signals("arg_fallback", (ADVANCED, RESTED), (), ("no_alternative",))
 KEY_FAILED = conditions.status(401, 429)
 UNKNOWN, BUSY = 401, 429
 LONGEST_REST = 3600.0  # seconds; what a Retry-After may ask for
-REMEMBERED = 10_000  # alternatives whose rest is kept
 
 
 class ArgFallback(Policy):
@@ -61,7 +61,8 @@ class ArgFallback(Policy):
     `on` says which errors lead to the next one: any, or with a cool-down those that say 401 or 429. `cooldown` seconds
     make it a key ring, whose state is shared by all functions that share the policy. `spread` begins each call with
     another one. `refresh` is called, once for all who wait, when every alternative was refused for good, and returns
-    new ones; it may be a coroutine function around one. `replace()` does the same by hand.
+    new ones; it may be a coroutine function around one. When it fails, one who waits tries once more. `replace()` does
+    the same by hand.
 
     Example:
         >>> ArgFallback("key", alternatives=["k-1", "k-2"], cooldown=30)
@@ -163,8 +164,7 @@ class ArgFallback(Policy):
             raise ConfigurationError(self.parameter, given, "at least one alternative")
         order = ring.order(given, call.runtime.now(), spread=self.spread)
         if not order:
-            text = f"every alternative of {self.parameter} was refused for good; replace() them, or give refresh="
-            raise call.reject(Rejected(text, primitive="arg_fallback", reason="no_alternative"))
+            raise self._no_alternative(call, "was refused for good; replace() them, or give refresh=")
         return order
 
     async def _given(self, call: Call, passed: Any, default: Any) -> Sequence[Any] | None:
@@ -178,17 +178,35 @@ class ArgFallback(Policy):
         return ring.alternatives
 
     async def _refresh(self, call: Call, refresh: Callable[[], Any]) -> None:
-        waiter = call.runtime.waiter()
-        if not self.ring.lead(waiter):
-            await call.runtime.park(waiter, None if call.deadline is None else call.deadline.at)
-            return
+        """Have new alternatives, by a refresh of our own or of somebody else's."""
+        ring, waiter = self.ring, call.runtime.waiter()
+        flight = ring.join(waiter, blocks=not call.runtime.suspends)
+        if flight.leader is waiter or await self._follow(call, flight, waiter):
+            with Refreshing(ring, flight):
+                if ring.refused():  # else somebody was quicker
+                    fresh = refresh()
+                    self.replace(await fresh if call.operation.is_async and hasattr(fresh, "__await__") else fresh)
+        elif ring.refused():
+            raise self._no_alternative(call, f"was refused for good, and refresh= failed ({flight.failure})")
+
+    async def _follow(self, call: Call, flight: Flight, waiter: Waiter) -> bool:
+        """Wait until a refresh ends; whether it was handed to us."""
+        woken = False
         try:
-            if not self.ring.refused():  # somebody was quicker
-                return
-            fresh = refresh()
-            self.replace(await fresh if call.operation.is_async and hasattr(fresh, "__await__") else fresh)
+            if flight.waits_for_itself(blocks=not call.runtime.suspends):
+                text = "was refused for good, and refresh= waits for itself: it calls what it refreshes for, or this "
+                raise self._no_alternative(call, f"{text}blocks its loop; pass a value for {self.parameter}")
+            woken = await call.runtime.park(waiter, None if call.deadline is None else call.deadline.at)
         finally:
-            self.ring.follow()
+            if not woken:
+                self.ring.leave(flight, waiter)
+        if not woken and call.deadline is not None:
+            raise call.deadline.expire(call.operation.name)
+        return flight.leader is waiter
+
+    def _no_alternative(self, call: Call, why: str) -> Rejected:
+        text = f"every alternative of {self.parameter} {why}"
+        return call.reject(Rejected(text, primitive="arg_fallback", reason="no_alternative"))
 
     def _rest(self, call: Call, alternative: Any, position: int, error: Exception) -> None:
         if self.cooldown is None:
@@ -209,69 +227,6 @@ class ArgFallback(Policy):
         return f"ArgFallback({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
 
 
-class Ring:
-    """The state: until when which alternative rests. Time is an argument; the lock is held for arithmetic only."""
-
-    def __init__(self, alternatives: Sequence[Any] | None) -> None:
-        self.alternatives = alternatives
-        self.until: dict[Any, float] = {}
-        self.turn = 0
-        self.after_fork()
-        forks.remember(self)
-
-    def after_fork(self) -> None:
-        """Nobody refreshes here, and nobody waits for it."""
-        self._lock = allocate_lock()
-        self.waiters: list[Waiter] | None = None
-
-    def order(self, given: Sequence[Any], now: float, *, spread: bool = False) -> list[int]:
-        """Return positions: those that are rested, then those that will be, soonest first; none refused for good."""
-        with self._lock:
-            until = [self.until.get(_label(each), -inf) for each in given]
-            rested = [n for n in range(len(given)) if until[n] <= now]
-            resting = sorted((n for n in range(len(given)) if now < until[n] < inf), key=until.__getitem__)
-            if spread and rested:
-                start = self.turn % len(rested)
-                self.turn += 1
-                rested = rested[start:] + rested[:start]
-            return rested + resting
-
-    def refused(self) -> bool:
-        """Whether all its own alternatives were refused for good."""
-        with self._lock:
-            return all(self.until.get(_label(each)) == inf for each in self.alternatives or ())
-
-    def rest(self, alternative: Any, until: float) -> None:
-        """Let an alternative rest, not shorter than it does already."""
-        label = _label(alternative)
-        with self._lock:
-            self.until[label] = max(until, self.until.pop(label, -inf))
-            if len(self.until) > REMEMBERED:
-                del self.until[next(iter(self.until))]
-
-    def replace(self, alternatives: Sequence[Any]) -> None:
-        """Go on with others."""
-        with self._lock:
-            self.alternatives = alternatives
-            self.until.clear()
-
-    def lead(self, waiter: Waiter) -> bool:
-        """Whether the caller is the one to refresh; else its waiter is woken when that is done."""
-        with self._lock:
-            if self.waiters is None:
-                self.waiters = []
-                return True
-            self.waiters.append(waiter)
-            return False
-
-    def follow(self) -> None:
-        """Wake who waits."""
-        with self._lock:
-            waiters, self.waiters = self.waiters or [], None
-        for waiter in waiters:
-            waiter.wake()
-
-
 class _Missing:
     """What the caller passed when it passed nothing."""
 
@@ -285,15 +240,6 @@ class _Count:
 
     def __repr__(self) -> str:
         return f"<{self.count}>"
-
-
-def _label(alternative: Any) -> Any:
-    """Return what to know an alternative by: itself, or its identity where it cannot be hashed."""
-    try:
-        hash(alternative)
-    except TypeError:
-        return id(alternative)
-    return alternative
 
 
 def _several(field: str, alternatives: Any) -> tuple[Any, ...]:

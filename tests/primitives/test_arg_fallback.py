@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import opero as o
 from opero import testing
-from opero.primitives.arg_fallback import REMEMBERED, Ring
+from opero.ring import REMEMBERED, Ring
 
 
 class KeyRing(RuleBasedStateMachine):
