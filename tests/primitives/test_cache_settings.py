@@ -81,7 +81,7 @@ def test_arguments_are_read_where_a_function_asks_for_them():
 
 @pytest.mark.parametrize(
     ("settings", "short"),
-    [({}, True), (REDIS, True), ({"eviction": "lru"}, False), ({"key": "{x}"}, False), ({"early": 1.0}, False)],
+    [({}, True), (REDIS, True), ({"eviction": "lru"}, False), ({"key": "{x}"}, False), ({"early": 1.0}, True)],
     ids=str,
 )
 def test_the_short_way_is_for_keys_and_entries_without_more_to_look_at(settings, short):
