@@ -168,9 +168,8 @@ class RedisStore:
             return client.eval(script.text, len(keys), *keys, *args)
 
     async def _evaluate_async(self, loop: object, script: Script, keys: list[str], args: list[Any]) -> Any:
-        client = self._by_loop.get(loop)
-        if client is None:
-            client = await self._client_of(loop)
+        known = self._by_loop.get(loop)
+        client = await self._client_of(loop) if known is None else known[0]
         where: dict[str, Any] = {}
         if hasattr(client, "get_node_from_key"):  # redis-py sends scripts to any node, and closes all after five MOVED
             await client.initialize()
@@ -192,8 +191,12 @@ class RedisStore:
         import redis.asyncio
         import redis.asyncio.retry
 
-        client = self._by_loop[loop] = self._connect(redis.asyncio, redis.asyncio.retry.Retry)
-        await anext(_closing(client))
+        for ended in [other for other in list(self._by_loop) if other.is_closed()]:
+            del self._by_loop[ended]
+        client = self._connect(redis.asyncio, redis.asyncio.retry.Retry)
+        closing = _closing(client)  # kept with it: dropped, it would close the client at once, and nobody at the end
+        self._by_loop[loop] = client, closing
+        await anext(closing)
         return client
 
     def _connect(self, module: Any, retry: Any, *, reads: bool = False) -> Any:

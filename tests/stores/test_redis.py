@@ -1,6 +1,7 @@
 """Real servers: processes share a state, an outage is nobody's failure, clusters and fail-overs work."""
 
 import asyncio
+import gc
 import json
 import os
 import pickle
@@ -259,6 +260,31 @@ def test_loops_may_close_and_others_open_and_threads_go_on(redis_server):
     work()
     assert results == [21] * 5
     assert not guard(store).away
+
+
+def test_a_loop_keeps_its_connections_and_closes_them_when_it_ends(redis_server):
+    f = o.opero(o.RateLimit(1e6, store=RedisStore(redis_server.url, timeout=5), name="loops"))(lambda: 1)
+    g = o.opero(f.opero.policies[0])(one)
+
+    def received():
+        return int(redis_server.cli("info", "stats").split("total_connections_received:")[1].split()[0])
+
+    async def main():
+        await asyncio.gather(*(g() for _ in range(20)))
+        before = received()
+        for _ in range(3):
+            await asyncio.sleep(0)
+            await asyncio.gather(*(g() for _ in range(10)))
+        assert received() == before + 1  # that of the question
+
+    for _ in range(3):
+        asyncio.run(main())
+        assert len(redis_server.cli("client", "list").splitlines()) == 1
+        gc.collect()  # a connection of a closed loop would complain
+
+
+async def one():
+    return 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
