@@ -72,6 +72,24 @@ def test_a_rolling_rotation_loses_nothing_and_reaches_everyone(backend, settings
 
 
 @stores
+def test_a_ring_that_rotates_at_once_loses_nothing_either(backend, settings):
+    ring, made = o.KeyRing([ONE]), []
+
+    @o.opero(o.Cache(600, tags=["n:{x}"], signing_key=ring, namespace=space(), **settings(backend)))
+    def f(x):
+        made.append(x)
+        return len(made)
+
+    assert [f(1), f(2), f(3)] == [1, 2, 3]
+    ring.rotate(TWO)
+    assert [f(1), f(2)] == [1, 2]
+    f.opero.cache.invalidate_tag("n:1", "n:3")
+    assert [f(1), f(2), f(3)] == [4, 2, 5]
+    ring.rotate(b"3" * 32)
+    assert [f(1), f(1), f(3)] == [4, 4, 5]
+
+
+@stores
 def test_what_is_stored_once_the_new_key_writes_outlives_the_old_one(backend, settings):
     fleet = Fleet(settings(backend))
     switched, removed = fleet.process(STEPS["switched"]), fleet.process(STEPS["removed"])

@@ -7,7 +7,7 @@
 3. A result is stored while its lease holds. Invalidating ends leases, so nothing older than that is stored after it.
 4. A tag has a mark, a random text in the store, for each signing key: all who share a key with who ends a tag hear of
    it. An entry holds what the marks said before it was loaded, and is good while all that a reader knows say no other.
-   A mark that is missing says what that of the first key says: so entries outlive the day a key is added.
+   A mark that is missing says what another of the tag says: so entries outlive the day a key is added.
 5. Of an entry's names, one for each key, only that of the key that writes is left when a result is stored.
 """
 
@@ -217,8 +217,8 @@ class Shelf:
         given, missing = iter(texts), []
         known = [[next(given) for _ in each] for each in marks]
         for each, said in zip(marks, known, strict=True):
-            first = said[0] or os.urandom(MARK)
-            missing += [(mark, first) for mark, text in zip(each, said, strict=True) if text is None]
+            text = _first(said) or os.urandom(MARK)
+            missing += [(mark, text) for mark, found in zip(each, said, strict=True) if found is None]
         made = iter(await self._ask(runtime, self.store.mark, missing) if missing else ())
         return [frozenset(_fit(next(made) if text is None else text) for text in said) for said in known]
 
