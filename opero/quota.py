@@ -75,6 +75,12 @@ def charged(rates: Sequence[tuple[float, float]], dues: Sequence[float], at: flo
     return [max(due, at) + interval * weight for (interval, _), due in zip(rates, dues, strict=True)]
 
 
+def left_at_once(rates: Sequence[tuple[float, float]], dues: Sequence[float], now: float) -> int:
+    """How many calls would go at once, given when each rate is due."""
+    left = min(burst - max(0.0, due - now) / interval for (interval, burst), due in zip(rates, dues, strict=True))
+    return max(0, int(left + 1e-9))
+
+
 class Quota:
     """Rates that hold together, and the tickets that wait. Time is an argument; the lock is held for arithmetic only.
 
@@ -143,7 +149,7 @@ class Quota:
 
     def available(self, now: float) -> int:
         """How many calls would go at once."""
-        return max(0, int(min(rate.available(now) for rate in self.rates) + 1e-9))
+        return left_at_once(self.laws, [rate.due for rate in self.rates], now)
 
     def fits(self, weight: float) -> bool:
         """Whether so heavy a call can ever go."""

@@ -154,9 +154,11 @@ class Bulkhead(Block, Policy):
         )
 
     def observe(self, now: float) -> Iterable[Observation]:
-        yield USAGE, (), self.slots.used
+        found = self.shared and self.shared.read()
+        used, waiting = found or (self.slots.used, len(self.slots.queue))
+        yield USAGE, (), used
         yield LIMIT, (), ceil(self.slots.limit.value)
-        yield QUEUE, (), len(self.slots.queue)
+        yield QUEUE, (), waiting
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Hold a slot while the call runs."""

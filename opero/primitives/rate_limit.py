@@ -237,7 +237,9 @@ bucket.due = due + interval""",
     def observe(self, now: float) -> Iterable[Observation]:
         if self.local is not None:
             yield LIMIT, (), self.local.limit
-            yield AVAILABLE, (), self.local.quota.available(now)
+            limiter: Any = self.limiter  # one in a store may know what is left for all
+            shared = None if limiter is self.local else limiter.available(now)
+            yield AVAILABLE, (), self.local.quota.available(now) if shared is None else shared
 
     async def _enter(self, call: Call, key: Hashable) -> None:
         weight = self.weight

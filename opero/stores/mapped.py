@@ -126,6 +126,16 @@ class Mapped:
         with self._held(key) as state:
             return None if state.value is None else _Circuit(rules, state.value).circuit.read(clock.now())
 
+    def known(self, key: str) -> Any:
+        """Return a state as it is kept; None if nobody asked for it yet."""
+        with self._held(key) as state:
+            return state.value
+
+    def slots(self, key: str) -> tuple[int, int]:
+        """Return how many slots of a bulkhead are in use, and how many wait for one."""
+        slots, queue = self.known(key) or ({}, {})
+        return sum(map(_lives, slots.values())), sum(clock.now() - seen <= SILENCE for seen in queue.values())
+
     async def take(self, runtime: Runtime, key: str, token: str, limit: int, room: int) -> tuple[str, int, int]:
         with self._held(key) as state:
             now, (slots, queue) = clock.now(), state.value or ({}, {})

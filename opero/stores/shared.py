@@ -10,9 +10,11 @@ from opero.call import NONE
 from opero.circuit import Change
 from opero.exclusive import exclusive, new_lock
 from opero.keyed import Keyed
+from opero.quota import left_at_once
 from opero.runtime import run
 from opero.stores import key_of
 from opero.stores.guard import guard
+from opero.tokens import gathered, spent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +46,12 @@ class SharedLimit:
             self._rates = [(interval, burst - life / interval) for interval, burst in self._rates]
             self.lease = Lease(lease, life)
             self._leases = Keyed(lambda: Lease(lease, life), max_keys, share=False)
+
+    def available(self, now: float) -> int | None:
+        """How many calls would go at once, where looking costs nothing."""
+        known = getattr(self._guard.store, "known", None)
+        dues = known and known(key_of("rate_limit", self._name, None))
+        return left_at_once(self._rates, dues, now) if dues else None
 
     async def acquire(self, call: Call, key: Any, weight: float, patience: float) -> float:
         """Book in the store, and wait for the booked time."""
@@ -199,6 +207,11 @@ class SharedSlots:
     def __init__(self, store: Any, name: str) -> None:
         self._guard = guard(store)
         self._key = key_of("bulkhead", name, None)
+        self._look = getattr(self._guard.store, "slots", None)
+
+    def read(self) -> tuple[int, int] | None:
+        """Slots in use, and the length of the queue, where looking costs nothing."""
+        return self._look and self._look(self._key)
 
     async def take(self, call: Call, token: str, limit: int, room: int) -> tuple[str, int, int] | None:
         """Ask for a slot: taken, queued or full; slots in use, length of the queue. None while the store is away."""
@@ -244,14 +257,21 @@ class SharedTokens:
 
     @property
     def utilization(self) -> float | None:
-        """The share that was spent when last heard; None while the store is away."""
+        """The share that is spent, where looking costs nothing; else when last heard, None while the store is away."""
+        known = getattr(self._guard.store, "known", None)
+        if found := known and known(self._key):
+            left, successes, since = found
+            left, _, cap = gathered(self._law(), left, successes, max(0.0, clock.now() - since), 0)
+            return spent(left, cap)
         return None if self._guard.away else self._share
+
+    def _law(self) -> tuple[float, float, float]:
+        return self._local.ratio.value, self._local.min_per_second, self._local.most
 
     async def reserve(self, call: Any, cost: float) -> Paid | None:
         """Take tokens: none (0) if there are too few, None while the store is away."""
         income, back = self._collect()
-        ratio, most = self._local.ratio.value, self._local.most
-        law = (ratio, self._local.min_per_second, most)
+        law = self._law()
         answer = await self._guard.ask(
             call, self._key, lambda store: store.pay(call.runtime, self._key, law, income, back, cost)
         )

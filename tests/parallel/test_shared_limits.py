@@ -121,6 +121,39 @@ def test_a_retry_budget_is_one_for_all_workers():
     assert function.opero.stats()["retries"] == 10  # the tokens a budget begins with
 
 
+def test_what_the_parent_observes_is_what_all_workers_share():
+    limit, budget = o.RateLimit(40, per=3600.0, burst=40, wait=False), o.RetryBudget(min_per_second=0.0)
+    slots = o.Bulkhead(4)
+    function = opmap(
+        mode="process", workers=2, chunk_size=1, errors="return", rate_limit=limit, bulkhead=slots, retries=1,
+        min_delay=0, retry_budget=budget, start_method="fork", name="shared.observed",
+    )(slow_or_down)  # fmt: skip
+
+    def observed(policy, name):
+        return next(value for metric, _, value in policy.observe(clock.now()) if metric.name == f"opero.{name}")
+
+    assert observed(limit, "rate_limiter.available") == 40
+    with function.pool, function.stream([0.0, 0.0, 60.0]) as stream:
+        assert stream.request(2) == [0.0, 0.0]
+        until = time.monotonic() + 10
+        while observed(slots, "bulkhead.usage") < 1 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert observed(slots, "bulkhead.usage") == 1
+        assert observed(limit, "rate_limiter.available") == 37
+    assert observed(slots, "bulkhead.usage") == 0  # who was ended with the stream holds no slot
+    with function.pool:
+        assert counted(function([-1.0] * 5)) == {Down: 5}
+    assert observed(budget, "retry.budget.utilization") == 0.5
+    assert observed(limit, "rate_limiter.available") == 27
+
+
+def slow_or_down(seconds):
+    if seconds < 0:
+        raise Down
+    time.sleep(seconds)
+    return seconds
+
+
 def test_the_memory_is_left_whole_by_who_dies_in_the_middle_of_a_change():
     store = shared._shared()
     rates = [(1.0, 5.0)]
