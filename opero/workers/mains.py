@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 from io import BytesIO
 from types import FunctionType
 
@@ -25,6 +25,7 @@ AGAIN = "__mp_main__"  # what multiprocessing calls the main module that a worke
 _ours = os.urandom(8)  # of this process, and of those forked from it
 
 
+@cache
 def stays_here() -> bool:
     """Whether no worker can import the main module: there is no file of it."""
     main = sys.modules.get("__main__")

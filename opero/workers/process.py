@@ -150,7 +150,7 @@ class Process:
         for n, item in enumerate(items):
             loans: list[tuple[int, int]] = []
             try:
-                payload = wire.dumps(item, _carrier(self.lender, loans) if self.journal else None)
+                payload = wire.dumps_down(item, _carrier(self.lender, loans) if self.journal else None)
             except Exception as error:  # noqa: BLE001 - whatever the item's __reduce__ raises is that item's error
                 refused.append(Block([places[n]], [None], {0: error}))
                 return encoded, n + 1, False
@@ -208,11 +208,12 @@ class Process:
     def _decoded(self, entries: Sequence[Any]) -> tuple[list[Any], dict[int, BaseException]]:
         values: list[Any] = []
         errors: dict[int, BaseException] = {}
+        loads = pickle.loads
         for place, entry in enumerate(entries):
             value = entry
             if type(entry) is tuple:
                 try:
-                    value = self._unpickled(*entry[1:])
+                    value = loads(entry[1]) if len(entry) == 2 else self._lent(*entry[1:])
                 except Exception as error:  # noqa: BLE001 - a result that cannot be read is this item's error
                     errors[place], value = error, None
                 else:
@@ -221,9 +222,7 @@ class Process:
             values.append(value)
         return values, errors
 
-    def _unpickled(self, payload: bytes, loans: Sequence[tuple[int, int]] = ()) -> Any:
-        if not loans:
-            return pickle.loads(payload)  # noqa: S301 - from a process we started
+    def _lent(self, payload: bytes, loans: Sequence[tuple[int, int]]) -> Any:
         return wire.loads(payload, [self.borrower.view(loan) for loan in loans])
 
     def legacy(self) -> Legacy:

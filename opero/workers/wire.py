@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 NUMBERS = frozenset({int, float, bool, type(None)})
-PLAIN = NUMBERS | {str, bytes}
+TEXTS = frozenset({str, bytes})
+PLAIN = NUMBERS | TEXTS
 TRACEBACKS, FRAMES, MAX_KINDS = 3, 8, 100  # that travel: of each kind of error, of each traceback, kinds
 OURS = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - as traceback spells it
 _noted: dict[type, int] = {}
@@ -34,7 +35,7 @@ def are_plain(values: list[Any]) -> bool:
     kinds = set(map(type, values))
     if kinds <= NUMBERS:
         return True
-    return kinds <= PLAIN and all(len(v) < BIG for v in values if type(v) in {str, bytes})
+    return kinds <= PLAIN and all(len(v) < BIG for v in values if type(v) in TEXTS)
 
 
 def dumps(value: Any, take: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
@@ -45,6 +46,12 @@ def dumps(value: Any, take: Callable[[pickle.PickleBuffer], bool] | None = None)
         if cloudpickle() is None:
             raise
         return mains.dumps(value, take)
+    return payload
+
+
+def dumps_down(value: Any, take: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+    """Pickle for a worker of ours, which has our main module if that can be imported."""
+    payload = dumps(value, take)
     return mains.dumps(value, take) if mains.stays_here() and _of_main(payload) else payload
 
 

@@ -26,7 +26,7 @@ from opero.workers.arena import Borrower, Lender, receive_descriptors
 from opero.workers.journal import STOP, Blank, Journal
 from opero.workers.said import flat
 from opero.workers.session import NOTHING, SLOW_SECONDS
-from opero.workers.wire import BIG, FAILED, FLAT, NUMBERS, PICKLED
+from opero.workers.wire import BIG, FAILED, FLAT, NUMBERS, PICKLED, TEXTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -299,6 +299,8 @@ class Chunk:
     def returned(self, value: Any) -> Any:
         """Return a result as it travels: itself if it is plain, else pickled. Fold it in, where that is asked for."""
         worker = self.worker
+        if worker.fold is None and type(value) in TEXTS and len(value) < BIG:
+            return value
         try:
             entry = self._encoded(value, shares=worker.fold is None)
             if worker.fold is not None:
@@ -312,9 +314,12 @@ class Chunk:
         if type(value) in wire.PLAIN and (type(value) in NUMBERS or len(value) < BIG):
             return value
         self._loans = []
-        shares = shares and self.worker.shares
-        payload = wire.dumps(value, self._carry if shares else None)
-        if len(payload) >= BIG and shares and not self._loans:
+        carry = self._carry if shares and self.worker.shares else None
+        try:
+            payload = pickle.dumps(value, protocol=5, buffer_callback=carry)
+        except wire.REFUSALS:
+            payload = wire.dumps(value, carry)
+        if len(payload) >= BIG and carry and not self._loans:
             return PICKLED, b"", [self.worker.lender.lend(memoryview(payload))]
         return (PICKLED, payload, self._loans) if self._loans else (PICKLED, payload)
 
