@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _pools: WeakSet[Pool] = WeakSet()
 _lock = allocate_lock()
-_closes_at_exit = 0
+_closes_at_exit = _ended = 0  # processes
 
 
 class Pool:
@@ -62,8 +62,10 @@ class Pool:
             self.bury(process)
 
     def start(self) -> Process:
-        """Start another worker."""
+        """Start another worker; whoever wants one after the end of the program ends as well."""
         _close_at_exit()
+        if _ended == os.getpid():
+            raise SystemExit
         method, job, payload = self.prepare()
         if method == "forkserver":
             _preload()
@@ -106,6 +108,14 @@ class Pool:
             process.dismiss()
         for process in idle:
             self.bury(process, 5.0)
+
+    def end(self) -> None:
+        """End all workers now."""
+        self.close()
+        with self._lock:
+            busy = list(self._alive)
+        for process in busy:
+            process.kill()
 
     def __len__(self) -> int:
         return len(self._idle)
@@ -150,14 +160,17 @@ def _preload() -> None:
 
 
 def _close_at_exit() -> None:
-    """Close all pools before multiprocessing waits for its children; also at the end of a worker."""
+    """End all pools before multiprocessing waits for its children; also at the end of a worker."""
     global _closes_at_exit
     with _lock:
         if _closes_at_exit != os.getpid():
             _closes_at_exit = os.getpid()
-            util.Finalize(None, _close_all, exitpriority=100)
+            util.Finalize(None, _end_all, exitpriority=100)
 
 
-def _close_all() -> None:
+def _end_all() -> None:
+    """Idle workers run their exit functions; nobody waits any more for what the others do."""
+    global _ended
+    _ended = os.getpid()
     for pool in list(_pools):
-        pool.close()
+        pool.end()

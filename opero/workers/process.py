@@ -98,8 +98,7 @@ class Process:
 
     def begin(self) -> Insight:
         """Begin another run, and return what will be known of it."""
-        self.insight, starting = Insight(f"process {self.pid}", self.insight.started), self.insight.starting
-        self.insight.starting = starting if self.served == 0 else 0.0
+        self.insight = Insight(f"process {self.pid}", clock.now())
         self.handed_back.clear()
         if self.journal is not None:
             self.journal.words[STOP] = 0

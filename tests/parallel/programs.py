@@ -1,8 +1,10 @@
 """Whole programs that tests start, kill and interrupt."""
 
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,11 @@ def hanging(x):
     sys.stdout.write(f"{os.getpid()}\n")
     sys.stdout.flush()
     time.sleep(600)
+
+
+def later(seconds):
+    time.sleep(seconds)
+    return os.getpid()
 
 
 def quick(x):
@@ -37,7 +44,19 @@ def walked_away():
     del stream
 
 
-def threads():
+def left_open():
+    """End with a stream that nobody closed, and with a map in a daemon thread."""
+    function = opmap(mode="process", workers=2)(later)
+    globals()["stream"] = function.stream([0.05] * 100_000)
+    pids = {next(globals()["stream"]) for _ in range(3)}
+    other = opmap(mode="process", workers=2)(later)
+    threading.Thread(target=other, args=([0.05] * 100_000,), daemon=True).start()
+    while not multiprocessing.active_children()[2:]:
+        time.sleep(0.01)
+    sys.stdout.write(" ".join(map(str, pids)))
+
+
+def in_threads():
     stream = opmap(mode="thread", workers=2)(time.sleep).stream([0, 600, 600])
     next(stream)
 

@@ -40,6 +40,16 @@ def test_a_run_is_told_while_it_goes_on():
     assert run.duration == run.duration
 
 
+def test_start_up_is_told_of_the_run_in_which_it_was():
+    function = opmap(mode="process", workers=2, chunk_size=1, name="features.started")(work.hang)
+    with function.pool:
+        function([0.0])  # one worker starts
+        assert [worker.starting > 0 for worker in function.last_run.workers] == [True]
+        function([0.0] * 50)
+        assert function.last_run.workers[0].starting == 0
+        assert all(w.starting + w.busy <= function.last_run.duration + 0.001 for w in function.last_run.workers)
+
+
 def test_only_the_slowest_are_kept():
     run = LastRun("thread", 0.0)
     for n in range(100):
