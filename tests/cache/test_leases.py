@@ -3,11 +3,12 @@
 import asyncio
 import time
 
+import caches
 import pytest
 
 import opero as o
 from opero import testing
-from opero.runtime import Runtime
+from opero.runtime import Runtime, run
 from opero.stores.cache.disk import DiskStore
 from opero.stores.cache.leases import LONGEST, leases
 
@@ -119,3 +120,19 @@ def test_no_thread_is_left_when_nothing_is_held(place):
     while leases._sooner is not None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert leases._sooner is None
+
+
+def test_that_nothing_came_of_a_load_is_said_of_its_lease_for_a_second(place):
+    store, name = caches.place(two_processes(place, lambda: 7)[0]).shelf.store, "n:v1:said"
+    for token, barren in ((b"failed", True), (b"stopped", False)):
+        assert run(store.lock(Runtime(), name, token, 5.0, False)) == token
+        assert not run(store.barren(Runtime(), name, token))
+        run(store.release(Runtime(), name, b"another", True))
+        assert run(store.lock(Runtime(), name, b"another", 5.0, False)) == token
+        run(store.release(Runtime(), name, token, barren))
+        assert run(store.barren(Runtime(), name, token)) == barren
+    assert not run(store.barren(Runtime(), name, b"another"))
+    until = time.monotonic() + 20
+    while run(store.barren(Runtime(), name, b"failed")):
+        assert time.monotonic() < until
+        time.sleep(0.05)
