@@ -17,6 +17,7 @@ def outage(kind, server):
 
 def recovery(kind, server):
     server.resume() if kind == "blackholed" else server.start()
+    assert server.cli("ping") == "PONG"  # a busy machine takes its time to wake it
 
 
 @pytest.mark.parametrize("kind", ["killed", "blackholed"])
