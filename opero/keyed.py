@@ -6,7 +6,7 @@ from _thread import allocate_lock
 
 from opero import forks
 from opero.errors import ConfigurationError
-from opero.policy import asked
+from opero.policy import answered, asked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Keyed(Generic[S]):
 def reader(field: str, key: str | Callable[..., Hashable], function: Callable[..., Any]) -> Reader:
     """Return what reads the key of a call: a function of its arguments, or the name of one of them."""
     if callable(key):
-        return lambda args, kwargs: key(*args, **kwargs)
+        return lambda args, kwargs: answered(key(*args, **kwargs))
     from inspect import Parameter, signature
 
     parameters = signature(function).parameters

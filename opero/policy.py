@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Observation = tuple[Metric, tuple[str, ...], float]
 
 
-NOT_AWAITED = "a plain function: nobody awaits it here, so ask what has to be awaited in the function itself"
+NOT_AWAITED = "no coroutine function: nobody awaits it here; ask what has to be awaited in the decorated function"
 
 
 class Fragment:

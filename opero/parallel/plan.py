@@ -10,7 +10,7 @@ from opero.kinds import is_coroutine_function, is_generator_function
 from opero.knobs import Knob
 from opero.parallel import fitting
 from opero.parallel.progress import shown
-from opero.policy import choice, number, optional, whole
+from opero.policy import asked, choice, number, optional, whole
 from opero.workers.place import cores
 from opero.workers.queues import Priority, Shared, Stealing
 
@@ -324,6 +324,4 @@ class _Recipe:
 
 
 def _callable(field: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise ConfigurationError(field, value, "something to call, or None")
-    return value
+    return None if value is None else asked(field, value, "something to call, or None")

@@ -13,7 +13,7 @@ from random import Random
 
 from opero import acts, clock, events
 from opero.errors import ConfigurationError
-from opero.policy import Fragment, Policy, number, optional
+from opero.policy import Fragment, Policy, asked, number, optional
 from opero.signals import Event, Signals
 
 TYPE_CHECKING = False
@@ -68,8 +68,8 @@ class Chaos(Policy):
         enabled: bool = False,
         name: str | None = None,
     ) -> None:
-        if error is not None and not (isinstance(error, BaseException) or callable(error)):
-            raise ConfigurationError("error", error, "an exception, its type, or a function that makes one")
+        if error is not None and not isinstance(error, BaseException):
+            asked("error", error, "an exception, its type, or a function that makes one")
         if not latency and error is None and result is NOTHING:
             raise ConfigurationError("Chaos", (), "latency=, error= or result=: something to happen")
         self._freeze(

@@ -70,7 +70,10 @@ NEVER = {  # nobody awaits these, whatever function they stand around
     "Cache.key": lambda hook: o.Cache(1, key=hook),
     "Cache.tags": lambda hook: o.Cache(1, tags=hook),
     "Cache.cache_if": lambda hook: o.Cache(1, cache_if=hook),
+    "Chaos.error": lambda hook: o.Chaos(error=hook),
     "events.subscribe": events.subscribe,
+    "opmap.priority": lambda hook: o.opmap(priority=hook)(plain),
+    "opmap.progress": lambda hook: o.opmap(progress=hook)(plain),
 }
 AWAITED = {  # who awaits the function awaits these too
     "Retry.on": lambda hook: o.Retry(1, on=hook),
@@ -83,7 +86,6 @@ AWAITED = {  # who awaits the function awaits these too
 }
 ELSEWHERE = {
     "Retry.budget", "Cache.backend", "Cache.errors", "ArgFallback.alternatives", "Chaos.result",  # no functions
-    "Chaos.error",
     "RateLimit.rate",  # a limiter, whose own `acquire` is awaited
 }  # fmt: skip
 

@@ -179,6 +179,17 @@ def test_an_error_that_is_raised_again_and_again_keeps_one_note_a_hook():
     assert same.__notes__ == ["opero asked retry.on, which raised Broken: in the hook"]
 
 
+@pytest.mark.parametrize(
+    "make", [lambda key: o.CircuitBreaker(key=key), lambda key: o.RateLimit(1, key=key)], ids=["breaker", "limit"]
+)
+def test_a_key_that_nobody_awaited_is_no_key(make):
+    called = []
+    f = o.opero(make(forgot_to_await))(lambda: called.append(1))
+    with pytest.raises(TypeError, match="it returned something to await, which nobody does here"):
+        f()
+    assert not called
+
+
 def test_a_loop_lets_its_own_error_pass_too():
     def loop():
         for attempt in o.Retry(3, wait=0, on=broken):
