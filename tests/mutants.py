@@ -8,7 +8,7 @@
 
 Changed are comparisons, arithmetic, `and`/`or`/`not`, numbers, booleans, conditions, assignments, returns, statements
 that are calls, `raise`, `break`, and the code in fragments of the fast path. Not changed are texts (a message, a name),
-annotations, docstrings, decorators and declared signals.
+annotations, docstrings, decorators, declared signals, `assert` and `strict=`, which assert what holds anyway.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ MORE = {
         "stores/test_shared_budget.py",
     ],
     "arg_fallback": ["primitives/test_refresh.py"],
+    "hedge": ["primitives/test_hedge_ends.py"],
     "bulkhead": ["primitives/test_shared_bulkhead.py", "primitives/test_adaptive_bulkhead.py"],
     "rate_limit": [
         "primitives/test_shared_limit.py",
@@ -76,7 +77,11 @@ MORE = {
         "core/test_fused.py",
     ],
 }
-FIRST = ("tests/primitives/test_defaults.py", "tests/conformance/")  # what seldom hangs, whatever a mutant does
+FIRST = (
+    "tests/primitives/test_hedge_ends.py",
+    "tests/primitives/test_defaults.py",
+    "tests/conformance/",
+)  # what seldom hangs, whatever a mutant does
 SWAP = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
@@ -147,6 +152,8 @@ def skipped(node):
         return True
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return node.func.id in {"Event", "Metric", "Signals"}
+    if isinstance(node, ast.keyword) and node.arg == "strict":
+        return True
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         return node.targets[0].id in {"TYPE_CHECKING", "__slots__"}
     return isinstance(node, ast.Assert)
@@ -325,7 +332,7 @@ def covered(module, path, tests, folder):
         code = run_tests(tests, plugin)
         data.stop()
         contexts = data.get_data().contexts_by_lineno(str(path))
-        order = sorted(plugin.durations, key=lambda t: (not t.startswith(FIRST), plugin.durations[t]))
+        order = sorted(plugin.durations, key=lambda test: (rank(test), plugin.durations[test]))
         lines = {line: [t for t in order if t in found or "" in found] for line, found in contexts.items()}
         told.write_text(json.dumps([lines, order, max(plugin.durations.values()), plugin.failed]))
         return code
@@ -336,6 +343,11 @@ def covered(module, path, tests, folder):
     if failed:
         raise SystemExit(f"{module}: fails without a mutant: {failed}")
     return {int(line): tests for line, tests in lines.items()}, order, slowest
+
+
+def rank(test):
+    """Return a test's place among those that come first."""
+    return next((place for place, start in enumerate(FIRST) if test.startswith(start)), len(FIRST))
 
 
 def reach(line, tree, by_line, order):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from opero.quota import Quota, Rate
+from opero.quota import ROUNDING, Quota, Rate
 
 STEPS = st.lists(st.integers(0, 30), min_size=1, max_size=80)  # eighths of a second: exact in binary
 
@@ -170,6 +170,35 @@ def test_patience_is_counted_from_now():
         bucket.book(100.0, 0.0)
         assert bucket.book(100.0, 0.5) == (1.0, None)
         assert bucket.book(100.0, 1.5)[1].at == 101.0
+
+
+def test_a_millionth_of_a_second_early_is_a_matter_of_rounding():
+    for rates in ([(1, ROUNDING, 1)], [(1, ROUNDING, 1), (1, ROUNDING / 2, 1)]):
+        bucket = quota(*rates)
+        assert bucket.book(0.0, 0.0)[1] is not None
+        delay, ticket = bucket.book(0.0, 0.0)
+        assert (delay, ticket is None) == (0.0, False)
+        assert bucket.book(0.0, 0.0)[1] is None
+    patience = 1.0 - ROUNDING
+    assert patience + ROUNDING == 1.0
+    for rates in ([(1, 1, 1)], [(1, 1, 1), (9, 1, 9)]):
+        bucket = quota(*rates)
+        bucket.book(0.0, 0.0)
+        assert bucket.book(0.0, patience)[1] is not None
+        assert bucket.book(0.0, patience)[1] is None
+
+
+def test_who_does_not_move_up_is_not_woken():
+    bucket = quota((1, 1, 1))
+    for _ in range(3):
+        bucket.book(0.0, inf)
+    light, middle, last = (bucket.book(0.0, inf, weight)[1] for weight in (0, 1, 1))
+    waiters = {ticket: Waiter() for ticket in (middle, last)}
+    for ticket, waiter in waiters.items():
+        bucket.turn(ticket, waiter, 0.0)
+    bucket.give_back(light, 0.5)
+    bucket.turn(last, waiters[last], 0.5)
+    assert (middle.at, waiters[middle].woken) == (3.0, 0)
 
 
 def test_available_says_what_would_go_at_once():

@@ -29,6 +29,7 @@ def test_what_was_learnt_long_ago_is_forgotten():
     for _ in range(1000):
         latencies.add(0.1)
     assert latencies.quantile() == pytest.approx(0.1, rel=0.07)
+    assert (latencies._old, latencies._count) == (1000, 0)
     latencies.after_fork()
     assert latencies.quantile() is None
 
@@ -37,6 +38,12 @@ def test_what_was_learnt_long_ago_is_forgotten():
 def test_a_delay_is_seconds_or_a_percentile(wrong):
     with pytest.raises(o.ConfigurationError, match=r'delay takes seconds, or a percentile such as "p95"$'):
         o.Hedge(wrong)
+
+
+def test_a_percentile_may_be_any_above_0_and_below_100():
+    assert [o.Hedge(f"p{percent}").latencies.share for percent in ("0.5", "1", "99.9")] == pytest.approx(
+        [0.005, 0.01, 0.999]
+    )
 
 
 def test_a_forked_child_learns_anew():
@@ -277,6 +284,26 @@ def test_hedges_at_a_percentile_are_no_more_than_their_share():
         latencies.add(1.0)
         launched += latencies.spend()
     assert launched == pytest.approx(56, abs=1)
+
+
+def test_a_call_that_got_no_share_is_not_hedged_later():
+    policy, calls = o.Hedge("p95", max_hedges=9), []
+    for _ in range(20):
+        policy.latencies.add(0.1)
+
+    @o.opero(policy)
+    async def f():
+        calls.append(1)
+        while policy.latencies.spend():
+            pass
+        await asyncio.sleep(0.15)  # refused by now
+        for _ in range(100):
+            policy.latencies.add(0.1)
+        await asyncio.sleep(1)
+
+    with testing.clock():
+        asyncio.run(f())
+    assert len(calls) == 1
 
 
 def test_hedges_after_fixed_seconds_have_no_share():

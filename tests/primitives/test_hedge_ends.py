@@ -1,0 +1,81 @@
+"""A hedged call ends, whatever becomes of its attempts: each is given some seconds, and no test waits for ever."""
+
+import asyncio
+import threading
+
+import pytest
+
+import opero as o
+from opero import clock, testing
+
+ENDS = {  # how long each attempt takes, and whether it fails; what the call ends with, in how many attempts, and when
+    "at once": ([(0, False)], 0, 1, 0),
+    "in time": ([(0.5, False)], 0, 1, 0.5),
+    "with the hedge": ([(5, False), (0, False)], 1, 2, 1),
+    "with the first, after all": ([(1.5, False), (5, False)], 0, 2, 1.5),
+    "with the hedge of a hedge": ([(5, False), (5, False), (0, False)], 2, 3, 2),
+    "by failing at once": ([(0, True)], OSError, 1, 0),
+    "by failing all": ([(4, True), (4, True), (4, True)], OSError, 3, 6),
+    "with the first, where the hedge fails": ([(5, False), (0, True)], 0, 2, 5),
+    "with the hedge, where the first fails": ([(1.5, True), (3, False)], 1, 2, 4),
+}
+
+
+def ended(call):
+    """Return what a call ends with, and after how many virtual seconds; fail where it does not end."""
+    outcome = []
+
+    def run():
+        with testing.clock() as time:
+            started = time.now()
+            try:
+                outcome.append(call())
+            except Exception as error:
+                outcome.append(type(error))
+            outcome.append(time.now() - started)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive(), "it waits for ever"
+    return outcome
+
+
+def next_of(attempts, made):
+    number = len(made)
+    made.append(number)
+    return number, *attempts[number]
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_call_of_a_plain_function_ends(name):
+    attempts, outcome, count, seconds = ENDS[name]
+    made = []
+
+    @o.opero(o.Hedge(1, max_hedges=2))
+    def f():
+        number, takes, fails = next_of(attempts, made)
+        clock.sleep(takes)
+        if fails:
+            raise OSError
+        return number
+
+    assert ended(f) == [outcome, pytest.approx(seconds)]
+    assert len(made) == count
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_call_of_a_coroutine_function_ends(name):
+    attempts, outcome, count, seconds = ENDS[name]
+    made = []
+
+    @o.opero(o.Hedge(1, max_hedges=2))
+    async def f():
+        number, takes, fails = next_of(attempts, made)
+        await asyncio.sleep(takes)
+        if fails:
+            raise OSError
+        return number
+
+    assert ended(lambda: asyncio.run(f())) == [outcome, pytest.approx(seconds)]
+    assert len(made) == count
