@@ -157,3 +157,9 @@ def test_a_quantile_at_the_edge_of_a_bucket_is_in_it():
     for _ in range(93):
         histogram.add(1.0)
     assert histogram.quantiles([0.07])[0] < 0.002  # .07 * 100 is more than 7
+
+
+def test_a_bucket_ends_with_its_bound_and_the_last_one_nowhere():
+    histogram = LatencyHistogram()
+    assert [histogram.index(bound) for bound in histogram.bounds] == list(range(len(histogram.bounds)))
+    assert [histogram.bound(n) for n in range(len(histogram.bounds) + 1)] == [*histogram.bounds, inf]
