@@ -41,6 +41,8 @@ TESTS = {
 BESIDE = [
     "primitives/test_defaults.py", "conformance/test_conformance.py", "core/test_drivers.py", "doors/test_blocks.py",
     "doors/test_generators.py", "doors/test_loops.py", "primitives/test_absurd.py", "doors/test_bad_input.py",
+    "doors/test_async_hooks.py", "doors/test_without_effect.py", "primitives/test_hooks.py",
+    "doors/test_policies_decorate.py",
 ]  # fmt: skip
 MORE = {
     "circuit_breaker": [

@@ -119,9 +119,8 @@ class Fallback(Policy):
         if call.committed() or action == RAISE:
             return ()
         own = [answer for matches, answer in self.table if await call.agrees("fallback.by", matches.judge, error)]
-        if own or action == FALLBACK or await call.agrees("fallback.on", self.condition.judge, error):
-            return (*own[:1], *self.answers)
-        return ()
+        wanted = own or action == FALLBACK or await call.agrees("fallback.on", self.condition.judge, error)
+        return (*own[:1], *self.answers) if wanted else ()
 
     async def _ask(self, call: Call, answers: Sequence[Any], error: str) -> Any:
         for number, answer in enumerate(answers, 1):
