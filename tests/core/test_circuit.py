@@ -1,7 +1,5 @@
 """The state machine: examples for its rules, a model for its invariants."""
 
-import threading
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -9,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from opero import CircuitBreaker
 from opero.call import FAILURE, NONE, SUCCESS
 from opero.circuit import AUTO, CLOSED, DISABLED, FORCED_CLOSED, FORCED_OPEN, HALF_OPEN, OPEN
+from together import together
 
 
 def fill(circuit, outcomes, now=0.0, duration=0.0):
@@ -72,19 +71,14 @@ def test_the_share_of_bad_probes_that_opens_it_is_exact():
 def test_of_twenty_threads_one_probe_is_admitted():
     circuit = CircuitBreaker(min_calls=1, half_open_probes=1, reset_after=5).circuit
     fill(circuit, [FAILURE])
-    barrier, admitted = threading.Barrier(20), []
+    admitted = []
 
     def ask():
-        barrier.wait()
         permit, _, _ = circuit.admit(5.0)
         if permit is not None:
             admitted.append(permit)
 
-    threads = [threading.Thread(target=ask) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[ask] * 20)
     assert len(admitted) == 1
 
 

@@ -14,6 +14,7 @@ import pytest
 import opero as o
 from garbage import ROUNDS, uncollected
 from opero import Cache, CircuitOpenError, Timeout, clock, events, opero
+from together import together
 
 STACK = {"retries": 3, "circuit_breaker": True, "rate_limit": 1e9, "bulkhead": 1000}
 
@@ -124,20 +125,14 @@ def test_counts_are_exact_under_eight_threads():
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     decorated = opero(**{**STACK, "bulkhead": 8})(positional)
-    barrier = threading.Barrier(8)
 
     def work():
-        barrier.wait()
         for _ in range(4000):
             decorated(1, 2, 3)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
     try:
-        for thread in threads:
-            thread.start()
+        together(*[work] * 8)
     finally:
-        for thread in threads:
-            thread.join()
         sys.setswitchinterval(interval)
     operation = decorated.opero.operation
     assert decorated.opero.stats()["ok"] == 32000

@@ -1,6 +1,5 @@
 """GCRA against the law it stands for, against a token bucket, and with those who wait and leave."""
 
-import threading
 from math import inf
 
 from hypothesis import given, settings
@@ -8,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from opero.quota import ROUNDING, Quota, Rate
+from together import together
 
 STEPS = st.lists(st.integers(0, 30), min_size=1, max_size=80)  # eighths of a second: exact in binary
 
@@ -46,19 +46,14 @@ def holds(gone, rates):
 
 
 def test_threads_together_get_no_more_than_there_is():
-    bucket, got, barrier = quota((1, 1, 50)), [], threading.Barrier(8)
+    bucket, got = quota((1, 1, 50)), []
 
     def take():
-        barrier.wait()
         for _ in range(50):
             if bucket.book(0.0, 0.0)[1] is not None:
                 got.append(1)
 
-    threads = [threading.Thread(target=take) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[take] * 8)
     assert len(got) == 50
 
 

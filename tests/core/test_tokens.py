@@ -1,6 +1,5 @@
 """The law of retry budgets, against a model that takes each step at once."""
 
-import threading
 from math import exp
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from opero import forks
 from opero.tokens import Tokens
+from together import together
 
 RATIO, TRICKLE, CAP = 0.1, 0.5, 50.0
 
@@ -86,11 +86,7 @@ def test_no_token_is_lost_or_made_by_threads():
                 granted.append(1)
                 tokens.refund(1.0)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[work] * 8)
     assert tokens.left == 10
     assert granted
 

@@ -8,6 +8,7 @@ import pytest
 
 import opero as o
 from opero import catalogue, testing
+from together import together
 
 
 def operation(name):
@@ -171,10 +172,6 @@ def test_blocks_of_threads_wait_for_each_other():
             time.sleep(0.001)
             inside.pop()
 
-    threads = [threading.Thread(target=work) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[work] * 12)
     assert len(most) == 12
     assert max(most) <= 2

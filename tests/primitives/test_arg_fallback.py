@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 import opero as o
 from opero import testing
 from opero.ring import REMEMBERED, Ring
+from together import together
 
 
 class KeyRing(RuleBasedStateMachine):
@@ -168,7 +169,7 @@ def test_tasks_wait_for_one_refresh():
 
 
 def test_threads_wait_for_one_refresh():
-    made, barrier, answers = [], threading.Barrier(8), []
+    made = []
 
     def refresh():
         made.append(1)
@@ -181,18 +182,9 @@ def test_threads_wait_for_one_refresh():
             raise Refused
         return key
 
-    def work():
-        barrier.wait(10)
-        answers.append(f())
-
     with pytest.raises(o.AllFailedError):
         f()
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert answers == ["fresh"] * 8
+    assert together(*[f] * 8) == ["fresh"] * 8
     assert made == [1]
 
 

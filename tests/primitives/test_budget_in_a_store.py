@@ -1,22 +1,18 @@
 """A retry budget whose tokens are in a store: who is told of what, and whose tokens are spent."""
 
-import os
-
 import pytest
 
 import opero as o
-from opero import events, fused, testing
+from opero import events, fused
 from opero.primitives.retry_budget import UTILIZATION
-from opero.stores import mapped
+from shared_store import MappedStore, opened
 
 
-class Store(mapped.Mapped):
+class Store(MappedStore):
     """A store that remembers how many successes it was told of."""
 
     def __init__(self):
-        descriptor = os.memfd_create("tokens")
-        os.truncate(descriptor, mapped.SIZE)
-        super().__init__(descriptor)
+        super().__init__()
         self.told = []
 
     async def pay(self, runtime, key, law, income, *others):
@@ -26,10 +22,8 @@ class Store(mapped.Mapped):
 
 @pytest.fixture
 def store():
-    store = Store()
-    with testing.clock() as store.time:
+    with opened(Store) as store:
         yield store
-    os.close(store.descriptor)
 
 
 def retries(budget, calls):

@@ -2,13 +2,13 @@
 
 import asyncio
 import pickle
-import threading
 
 import pytest
 from aiolimiter import AsyncLimiter
 
 import opero as o
 from opero import fused, testing
+from together import together
 
 
 def test_it_pickles_with_its_settings():
@@ -143,7 +143,7 @@ def test_a_thousand_that_leave_together_leave_the_quota_as_it_was():
 
 
 def test_threads_and_several_loops_share_a_quota_fairly():
-    limit, gone, barrier = o.RateLimit(200, burst=1), [], threading.Barrier(4)
+    limit, gone = o.RateLimit(200, burst=1), []
 
     @o.opero(limit)
     def in_thread():
@@ -156,22 +156,14 @@ def test_threads_and_several_loops_share_a_quota_fairly():
     async def tasks():
         await asyncio.gather(*(in_task() for _ in range(10)))
 
-    def work(number):
-        barrier.wait()
-        if number % 2:
-            asyncio.run(tasks())
-        else:
-            for _ in range(10):
-                in_thread()
+    def calls():
+        for _ in range(10):
+            in_thread()
 
     import time
 
     started = time.monotonic()
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[calls, lambda: asyncio.run(tasks())] * 2)
     assert len(gone) == 40
     assert time.monotonic() - started >= 39 / 200
 

@@ -1,27 +1,16 @@
 """The slots of a bulkhead in a store: whose they are, who waits for one, and what is told of it."""
 
 import asyncio
-import os
 
 import pytest
 
 import opero as o
-from opero import events, testing
-from opero.stores import mapped
+from opero import events
+from shared_store import MappedStore, opened
 
 
-class Store(mapped.Mapped):
+class Store(MappedStore):
     """A store that may be out of reach."""
-
-    def __init__(self):
-        descriptor = os.memfd_create("slots")
-        os.truncate(descriptor, mapped.SIZE)
-        super().__init__(descriptor)
-        self.down = False
-
-    def ping(self):
-        if self.down:
-            raise ConnectionError
 
     async def take(self, *args):
         self.ping()
@@ -30,10 +19,8 @@ class Store(mapped.Mapped):
 
 @pytest.fixture
 def store():
-    store = Store()
-    with testing.clock() as store.time:
+    with opened(Store) as store:
         yield store
-    os.close(store.descriptor)
 
 
 def pool(store, *others, limit=1, name="pool", **settings):

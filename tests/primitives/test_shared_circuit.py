@@ -1,29 +1,20 @@
 """A circuit in a store, seen from the process: what it does when the store is away for a part of a call."""
 
-import os
-
 import pytest
 
 import opero as o
-from opero import CircuitBreaker, clock, events, testing
+from opero import CircuitBreaker, clock, events
 from opero.circuit import HALF_OPEN, OPEN
-from opero.stores import mapped
 from opero.stores.guard import guard
+from shared_store import MappedStore, opened
 
 
-class Store(mapped.Mapped):
+class Store(MappedStore):
     """A store that may be out of reach, and remembers for which calls it was asked."""
 
     def __init__(self):
-        descriptor = os.memfd_create("circuit")
-        os.truncate(descriptor, mapped.SIZE)
-        super().__init__(descriptor)
-        self.down = False
+        super().__init__()
         self.settled = []
-
-    def ping(self):
-        if self.down:
-            raise ConnectionError
 
     async def admit(self, *args):
         self.ping()
@@ -37,10 +28,8 @@ class Store(mapped.Mapped):
 
 @pytest.fixture
 def store():
-    store = Store()
-    with testing.clock():
+    with opened(Store) as store:
         yield store
-    os.close(store.descriptor)
 
 
 def comes_back(store):

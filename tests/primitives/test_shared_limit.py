@@ -1,21 +1,15 @@
 """A rate limit in a store: whose quota it is, and what a lease may be."""
 
-import os
-
 import pytest
 
 import opero as o
-from opero import testing
-from opero.stores import mapped
+from shared_store import opened
 
 
 @pytest.fixture
 def store():
-    descriptor = os.memfd_create("limits")
-    os.truncate(descriptor, mapped.SIZE)
-    with testing.clock():
-        yield mapped.Mapped(descriptor)
-    os.close(descriptor)
+    with opened() as store:
+        yield store
 
 
 def passes(limit):

@@ -11,9 +11,10 @@ import pytest
 
 import opero as o
 from opero import clock, events, testing
-from opero.stores import key_of, mapped
+from opero.stores import key_of
 from opero.stores.guard import MOST, RARELY, STEADY, guard
 from opero.stores.redis import RedisStore
+from shared_store import MappedStore, opened
 
 NO_THREADS = """
 import resource, sys, time
@@ -67,13 +68,11 @@ def test_an_outage_at_the_end_of_the_interpreter_reaches_nobody():
     assert printed(AT_EXIT) == ["at exit 1 1", "collected 1 1"]
 
 
-class Store(mapped.Mapped):
+class Store(MappedStore):
     """A store that answers a look, and no question."""
 
     def __init__(self):
-        descriptor = os.memfd_create("guarded")
-        os.truncate(descriptor, mapped.SIZE)
-        super().__init__(descriptor)
+        super().__init__()
         self.down, self.looks = True, []
 
     def ping(self):
@@ -87,10 +86,8 @@ class Store(mapped.Mapped):
 
 @pytest.fixture
 def store():
-    store = Store()
-    with testing.clock():
+    with opened(Store) as store:
         yield store
-    os.close(store.descriptor)
 
 
 def test_a_store_that_comes_and_goes_is_looked_for_more_and_more_rarely(store):

@@ -1,23 +1,19 @@
 """States that a map's processes share: how much of one there is room for, and what becomes of one that is larger."""
 
-import os
-
 import pytest
 
 import opero as o
-from opero import events, testing
+from opero import events
 from opero.runtime import run
 from opero.stores import key_of, mapped
 from opero.stores.guard import guard
+from shared_store import opened
 
 
 @pytest.fixture
 def store():
-    descriptor = os.memfd_create("room")
-    os.truncate(descriptor, mapped.SIZE)
-    with testing.clock():
-        yield mapped.Mapped(descriptor)
-    os.close(descriptor)
+    with opened() as store:
+        yield store
 
 
 def fail():

@@ -7,7 +7,6 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from opero import events
 from opero.stores import key_of
 from opero.stores.guard import guard
 from opero.stores.redis import RedisStore
+from together import together
 
 pytestmark = pytest.mark.service("redis")
 WORKER = Path(__file__).with_name("worker.py")
@@ -249,16 +249,9 @@ def test_loops_may_close_and_others_open_and_threads_go_on(redis_server):
         return sum(await asyncio.gather(*(g() for _ in range(20))))
 
     def work():
-        results.append(asyncio.run(many()) + f())
+        return asyncio.run(many()) + f()
 
-    results = []
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    work()
-    assert results == [21] * 5
+    assert [*together(*[work] * 4), work()] == [21] * 5
     assert not guard(store).away
 
 

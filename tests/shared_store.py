@@ -1,0 +1,30 @@
+"""A store whose states lie in this process's memory, for what policies do with one."""
+
+import os
+from contextlib import contextmanager
+
+from opero import testing
+from opero.stores import mapped
+
+
+class MappedStore(mapped.Mapped):
+    """A store that may be out of reach."""
+
+    def __init__(self):
+        descriptor = os.memfd_create("states")
+        os.truncate(descriptor, mapped.SIZE)
+        super().__init__(descriptor)
+        self.down = False
+
+    def ping(self):
+        if self.down:
+            raise ConnectionError
+
+
+@contextmanager
+def opened(kind=MappedStore):
+    """Give one of this kind on a virtual clock, and close it at the end."""
+    store = kind()
+    with testing.clock() as store.time:
+        yield store
+    os.close(store.descriptor)
