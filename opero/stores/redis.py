@@ -64,6 +64,7 @@ class RedisStore:
         self._blocking: Any = None
         self._by_loop: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._scripts: dict[str, Script] = {}
+        self._lost = "opero:{}"  # what was asked about when it failed, without its kind
         self._connect(redis, redis.retry.Retry, reads=True)  # a URL that cannot be read is said now
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -73,8 +74,11 @@ class RedisStore:
         return f"RedisStore({self._url!r}, timeout={self._timeout:g})"
 
     def ping(self) -> None:
-        """Let a script write something: that is what is needed, and what a replica or a narrow account refuses."""
-        self._evaluate(self._script("ping"), ["opero:{ping}"], [])
+        """Let a script write something: that is what is needed, and what a replica or a narrow account refuses.
+
+        It writes beside what failed: of a cluster's nodes it is that one that counts.
+        """
+        self._evaluate(self._script("ping"), [f"{self._lost}:ping"], [])
 
     async def reserve(
         self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, patience: float
@@ -154,8 +158,9 @@ class RedisStore:
                 lambda: self._evaluate(script, keys, args),
                 lambda: self._evaluate_async(runtime.home(), script, keys, args),
             )
-        except self._failed as error:
-            if FOREIGN.search(str(error)) is None:
+        except Exception as error:
+            if not isinstance(error, self._failed) or FOREIGN.search(str(error)) is None:
+                self._lost = keys[0].rpartition(":")[0]
                 raise
             why = "what lies under its key was not written by Opero; delete the key, or give another name"
             raise StateError(keys[0].rpartition(":")[2], why) from None

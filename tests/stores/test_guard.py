@@ -227,3 +227,17 @@ def test_an_account_that_may_run_no_scripts_is_an_outage_until_it_may(redis_serv
     assert [event.name for event in heard] == ["opero.store.lost", "opero.store.returned"]
     assert redis_server.cli("exists", key_of("rate_limit", "f", None)) == "1"
     assert not [each for each in threading.enumerate() if each.name == "opero-store"]
+
+
+@pytest.mark.service("redis")
+def test_it_is_looked_for_where_it_was_lost(redis_server):
+    store = RedisStore(redis_server.url, timeout=1)
+    f = o.opero(o.RateLimit(1e6, key="tenant", store=store, name="f"))(lambda tenant: 1)
+    f("mine")
+    (known,) = redis_server.cli("keys", "*").split()
+    redis_server.kill()
+    f("mine")
+    redis_server.start()
+    store.ping()
+    (looked,) = redis_server.cli("keys", "*").split()
+    assert looked.partition("}")[0] == known.partition("}")[0]  # in the slot, and on the node, of a cluster
