@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -226,7 +225,7 @@ def test_an_account_that_may_run_no_scripts_is_an_outage_until_it_may(redis_serv
         f()
     assert [event.name for event in heard] == ["opero.store.lost", "opero.store.returned"]
     assert redis_server.cli("exists", key_of("rate_limit", "f", None)) == "1"
-    assert not [each for each in threading.enumerate() if each.name == "opero-store"]
+    assert not guard(url).looking
 
 
 @pytest.mark.service("redis")
