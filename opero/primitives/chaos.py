@@ -180,12 +180,12 @@ def _anew(given: BaseException) -> BaseException:
 
 
 def _copy(given: BaseException) -> BaseException:
-    from copy import copy
-
+    how: Any = given.__reduce__()  # not by `copy`: what dask registers there shares the `__dict__` of both
     try:
-        return copy(given)
+        made: BaseException = how[0](*how[1])
     except Exception:  # noqa: BLE001 - an `__init__` that takes more than `args`: without it then
-        return type(given).__new__(type(given), *given.args)
+        made = type(given).__new__(type(given), *given.args)
+    return made
 
 
 def _span(field: str, value: Any, **_: float) -> tuple[float, float]:

@@ -1,11 +1,13 @@
 """Disturbance on purpose: off unless switched on, repeatable, and within the deadline."""
 
 import asyncio
+import copyreg
 import gc
 import traceback
 import tracemalloc
 
 import pytest
+from tblib import pickling_support
 
 import opero as o
 from opero import events, testing
@@ -145,6 +147,18 @@ class Teapot(Exception):
         self.status = status
 
 
+@pytest.fixture(params=["plain", "tblib"])
+def copying(request):
+    """Let errors be copied in ways of others': dask registers tblib's."""
+    before = dict(copyreg.dispatch_table)
+    if request.param == "tblib":
+        pickling_support.install()
+    yield
+    copyreg.dispatch_table.clear()
+    copyreg.dispatch_table.update(before)
+
+
+@pytest.mark.usefixtures("copying")
 def test_an_error_given_as_an_object_is_raised_as_it_was_given_each_time():
     cause, decoded = KeyError("cause"), UnicodeDecodeError("utf-8", b"x", 0, 1, "mine")
     for given in (

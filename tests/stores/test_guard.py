@@ -92,11 +92,11 @@ def store():
 def test_a_store_that_comes_and_goes_is_looked_for_more_and_more_rarely(store):
     f, heard = o.opero(o.RateLimit(1e6, store=store, name="f"))(lambda: 1), []
     with events.subscribe(lambda event: heard.append(event.name), "opero.store.*"):
-        for _ in range(2000):
+        for _ in range(500):
             assert f() == 1
-            clock.sleep(0.5)
+            clock.sleep(2)
     assert heard == ["opero.store.lost", "opero.store.returned"] * (len(heard) // 2) + heard[len(heard) // 2 * 2 :]
-    assert len(heard) < 100  # in 1 000 s; it were 4 000
+    assert len(heard) < 100  # in 1 000 s; it were 1 000
     pauses = [later - sooner for sooner, later in zip(store.looks, store.looks[1:], strict=False)]
     assert max(pauses) > RARELY / 2 > MOST
     store.down = False
