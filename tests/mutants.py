@@ -36,7 +36,12 @@ TESTS = {
     ],
     "tokens": ["core/test_tokens.py", "primitives/test_retry_budget.py"],
     "keyed": ["primitives/test_circuit_breaker.py", "primitives/test_rate_limit.py"],
-    "ring": ["primitives/test_arg_fallback.py", "primitives/test_refresh.py", "conformance/test_conformance.py"],
+    "ring": [
+        "primitives/test_ring_ends.py",
+        "primitives/test_arg_fallback.py",
+        "primitives/test_refresh.py",
+        "conformance/test_conformance.py",
+    ],
 }
 BESIDE = [
     "primitives/test_defaults.py", "conformance/test_conformance.py", "core/test_drivers.py", "doors/test_blocks.py",
@@ -62,7 +67,7 @@ MORE = {
         "primitives/test_hedge.py",
         "stores/test_shared_budget.py",
     ],
-    "arg_fallback": ["primitives/test_refresh.py"],
+    "arg_fallback": ["primitives/test_ring_ends.py", "primitives/test_refresh.py"],
     "hedge": ["primitives/test_hedge_ends.py"],
     "bulkhead": ["primitives/test_shared_bulkhead.py", "primitives/test_adaptive_bulkhead.py"],
     "rate_limit": [
@@ -80,6 +85,7 @@ MORE = {
     ],
 }
 FIRST = (
+    "tests/primitives/test_ring_ends.py",
     "tests/primitives/test_hedge_ends.py",
     "tests/primitives/test_defaults.py",
     "tests/conformance/",

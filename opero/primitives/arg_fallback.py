@@ -51,7 +51,7 @@ RESTED = Event(
 SIGNALS = Signals("arg_fallback", (ADVANCED, RESTED), (), ("no_alternative",))
 
 KEY_FAILED = conditions.status(401, 429)
-UNKNOWN, BUSY = 401, 429
+UNKNOWN = 401
 LONGEST_REST = 3600.0  # seconds; what a Retry-After may ask for
 
 

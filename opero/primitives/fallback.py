@@ -82,7 +82,6 @@ class Fallback(Policy):
         return Fragment() if self.condition.on_result is None else None
 
     def check(self, function: Callable[..., Any], places: Mapping[str, Policy]) -> None:
-        super().check(function, places)
         if is_awaited(function):
             return
         asked = [("on", self.on), ("on_result", self.on_result), *(("by", key) for key in self.by or {})]

@@ -117,6 +117,8 @@ class Retry(Policy):
         generator: str = "first",
         name: str | None = None,
     ) -> None:
+        if callable(retries):
+            raise ConfigurationError("retries", retries, "a whole number; as a decorator it has parentheses: @Retry()")
         if budget is not None and getattr(budget, "place", None) != "retry_budget":
             raise ConfigurationError("budget", budget, "a RetryBudget, or None")
         if retries is None and stop is None:
@@ -151,7 +153,6 @@ class Retry(Policy):
         return () if self.budget is None else (self.budget,)
 
     def check(self, function: Callable[..., Any], places: Mapping[str, Policy]) -> None:
-        super().check(function, places)
         for action, place in ((ROTATE, "arg_fallback"), (FALLBACK, "fallback")):
             if self.table.has(action) and place not in places:
                 raise ConfigurationError("strategies", action, f"{action!r} only beside {place}=")

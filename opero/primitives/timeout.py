@@ -12,12 +12,13 @@ from opero.blocks import Block
 from opero.call import Deadline
 from opero.call import deadline as around
 from opero.errors import CallTimeout, ConfigurationError
-from opero.policy import Fragment, Policy, choice, duration
+from opero.kinds import is_awaited
+from opero.policy import Fragment, Policy, choice, duration, unread
 from opero.signals import Event, Metric, Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Literal
 
     from opero.call import Call, Layer, Next
@@ -55,7 +56,8 @@ class Timeout(Block, Policy):
       call into C that does not return.
     - `cooperative`: it runs in place, and only what it asks through Opero, or with `remaining()`, ends in time.
 
-    A coroutine function is cancelled. A `with` block is cooperative, an `async with` block is cancelled.
+    A coroutine function is cancelled, and takes no other `how`. A `with` block is cooperative, an `async with` block is
+    cancelled.
 
     Example:
         >>> Timeout(10.0).place, Timeout(attempt=2.0).place
@@ -94,6 +96,10 @@ class Timeout(Block, Policy):
     def place(self) -> str:  # type: ignore[override]
         """Around everything but fallback and cache, or around one attempt."""
         return "timeout" if self.attempt is None else "attempt_timeout"
+
+    def check(self, function: Callable[..., Any], places: Mapping[str, Policy]) -> None:
+        if is_awaited(function):
+            unread("how", self.how, "thread", "around a coroutine function: it is cancelled, in its own task")
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         return self.layer

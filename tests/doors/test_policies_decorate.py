@@ -51,6 +51,16 @@ def test_what_is_no_function_is_refused_all_the_same(policy):
             policy(thing)
 
 
+def test_a_retry_without_parentheses_says_so():
+    with pytest.raises(o.ConfigurationError, match=r"as a decorator it has parentheses: @Retry\(\)") as refused:
+
+        @o.Retry
+        def f():
+            """Never decorated."""
+
+    assert refused.value.field == "retries"
+
+
 @pytest.mark.parametrize("thing", [int, o.Timeout(1)], ids=["a class", "a policy"])
 def test_what_is_no_function_is_refused_by_opero_as_before(thing):
     with pytest.raises(o.ConfigurationError, match="function="):

@@ -38,6 +38,24 @@ def test_what_nothing_would_read_is_refused_with_the_way_out(make, field, way):
     assert way in refused.value.allowed
 
 
+async def coroutine():
+    return 1
+
+
+async def items():
+    yield 1
+
+
+@pytest.mark.parametrize("how", ["signal", "cooperative"])
+def test_how_to_end_a_blocking_function_is_refused_around_what_is_cancelled(how):
+    for function in (coroutine, items):
+        with pytest.raises(o.ConfigurationError, match="how takes nothing but 'thread' around a coroutine") as refused:
+            o.opero(o.Timeout(1, how=how))(function)
+        assert refused.value.field == "how"
+    assert asyncio.run(o.opero(o.Timeout(1, how="thread"))(coroutine)()) == 1
+    assert o.opero(o.Timeout(1, how=how))(abs)(-1) == 1
+
+
 def test_what_is_read_is_taken():
     o.Bulkhead(1, max_queue=0, max_wait=0)
     o.Bulkhead(1, target=0.1, shadow=True, control="adaptive")

@@ -50,7 +50,8 @@ POLICIES = {
     "several": lambda: o.RateLimit("1e300/s; 1e-300/day"),
     "timeout": lambda: o.Timeout(HUGE),
     "attempt timeout": lambda: o.Timeout(attempt=HUGE),
-    "tiny timeout": lambda: o.Timeout(TINY, how="cooperative"),
+    "tiny timeout": lambda: o.Timeout(TINY),
+    "tiny cooperative timeout": lambda: o.Timeout(TINY, how="cooperative"),
     "bulkhead": lambda: o.Bulkhead(10**300, max_queue=10**300, max_wait=HUGE),
     "breaker": lambda: o.CircuitBreaker(window=HUGE, reset_after=HUGE, max_reset_after=HUGE, min_calls=10**300),
     "tiny breaker": lambda: o.CircuitBreaker(window=0.001, reset_after=TINY, slow_call=TINY, min_calls=1),
@@ -61,9 +62,9 @@ POLICIES = {
 @pytest.mark.parametrize("make", POLICIES.values(), ids=POLICIES.keys())
 @pytest.mark.parametrize("function", [plain, coroutine], ids=["plain", "coroutine"])
 def test_huge_and_tiny_settings_work_or_refuse(make, function):
-    f = o.opero(make())(function)
     for _ in range(3):
         try:
+            f = o.opero(make())(function)
             answer = asyncio.run(f()) if function is coroutine else f()
         except (o.ConfigurationError, o.Rejected, o.CallTimeout):
             continue

@@ -98,6 +98,16 @@ def test_its_latency_ends_at_the_deadline():
     assert time.now() == 1002
 
 
+@pytest.mark.parametrize("settings", [{"error": OSError}, {"result": 7}], ids=str)
+def test_what_else_it_would_do_comes_too_late_after_the_deadline(settings):
+    @o.opero(o.Chaos(latency=60, enabled=True, **settings), attempt_timeout=2, retries=0)
+    def f():
+        return 1
+
+    with testing.clock(), pytest.raises(o.CallTimeout):
+        f()
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
@@ -183,7 +193,7 @@ def test_an_error_given_as_an_object_is_raised_as_it_was_given_each_time():
                 notes = [note for note in error.__notes__ if not note.startswith("opero: ")]
                 seen.append((depth, notes, str(error), error.__cause__, vars(error).get("status"), error.args))
         assert len({repr(each) for each in seen}) == 1
-        assert seen[0][1:4] == (["given", "caught"], str(given), cause)
+        assert seen[0][1:] == (["given", "caught"], str(given), cause, vars(given).get("status"), given.args)
         assert given.__traceback__ is None
         assert given.__context__ is None
         assert given.__notes__ == ["given"]

@@ -42,5 +42,6 @@ def of_two_deadlines_at_the_same_moment_the_outer_one_is_told(w):
 
 
 def a_cooperative_timeout_ends_a_call_at_its_very_moment(w):
-    f = w.decorate([Pause(5), 7], policies=[o.Timeout(5, how="cooperative")])
+    how = "thread" if w.is_async else "cooperative"
+    f = w.decorate([Pause(5), 7], policies=[o.Timeout(5, how=how)])
     assert (type(w.call(f)[0]), w.names()) == (o.CallTimeout, ["timeout.expired"])
