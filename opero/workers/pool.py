@@ -18,7 +18,7 @@ from opero.workers.process import Process
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self
+    from typing import Any, Self
 
 _pools: WeakSet[Pool] = WeakSet()
 _lock = allocate_lock()
@@ -159,6 +159,16 @@ def _preload() -> None:
         multiprocessing.set_forkserver_preload(["__main__", "opero.workers.worker", "opero.parallel"])
 
 
+def _leave_server() -> None:
+    """A forked child cannot wait for the fork server of its parent, as multiprocessing would: it has one of its own."""
+    server: Any = forkserver._forkserver  # noqa: SLF001 - as above
+    if server._forkserver_pid is not None:  # noqa: SLF001
+        os.close(server._forkserver_alive_fd)  # noqa: SLF001 - else it would outlive the parent with us
+        preloaded, inherited = server._preload_modules, server._inherited_fds  # noqa: SLF001
+        server.__init__()
+        server._preload_modules, server._inherited_fds = preloaded, inherited  # noqa: SLF001
+
+
 def _close_at_exit() -> None:
     """End all pools before multiprocessing waits for its children; also at the end of a worker."""
     global _closes_at_exit
@@ -174,3 +184,7 @@ def _end_all() -> None:
     _ended = os.getpid()
     for pool in list(_pools):
         pool.end()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_server)

@@ -108,6 +108,38 @@ def test_a_daemon_process_can_map():
     assert daemon.exitcode == 0
 
 
+SERVED = """
+import multiprocessing
+from opero import opmap
+
+@opmap(mode="process", workers=2, start_method="forkserver")
+def square(x):
+    return x * x
+
+def mapping(pipe):
+    with square.pool:
+        pipe.send(square(range(5)))
+
+if __name__ == "__main__":
+    square(range(5))  # starts the fork server, which is no child of ours in what we fork
+    ours, theirs = multiprocessing.Pipe()
+    daemon = multiprocessing.get_context("fork").Process(target=mapping, args=(theirs,), daemon=True)
+    daemon.start()
+    theirs.close()
+    print(ours.recv(), square(range(3)))
+    daemon.join(10)
+    print(daemon.exitcode)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no os.fork here")
+def test_a_forked_daemon_of_a_program_with_a_fork_server_can_map(tmp_path):
+    file = tmp_path / "script.py"
+    file.write_text(SERVED)
+    done = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.stdout, done.stderr) == ("[0, 1, 4, 9, 16] [0, 1, 4]\n0\n", "")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no os.fork here")
 def test_items_that_fork_and_end_their_child_do_no_harm():
     function = opmap(mode="process", workers=2, name="foreign.children")(work.parent_of_one)
