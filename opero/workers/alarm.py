@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from opero.call import Call, Deadline
 
 
+SOONEST, LONGEST = 1e-6, 1e8  # seconds a timer can be set to; the longest is three years
+
+
 class _Alarm(BaseException):
     """What the signal raises; no `except Exception` of the user's stops it."""
 
@@ -29,26 +32,45 @@ def usable() -> bool:
     return hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
 
 
-def run(call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:
-    """Run the function, and raise `CallTimeout` inside of it at the deadline."""
-    armed = True
+class _Bell:
+    """Raises once, and only inside of what it guards; an alarm at any other moment is kept in mind."""
 
-    def ring(_: int, __: FrameType | None) -> None:
-        if armed:
+    def __init__(self) -> None:
+        self.armed = self.rung = False
+
+    def ring(self, _: int, __: FrameType | None) -> None:
+        self.rung = True
+        if self.armed:
+            self.armed = False
             raise _Alarm
 
-    before = signal.signal(signal.SIGALRM, ring)
-    started = clock.now()
-    pending, interval = signal.setitimer(signal.ITIMER_REAL, max(1e-6, deadline.at - started))
-    try:
+    def guard(self, function: Callable[[], Any]) -> Any:
+        """Run the function until the bell rings."""
         try:
+            self.armed = True
+            if self.rung:
+                raise _Alarm
             return function()
         finally:
-            armed = False
+            self.armed = False
+
+
+def run(call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:
+    """Run the function, and raise `CallTimeout` inside of it at the deadline."""
+    started = clock.now()
+    left = deadline.at - started
+    if left < SOONEST:
+        raise deadline.expire(call.operation.name)
+    bell = _Bell()
+    pending, interval = signal.setitimer(signal.ITIMER_REAL, 0.0)  # else somebody else's timer might ring our bell
+    before = signal.signal(signal.SIGALRM, bell.ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, min(left, LONGEST))
+        return bell.guard(function)
     except _Alarm:
         raise deadline.expire(call.operation.name) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
         if pending:  # somebody else's timer goes on where it was
-            signal.setitimer(signal.ITIMER_REAL, max(1e-6, pending - (clock.now() - started)), interval)
+            signal.setitimer(signal.ITIMER_REAL, max(SOONEST, pending - (clock.now() - started)), interval)

@@ -120,6 +120,43 @@ def test_a_signal_ends_a_blocking_function_on_the_main_thread():
     assert o.opero(o.Timeout(5, how="signal"))(abs)(-3) == 3
 
 
+@pytest.mark.parametrize("seconds", [5e-324, 1e-9, 1e-6, 1e-5, 5e-5])
+def test_an_alarm_that_rings_at_once_is_a_timeout_and_nothing_else(seconds):
+    before, f = signal.getsignal(signal.SIGALRM), o.opero(o.Timeout(seconds, how="signal"))(time.sleep)
+    for _ in range(20):
+        with pytest.raises(o.CallTimeout):
+            f(5)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+@pytest.mark.parametrize("when", ["armed", "disarmed"])
+def test_an_alarm_outside_of_the_function_never_reaches_the_caller(monkeypatch, when):
+    real, before = signal.setitimer, signal.getsignal(signal.SIGALRM)
+
+    def setitimer(which, seconds, *interval):
+        answer = real(which, seconds, *interval)
+        ours = signal.getsignal(signal.SIGALRM) is not before
+        if ours and bool(seconds) is (when == "armed"):
+            signal.raise_signal(signal.SIGALRM)
+        return answer
+
+    monkeypatch.setattr(signal, "setitimer", setitimer)
+    f = o.opero(o.Timeout(5, how="signal"))(abs)
+    if when == "armed":
+        with pytest.raises(o.CallTimeout):
+            f(-3)
+    else:
+        assert f(-3) == 3
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e308])
+def test_a_signal_that_never_comes_stops_nothing(seconds):
+    before = signal.getsignal(signal.SIGALRM)
+    assert o.opero(o.Timeout(seconds, how="signal"))(abs)(-3) == 3
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
 def test_a_signals_timer_leaves_that_of_others_as_it_was():
     rung = []
     before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
