@@ -16,8 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from opero import conditions, errors, events, plugins, presets, stops, testing, waits
     from opero.builder import build
-    from opero.call import Attempt, attempts, remaining
+    from opero.call import Attempt, attempts
     from opero.config import OperoConfig
+    from opero.deadlines import remaining
     from opero.debugging import debug
     from opero.decorators import opero
     from opero.errors import (
@@ -63,7 +64,7 @@ _HOMES = {
     "build": "builder",
     "Attempt": "call",
     "attempts": "call",
-    "remaining": "call",
+    "remaining": "deadlines",
     "correlation_id": "events",
     "debug": "debugging",
     "ArgFallback": "primitives.arg_fallback",

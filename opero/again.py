@@ -12,19 +12,8 @@ from _bisect import bisect_left
 from _thread import get_ident
 
 from opero import clock, events, forks
-from opero.call import (
-    ATTEMPT_DURATION,
-    ATTEMPT_STARTED,
-    EVERY_CALL,
-    HISTORY,
-    SHORT,
-    History,
-    Record,
-    deadline,
-    ids,
-    spell,
-    within,
-)
+from opero.call import ATTEMPT_DURATION, ATTEMPT_STARTED, EVERY_CALL, HISTORY, SHORT, History, Record, ids, spell
+from opero.deadlines import deadline, within
 from opero.errors import OperoError
 from opero.primitives.retry import DELAY, EXHAUSTED, GAVE_UP, SCHEDULED, SUCCEEDED, gave_up, marked
 from opero.signals import SECONDS

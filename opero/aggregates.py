@@ -6,15 +6,7 @@ from _bisect import bisect_left
 from collections import defaultdict
 
 from opero import forks
-from opero.call import (
-    ACTIVE,
-    ATTEMPT_DURATION,
-    ATTEMPT_FINISHED,
-    CALL_ATTEMPTS,
-    DURATION,
-    FINISHED,
-    STARTED,
-)
+from opero.call import ACTIVE, ATTEMPT_DURATION, ATTEMPT_FINISHED, CALL_ATTEMPTS, DURATION, FINISHED, STARTED
 from opero.exclusive import exclusive, new_lock
 from opero.signals import EVENTS, REJECTIONS, SECONDS
 from opero.tallies import Failing, Tally, add, count_in, minus, take

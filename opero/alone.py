@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from opero import catalogue, control
-from opero.call import propagating
+from opero.deadlines import propagating
 from opero.drivers.blocking import Blocking
 from opero.drivers.inside_out import Handed, Inside, hand_out
 from opero.errors import Stopped

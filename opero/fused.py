@@ -15,7 +15,8 @@ from functools import lru_cache
 from types import CoroutineType, FunctionType
 
 from opero import again, clock, events
-from opero.call import Record, heard, late, rejections_heard, within
+from opero.call import Record, heard, rejections_heard
+from opero.deadlines import late, within
 from opero.errors import ConfigurationError
 from opero.exclusive import GIL
 from opero.kinds import AWAIT_INSIDE, is_generator_function

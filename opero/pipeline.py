@@ -20,9 +20,9 @@ from opero.call import (
     Attempt,
     Call,
     heard,
-    inherited,
     spell,
 )
+from opero.deadlines import inherited
 from opero.errors import CallTimeout, ConfigurationError, DoNotRetry, Rejected, bare, note, notes_of
 
 TYPE_CHECKING = False

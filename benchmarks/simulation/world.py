@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from opero import clock, waits
-from opero.call import propagating
+from opero.deadlines import propagating
 from opero.runtime import Runtime
 
 if TYPE_CHECKING:

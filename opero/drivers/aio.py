@@ -6,7 +6,7 @@ import sys
 from functools import partial
 
 from opero import clock
-from opero.call import propagating
+from opero.deadlines import propagating
 from opero.drivers import on_asyncio
 from opero.kinds import is_coroutine_function
 from opero.runtime import Runtime

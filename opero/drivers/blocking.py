@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from opero import clock
-from opero.call import propagating
+from opero.deadlines import propagating
 from opero.errors import Rejected, Stopped
 from opero.kinds import is_coroutine_function
 from opero.primitives import timeout
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from opero.call import Call, Deadline, Record
+    from opero.call import Call, Record
+    from opero.deadlines import Deadline
     from opero.pipeline import Operation
 
 MAX_THREADS = 256  # that run a function with a timeout, and may all go on behind their callers' backs

@@ -10,7 +10,7 @@ import sys
 from asyncio import CancelledError, _get_running_loop, tasks
 
 from opero import clock
-from opero.call import Deadline, deadline, leave, within
+from opero.deadlines import Deadline, deadline, leave, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

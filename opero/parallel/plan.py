@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from opero.call import heard, within
+from opero.call import heard
+from opero.deadlines import within
 from opero.decorators import decorate
 from opero.drivers import blocking
 from opero.errors import ConfigurationError

@@ -7,7 +7,7 @@ from itertools import count
 from sys import getsizeof
 
 from opero import clock
-from opero.call import deadline
+from opero.deadlines import deadline
 from opero.errors import MapError, WorkerLost
 from opero.parallel import source as sources
 from opero.parallel.insight import LastRun

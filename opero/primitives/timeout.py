@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 from opero.blocks import Block
-from opero.call import Deadline
-from opero.call import deadline as around
+from opero.deadlines import Deadline
+from opero.deadlines import deadline as around
 from opero.errors import CallTimeout, ConfigurationError
 from opero.kinds import is_awaited
 from opero.policy import Fragment, Policy, choice, duration, unread

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from opero.call import Call, Deadline
+    from opero.call import Call
+    from opero.deadlines import Deadline
 
 
 SOONEST, LONGEST = 1e-6, 1e8  # seconds a timer can be set to; the longest is three years

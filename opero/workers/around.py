@@ -6,7 +6,7 @@ import pickle
 from contextlib import ExitStack
 
 from opero import clock, events
-from opero.call import Deadline, deadline, propagating
+from opero.deadlines import Deadline, deadline, propagating
 from opero.workers import wire
 
 TYPE_CHECKING = False

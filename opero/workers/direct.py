@@ -9,7 +9,8 @@ from __future__ import annotations
 from functools import partial
 
 from opero import fused
-from opero.call import heard, within
+from opero.call import heard
+from opero.deadlines import within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

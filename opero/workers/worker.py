@@ -19,7 +19,7 @@ from math import inf
 from threading import Thread
 
 from opero import clock, events, forks
-from opero.call import within
+from opero.deadlines import within
 from opero.workers import around, direct, shared, swift, wire
 from opero.workers import place as here
 from opero.workers.arena import Borrower, Lender, receive_descriptors

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 import opero as o
-from opero import Retry, attempts, call, fused, opero, waits
+from opero import Retry, attempts, deadlines, fused, opero, waits
 
 
 class Frozen(Exception):
@@ -112,12 +112,12 @@ def test_a_forked_child_knows_of_no_deadline_of_others():
     inside.wait(30)
     child = os.fork()
     if child == 0:
-        os._exit(len(call.within))
+        os._exit(len(deadlines.within))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert call.within
+    assert deadlines.within
     done.set()
     thread.join()
-    assert not call.within
+    assert not deadlines.within
 
 
 def test_a_coroutine_closed_from_another_context_ends_quietly():
@@ -131,7 +131,7 @@ def test_a_coroutine_closed_from_another_context_ends_quietly():
         running.close()
 
     asyncio.run(main())
-    assert not call.within
+    assert not deadlines.within
 
 
 WITHOUT_A_GIL = """

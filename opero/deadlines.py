@@ -1,0 +1,100 @@
+"""Deadlines: points in time that decorated calls inherit from the call around them, and readable as `remaining()`."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from opero import clock, forks
+from opero.errors import CallTimeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextvars import Token
+
+
+class Deadline:
+    """A point in time, and whose it is; `hit` once it cut something short.
+
+    `how` a blocking function is ended: by `thread`, `signal`, or `cooperative`ly. An `inherited` one is enforced by the
+    call around this one: here nothing waits past it, and nothing begins after it.
+    """
+
+    __slots__ = ("at", "hit", "how", "inherited", "scope", "seconds")
+
+    def __init__(self, at: float, seconds: float, scope: str, how: str = "thread", *, inherited: bool = False) -> None:
+        self.at = at
+        self.seconds = seconds
+        self.scope = scope
+        self.how = how
+        self.inherited = inherited
+        self.hit = False
+
+    def expire(self, operation: str) -> CallTimeout:
+        """Mark it, and return the error to raise."""
+        self.hit = True
+        text = f"{operation} did not finish within {self.seconds:g} s ({self.scope})"
+        return CallTimeout(text, operation=operation, seconds=self.seconds, scope=self.scope)
+
+
+deadline: ContextVar[Deadline | None] = ContextVar("opero.deadline", default=None)
+
+
+within: list[None] = []  # one entry a deadline in force in this process; while it is empty, nobody has to look further
+
+
+def late() -> bool:
+    """Whether the deadline of the decorated call around this place has passed."""
+    outer = deadline.get()
+    return outer is not None and clock.now() >= outer.at
+
+
+def inherited() -> Deadline | None:
+    """Return the deadline of the decorated call around this one."""
+    outer = deadline.get()
+    return outer and Deadline(outer.at, outer.seconds, outer.scope, inherited=True)
+
+
+class propagating:  # noqa: N801 - used as `with propagating(deadline):`
+    """Let decorated calls made inside inherit a deadline."""
+
+    __slots__ = ("_deadline", "_token")
+
+    def __init__(self, within: Deadline) -> None:
+        self._deadline = within
+
+    def __enter__(self) -> None:
+        self._token = deadline.set(self._deadline)
+        within.append(None)
+
+    def __exit__(self, *_: object) -> None:
+        leave(self._token)
+
+
+def leave(token: Token[Deadline | None]) -> None:
+    """Put back the deadline that was in force before."""
+    if within:
+        within.pop()
+    try:
+        deadline.reset(token)
+    except ValueError:  # a coroutine closed from another context: that one never saw this deadline
+        return
+
+
+class _Within:
+    """What a forked child keeps of `within`: its own deadline, if it was forked inside of one."""
+
+    def after_fork(self) -> None:
+        within[:] = [None] if deadline.get() is not None else []
+
+
+_within = _Within()
+forks.remember(_within)
+
+
+def remaining() -> float | None:
+    """Seconds until the deadline of the decorated call around here, 0 after it, None without one.
+
+    What an HTTP client takes as its timeout, inside of a function with `timeout=` or a `with Timeout(...)` block.
+    """
+    outer = deadline.get()
+    return None if outer is None else max(0.0, outer.at - clock.now())
