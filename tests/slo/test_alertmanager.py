@@ -13,8 +13,10 @@ import opero_slo
 import opero_telemetry
 from opero import ConfigurationError, opero
 from opero_slo import cli, openslo, routing
+from own_operations import own_operations
 from services.process import free_port, start, stop
 
+__all__ = ["own_operations"]
 SPECIFICATION = """
 apiVersion: openslo/v1
 kind: SLO
@@ -116,6 +118,7 @@ def written(*arguments, out):
     return out.read_text()
 
 
+@pytest.mark.usefixtures("own_operations")
 @pytest.mark.service("alertmanager")
 def test_who_is_to_be_woken_is_told_once_and_why(specification, tmp_path, prometheus, alertmanager, inbox):
     url, told = inbox

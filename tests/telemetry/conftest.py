@@ -2,14 +2,11 @@
 
 import pytest
 
-from opero import catalogue
+from own_operations import own_operations
+
+__all__ = ["own_operations"]
 
 
 @pytest.fixture(autouse=True)
-def _operations_of_this_file(request, monkeypatch):
-    """Show the operations of the test's own file: those of a whole run are more than an instrument has series for."""
-    name = request.module.__name__
-    living = [(reference, entry, reference()) for reference, entry in list(catalogue._live.items())]
-    own = {r: entry for r, entry, operation in living if operation and operation.function.__module__ == name}
-    monkeypatch.setattr(catalogue, "_live", own)
-    monkeypatch.setattr(catalogue, "_retired", {})
+def _operations_of_this_file(own_operations):
+    """Show no others."""
