@@ -52,6 +52,7 @@ BESIDE = [
 MORE = {
     "circuit_breaker": [
         "primitives/test_shared_circuit.py",
+        "parallel/test_shared_limits.py",
         "core/test_circuit.py",
         "core/test_fused.py",
         "stores/test_redis.py::test_breakers_of_two_processes_are_one",
@@ -69,7 +70,11 @@ MORE = {
     ],
     "arg_fallback": ["primitives/test_ring_ends.py", "primitives/test_refresh.py"],
     "hedge": ["primitives/test_hedge_ends.py"],
-    "bulkhead": ["primitives/test_shared_bulkhead.py", "primitives/test_adaptive_bulkhead.py"],
+    "bulkhead": [
+        "primitives/test_shared_bulkhead.py",
+        "primitives/test_adaptive_bulkhead.py",
+        "parallel/test_shared_limits.py",
+    ],
     "rate_limit": [
         "primitives/test_shared_limit.py",
         "core/test_quota.py",

@@ -42,7 +42,6 @@ class Fallback(Policy):
     """
 
     place = "fallback"
-    streams = True
     SIGNALS = SIGNALS
 
     answers: tuple[Any, ...]

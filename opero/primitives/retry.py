@@ -85,7 +85,6 @@ class Retry(Policy):
 
     place = "retry"
     reads_arguments = False
-    streams = True
     SIGNALS = SIGNALS
 
     retries: int | None

@@ -66,7 +66,6 @@ class Timeout(Block, Policy):
 
     minds_refusals = False
     reads_arguments = False
-    streams = True
     SIGNALS = SIGNALS
 
     seconds: float | None
