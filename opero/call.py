@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 from opero import events
-from opero.errors import AllFailedError, DoNotRetry, Rejected, RetryNow, Stopped, bare, note, notes_of
+from opero.errors import AllFailedError, DoNotRetry, Rejected, RetryNow, Stopped, bare, claim, note, notes_of
 from opero.signals import (
     ATTEMPT_OUTCOME,
     ATTEMPTS,
@@ -247,6 +247,7 @@ class Call:
     def reject(self, error: Rejected) -> Rejected:
         """Count and tell a rejection, and return the error to raise."""
         error.operation = self.operation.name
+        claim(error, self.operation)
         self.operation.book.add(REJECTIONS, (error.primitive, error.reason))
         self.emit(REJECTED, primitive=error.primitive, reason=error.reason, retry_after=error.retry_after)
         return error
@@ -266,7 +267,7 @@ class Call:
     def begin_before(self, deadline: Deadline) -> None:
         """Raise `CallTimeout` if there is no time to begin."""
         if self.runtime.now() >= deadline.at:
-            raise deadline.expire(self.operation.name)
+            raise deadline.expire(self.operation)
 
     def retryable(self, error: Exception) -> bool:
         """Whether the operation's retry would try again after this error; judged once an error."""

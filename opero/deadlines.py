@@ -5,11 +5,13 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 from opero import clock, forks
-from opero.errors import CallTimeout
+from opero.errors import CallTimeout, claim
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextvars import Token
+
+    from opero.pipeline import Operation
 
 
 class Deadline:
@@ -29,11 +31,13 @@ class Deadline:
         self.inherited = inherited
         self.hit = False
 
-    def expire(self, operation: str) -> CallTimeout:
+    def expire(self, operation: Operation) -> CallTimeout:
         """Mark it, and return the error to raise."""
         self.hit = True
-        text = f"{operation} did not finish within {self.seconds:g} s ({self.scope})"
-        return CallTimeout(text, operation=operation, seconds=self.seconds, scope=self.scope)
+        text = f"{operation.name} did not finish within {self.seconds:g} s ({self.scope})"
+        error = CallTimeout(text, operation=operation.name, seconds=self.seconds, scope=self.scope)
+        claim(error, operation)
+        return error
 
 
 deadline: ContextVar[Deadline | None] = ContextVar("opero.deadline", default=None)

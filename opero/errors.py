@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import timedelta
     from typing import Any, Self
 
 
@@ -12,10 +15,10 @@ class OperoError(RuntimeError):
     """Base of every error that Opero raises itself; a user's own exception passes through unchanged."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        slots = {
-            name: getattr(self, name) for kind in type(self).__mro__ for name in kind.__dict__.get("__slots__", ())
-        }
-        return _rebuild, (type(self), self.args, {**self.__dict__, **slots})
+        slots = (name for kind in type(self).__mro__ for name in kind.__dict__.get("__slots__", ()))
+        kept = {**self.__dict__, **{name: getattr(self, name, None) for name in slots}}
+        kept.pop("owner", None)  # the operation, which is of this process
+        return _rebuild, (type(self), self.args, kept)
 
 
 class ConfigurationError(OperoError, ValueError):
@@ -56,12 +59,13 @@ class AllFailedError(ExecutionError, ExceptionGroup[Exception]):
 class Rejected(ExecutionError):
     """The function was not called. `.retry_after` (seconds, or None) says when it makes sense to ask again."""
 
-    __slots__ = ("operation", "retry_after")  # a dictionary would make refusing half as slow again
+    __slots__ = ("operation", "owner", "retry_after")  # a dictionary would make refusing half as slow again
 
     primitive: str
     operation: str
     reason: str
     retry_after: float | None
+    owner: object
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class Rejected(ExecutionError):
         self.operation = operation
         self.reason = reason
         self.retry_after = retry_after
+        self.owner = None
 
 
 class CircuitOpenError(Rejected):
@@ -126,27 +131,33 @@ class CallTimeout(ExecutionError, TimeoutError):
 
 
 class RetryNow(ExecutionError):
-    """For your function to raise: try again, whatever the retry's conditions say, after `after` seconds.
+    """For your function to raise: try again, whatever the retry's conditions say, after `after`.
 
-    Limits, budget and deadline hold. When none is left, the caller gets `error` if given, else this.
+    That is seconds, a `timedelta`, or what a `Retry-After` header says. Limits, budget and deadline hold. When none is
+    left, the caller gets `error`, an exception or its class, else this, with `error` as its text if that is a text.
     """
 
     again = True
 
-    def __init__(self, error: Exception | None = None, *, after: float = 0.0) -> None:
-        super().__init__(*(() if error is None else (error,)))
-        self.error = error
-        self.after = after
+    def __init__(
+        self, error: Exception | type[Exception] | str | None = None, *, after: float | timedelta | str = 0.0
+    ) -> None:
+        self.error = _carried(error)
+        super().__init__(*(() if error is None else (self.error or error,)))
+        self.after = _pause(after, self.error)
 
 
 class DoNotRetry(ExecutionError):
-    """For your function to raise: do not try again. The caller gets `error` if given, else this."""
+    """For your function to raise: do not try again.
+
+    The caller gets `error`, an exception or its class, else this, with `error` as its text if that is a text.
+    """
 
     again = False
 
-    def __init__(self, error: Exception | None = None) -> None:
-        super().__init__(*(() if error is None else (error,)))
-        self.error = error
+    def __init__(self, error: Exception | type[Exception] | str | None = None) -> None:
+        self.error = _carried(error)
+        super().__init__(*(() if error is None else (self.error or error,)))
 
 
 class CacheError(ExecutionError):
@@ -220,6 +231,16 @@ class Stopped(Exception):
         self.error = error
 
 
+def claim(error: BaseException, owner: object) -> None:
+    """Write on an error of ours which operation raised it: two that are stacked have one name."""
+    error.owner = owner  # type: ignore[attr-defined]
+
+
+def belongs(error: BaseException, owner: object) -> bool:
+    """Whether this operation, in this process, ended the call with this error."""
+    return isinstance(error, CallTimeout | Rejected) and getattr(error, "owner", None) is owner
+
+
 def notes_of(error: BaseException) -> dict[str, Any]:
     """Return where an error keeps what is written on it; a class may refuse, and then nothing is kept."""
     try:
@@ -239,6 +260,30 @@ def note(error: BaseException, start: str, text: str) -> None:
 def bare(error: BaseException) -> BaseException:
     """Return the error as the user's function raised it."""
     return error.error if isinstance(error, Stopped) else error
+
+
+def _carried(error: object) -> Exception | None:
+    """Return the exception that the caller will get; none where a text, or nothing, was given."""
+    if isinstance(error, type) and issubclass(error, Exception):
+        return error()
+    if error is None or isinstance(error, str):
+        return None
+    if not isinstance(error, Exception):
+        raise ConfigurationError("error", error, "an exception, a class of exceptions, or a text")
+    return error
+
+
+def _pause(after: Any, error: Exception | None) -> float:
+    """Return seconds; where that cannot be, `error` is not lost: it is the cause of what is raised."""
+    from opero import clock, responses
+
+    given = after.total_seconds() if hasattr(after, "total_seconds") else after
+    if isinstance(given, str):
+        given = responses.seconds(given, clock.wall())
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < inf:
+        allowed = "seconds, 0 or more, a timedelta, or the text of a Retry-After header"
+        raise ConfigurationError("after", after, allowed) from error
+    return float(given)
 
 
 def _shown(value: object, limit: int = 80) -> str:

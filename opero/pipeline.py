@@ -23,7 +23,7 @@ from opero.call import (
     spell,
 )
 from opero.deadlines import inherited
-from opero.errors import CallTimeout, ConfigurationError, DoNotRetry, Rejected, bare, note, notes_of
+from opero.errors import CallTimeout, ConfigurationError, DoNotRetry, Rejected, bare, belongs, note, notes_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
             call.say(ATTEMPT_STARTED, number=attempt.number, delay=attempt.delay)
         result = await next(call)
     except Exception as error:
-        if isinstance(error, Rejected) and error.primitive == "timeout" and error.operation == call.operation.name:
+        if isinstance(error, Rejected) and error.primitive == "timeout" and belongs(error, call.operation):
             _unmake(call, attempt)  # no thread was free: the function was not called
             raise
         own = call.heed(error)
@@ -244,7 +244,7 @@ def _unmake(call: Call, attempt: Attempt) -> None:
 
 
 def _outcome_of_attempt(call: Call, error: Exception) -> str:
-    if isinstance(error, CallTimeout) and error.operation == call.operation.name:
+    if isinstance(error, CallTimeout) and belongs(error, call.operation):
         return "timeout"
     return "retryable" if call.retryable(error) else "fatal"
 
@@ -257,7 +257,7 @@ def _replay(call: Call) -> Any:
     attempt = Attempt(record.made + 1, record.delay, started)
     record.attempts.append(attempt)
     record.delay = 0.0
-    if isinstance(error, CallTimeout) and call.deadline is not None and error.operation == call.operation.name:
+    if isinstance(error, CallTimeout) and call.deadline is not None and belongs(error, call.operation):
         call.deadline.hit = True
     try:
         if heard:
@@ -306,12 +306,12 @@ def _finish(call: Call, error: BaseException | None) -> None:
 def _outcome(call: Call, error: BaseException | None) -> str:
     if error is None:
         return "fallback" if call.record.fell_back else "cached" if call.record.cached else "ok"
-    return outcome_of(error, call.operation.name)
+    return outcome_of(error, own=belongs(error, call.operation))
 
 
-def outcome_of(error: BaseException, operation: str) -> str:
-    """Return as what a call of an operation counts that ended with this error."""
-    if isinstance(error, CallTimeout | Rejected) and error.operation == operation:  # not one of a call inside
+def outcome_of(error: BaseException, *, own: bool) -> str:
+    """Return as what a call counts that ended with this error, its `own` or one of a call inside."""
+    if own and isinstance(error, CallTimeout | Rejected):
         return "timeout" if isinstance(error, CallTimeout) else "rejected"
     return "error" if isinstance(error, Exception) else "cancelled"
 

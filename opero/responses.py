@@ -31,22 +31,23 @@ def retry_after(outcome: object, wall: float) -> float | None:
     """
     own = getattr(outcome, "retry_after", None)
     if own is not None:
-        return _seconds(own, wall)
+        return seconds(own, wall)
     for holder in (outcome, getattr(outcome, "response", None)):
         headers: Any = getattr(holder, "headers", None)
         for name in (HEADER, HEADER.lower()) if hasattr(headers, "get") else ():
             found = headers.get(name)
             if found is not None:
-                return _seconds(found, wall)
+                return seconds(found, wall)
     return None
 
 
-def _seconds(value: object, wall: float) -> float | None:
+def seconds(value: object, wall: float) -> float | None:
+    """Read what a header says; None where it says nothing."""
     try:
-        seconds = float(value)  # type: ignore[arg-type]
+        found = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return _until(value, wall) if isinstance(value, str) else None
-    return max(0.0, seconds) if isfinite(seconds) else None
+    return max(0.0, found) if isfinite(found) else None
 
 
 def _until(date: str, wall: float) -> float | None:

@@ -172,7 +172,7 @@ class Virtual(Runtime):
             raise
         if not branch.ended:
             branch.cancel()
-            raise deadline.expire(call.operation.name)
+            raise deadline.expire(call.operation)
         if branch.error is not None:
             raise branch.error
         return branch.value

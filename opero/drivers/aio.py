@@ -65,7 +65,7 @@ class Aio(Runtime):
         except TimeoutError:
             if not scope.expired():
                 raise
-        raise deadline.expire(call.operation.name)
+        raise deadline.expire(call.operation)
 
     async def run(self, call: Call) -> Any:
         """Call the function and nothing else."""

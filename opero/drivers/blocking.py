@@ -96,7 +96,7 @@ class Blocking(Runtime):
                 )
             )
         if not job.wait(deadline.at - clock.now()):
-            raise deadline.expire(call.operation.name)
+            raise deadline.expire(call.operation)
         return job.result()
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from contextvars import Token
     from typing import Any
 
+    from opero.pipeline import Operation
+
     Timers = dict[AbstractEventLoop, "Timer"]
 
 if sys.version_info < (3, 12):  # where it is a frame around this, as dear as the rest of `begin`
@@ -91,7 +93,7 @@ def begin(at: float, seconds: float, timers: Timers) -> Limit | None:
     return limit
 
 
-def judge(limit: Limit, error: BaseException, operation: str) -> BaseException:
+def judge(limit: Limit, error: BaseException, operation: Operation) -> BaseException:
     """Forget a call that raised, and return what it raised: a timeout, if it was our cancellation."""
     leave(limit.token)
     if not limit.hit:

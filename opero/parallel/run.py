@@ -107,7 +107,7 @@ class Run:
         limit = self._deadline
         if limit is None or clock.now() < limit.at or (source.exhausted and self._given == self._pulled):
             return
-        late = limit.expire(self._operation.name)
+        late = limit.expire(self._operation)
         late.add_note(f"{self._back} of {total or 'its'} items were done")
         raise late
 

@@ -201,7 +201,7 @@ class ArgFallback(Policy):
             if not woken:
                 self.ring.leave(flight, waiter)
         if not woken and call.deadline is not None:
-            raise call.deadline.expire(call.operation.name)
+            raise call.deadline.expire(call.operation)
         return flight.leader is waiter
 
     def _no_alternative(self, call: Call, why: str) -> Rejected:

@@ -137,7 +137,7 @@ class Chaos(Policy):
         if call.deadline is None or call.time_for(seconds):
             return await call.runtime.sleep(seconds)
         await call.runtime.sleep(call.deadline.at - call.runtime.now())
-        raise call.deadline.expire(call.operation.name)
+        raise call.deadline.expire(call.operation)
 
 
 class Strike:

@@ -69,10 +69,10 @@ _WORST = (CLOSED, HALF_OPEN, OPEN, FORCED_OPEN)
 _new = CircuitOpenError.__new__
 
 
-def refusal(operation: str, circuit: str, retry_after: float | None) -> CircuitOpenError:
+def refusal(operation: Operation, circuit: str, retry_after: float | None) -> CircuitOpenError:
     """Make the error of a circuit that is open, quickly: past its `__init__`, and with no text yet."""
     error = _new(CircuitOpenError)
-    error.operation, error.circuit, error.retry_after = operation, circuit, retry_after
+    error.operation, error.owner, error.circuit, error.retry_after = operation.name, operation, circuit, retry_after
     return error
 
 
@@ -245,7 +245,7 @@ class CircuitBreaker(Block, Rules, Policy):
             f"if {late}:\n    circuit_breaker.settle(operation, good, took, end)\nelse:\n    good[0] += 1",
             names={"breaker": self.circuit, "circuit_breaker": self, "refusal": refusal, "circuit": self.name or ""},
             held="good",
-            refuse='raise refusal(operation.name, circuit, breaker.until - now if breaker.state == "open" else None)',
+            refuse='raise refusal(operation, circuit, breaker.until - now if breaker.state == "open" else None)',
             refused=(self.SIGNALS.kind, "circuit_open", CircuitOpenError.__name__),
         )
 

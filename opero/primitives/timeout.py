@@ -115,7 +115,7 @@ limit = Deadline(now + seconds, seconds, "timeout", "cooperative")
 token = deadline.set(limit)
 within.append(None)""",
             leave,
-            check="if end >= limit.at:\n    raise limit.expire(operation.name)",
+            check="if end >= limit.at:\n    raise limit.expire(operation)",
             fail=leave,
             undo=leave,
             names={"seconds": self.seconds, "Deadline": Deadline, "deadline": around},
@@ -132,7 +132,7 @@ limit = begin(now + seconds, seconds, timers)
 if limit is None:
     HAND_OVER""",
             ENDED,
-            fail="error = judge(limit, error, operation.name)",
+            fail="error = judge(limit, error, operation)",
             undo=ENDED,
             names={"seconds": self.seconds, "deadline": around, "timers": {}},
         )

@@ -61,7 +61,7 @@ def run(call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:
     started = clock.now()
     left = deadline.at - started
     if left < SOONEST:
-        raise deadline.expire(call.operation.name)
+        raise deadline.expire(call.operation)
     bell = _Bell()
     pending, interval = signal.setitimer(signal.ITIMER_REAL, 0.0)  # else somebody else's timer might ring our bell
     before = signal.signal(signal.SIGALRM, bell.ring)
@@ -69,7 +69,7 @@ def run(call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:
         signal.setitimer(signal.ITIMER_REAL, min(left, LONGEST))
         return bell.guard(function)
     except _Alarm:
-        raise deadline.expire(call.operation.name) from None
+        raise deadline.expire(call.operation) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before or signal.SIG_DFL)

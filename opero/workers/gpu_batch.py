@@ -101,7 +101,7 @@ class GpuBatch(Policy):
                 self.gatherer.leave(ticket)
         if not ticket.settled:
             assert call.deadline is not None  # noqa: S101 - for the type checkers; only a deadline ends the wait
-            raise call.deadline.expire(call.operation.name)
+            raise call.deadline.expire(call.operation)
         if ticket.error is not None:
             raise ticket.error
         return ticket.value

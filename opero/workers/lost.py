@@ -30,7 +30,8 @@ def count(operation: Operation, error: BaseException | None, seconds: float, *, 
             book.observe(DELAY, (), attempt.delay)
     for attempt in made[-1:] if told else made:
         _end(operation, attempt)
-    outcome = "ok" if error is None else outcome_of(error, operation.name)
+    own = getattr(error, "operation", None) == operation.name  # it came from another process, and has only the name
+    outcome = "ok" if error is None else outcome_of(error, own=own)
     if isinstance(error, Rejected) and outcome == "rejected":
         book.add(REJECTIONS, (error.primitive, error.reason))
         book.count(REJECTED.key)

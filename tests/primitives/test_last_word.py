@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import weakref
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -239,3 +240,54 @@ def test_a_call_that_is_told_to_go_on_and_on_keeps_its_last_errors():
 
     assert isinstance(outcome(f), Denied)
     assert most <= 110
+
+
+@SPEEDS
+@pytest.mark.parametrize("driver", ["blocking", "aio"])
+def test_do_not_retry_takes_a_text_or_a_class(fast, driver, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+    for given, kind, text in [("bad input", o.DoNotRetry, "bad input"), (Denied, Denied, "")]:
+        f, call = made(lambda given=given: o.DoNotRetry(given), driver, o.Retry(2, wait=0))
+        error = outcome(call)
+        assert (type(error), str(error), f.opero.stats()["attempts"]) == (kind, text, 1)
+
+
+@SPEEDS
+def test_retry_now_takes_a_text_or_a_class(fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+    for given, kind, text in [("busy", o.RetryNow, "busy"), (Denied, Denied, "")]:
+        f, call = made(lambda given=given: o.RetryNow(given), "blocking", o.Retry(2, on=KeyError))
+        error = outcome(call)
+        assert (type(error), str(error), f.opero.stats()["attempts"]) == (kind, text, 3)
+
+
+@BOTH
+@pytest.mark.parametrize("wrong", [5, KeyboardInterrupt(), KeyboardInterrupt, int, ["bad"]])
+def test_they_take_nothing_else(word, wrong):
+    with pytest.raises(o.ConfigurationError, match="error takes an exception, a class of exceptions, or a text"):
+        word(wrong)
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"),
+    [(5, 5.0), ("7", 7.0), (timedelta(minutes=1), 60.0), ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0)],
+)
+def test_retry_now_waits_as_long_as_it_says(after, seconds):
+    calls = []
+
+    @o.opero(o.Retry(1, wait=100))
+    def f():
+        calls.append(virtual.now())
+        raise o.RetryNow(Denied, after=after)
+
+    with testing.clock() as virtual, pytest.raises(Denied):
+        f()
+    assert calls[1] - calls[0] == seconds
+
+
+@pytest.mark.parametrize("after", [float("nan"), float("inf"), -1, "soon", None, True, timedelta(seconds=-1)])
+def test_retry_now_refuses_what_is_no_pause_and_keeps_the_users_error(after):
+    mine = Denied("mine")
+    with pytest.raises(o.ConfigurationError, match="after takes seconds") as caught:
+        o.RetryNow(mine, after=after)
+    assert caught.value.__cause__ is mine

@@ -126,7 +126,7 @@ class Around:
             raise
         self.state.flights.leave(flight, parked)
         assert call.deadline is not None  # noqa: S101 - for the type checkers; else nothing ends the wait
-        raise call.deadline.expire(call.operation.name)
+        raise call.deadline.expire(call.operation)
 
     async def _fly(
         self,

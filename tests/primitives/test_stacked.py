@@ -1,0 +1,102 @@
+"""Decorators upon one another: both operations have one name, and each knows its own errors."""
+
+import asyncio
+import copy
+import pickle
+import time
+
+import pytest
+
+import opero as o
+from opero import fused
+
+SPEEDS = pytest.mark.parametrize("fast", [True, False], ids=["fast", "general"])
+WAYS = [("async", "thread"), ("sync", "thread"), ("sync", "signal"), ("sync", "cooperative")]
+
+
+def stacked(kind, *decorators):
+    """Return a function under these, outermost first, that takes longer than they wait; and how to call it."""
+    made = []
+    if kind == "async":
+
+        async def f():
+            made.append(1)
+            await asyncio.sleep(60)
+    else:
+
+        def f():
+            made.append(1)
+            time.sleep(0.06)
+
+    for decorator in reversed(decorators):
+        f = decorator(f)
+    return f, (lambda: asyncio.run(f())) if kind == "async" else f, made
+
+
+@SPEEDS
+@pytest.mark.parametrize(("kind", "how"), WAYS)
+@pytest.mark.parametrize("outer", [(), (o.Timeout(60),)], ids=["alone", "timed"])
+def test_a_retry_around_a_timed_function_tries_again(kind, how, outer, fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+    f, call, made = stacked(kind, o.opero(o.Retry(2, wait=0), *outer), o.Timeout(0.05, how=how))
+    with pytest.raises(o.CallTimeout):
+        call()
+    assert len(made) == 3
+    inner, around = f.__wrapped__.opero.stats(), f.opero.stats()
+    assert (inner["calls"], inner["timeouts"]) == (3, 3)
+    assert (around["attempts"], around["retries"], around["timeouts"]) == (3, 2, 0)
+
+
+@SPEEDS
+@pytest.mark.parametrize(("kind", "how"), WAYS)
+def test_what_counts_as_a_timeout_is_the_operations_own(kind, how, fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+    f, call, _ = stacked(kind, o.Retry(2, wait=0), o.opero(o.Timeout(0.05, how=how)))
+    with pytest.raises(o.CallTimeout):
+        call()
+    assert outcomes(f) == {"error": 1}
+    assert outcomes(f.__wrapped__) == {"timeout": 3}
+
+
+@SPEEDS
+def test_what_counts_as_rejected_is_the_operations_own(fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+
+    @o.Retry(2, wait=0, on=o.Rejected)
+    @o.CircuitBreaker()
+    def f():
+        raise AssertionError
+
+    f.__wrapped__.opero.breaker.force_open()
+    with pytest.raises(o.CircuitOpenError):
+        f()
+    assert (outcomes(f), outcomes(f.__wrapped__)) == ({"error": 1}, {"rejected": 3})
+
+
+def test_their_errors_pickle_and_are_copied():
+    _, call, _ = stacked("sync", o.Retry(0), o.Timeout(0.01, how="cooperative"))
+
+    @o.Bulkhead(1)
+    def full():
+        full()
+
+    for fails in (call, full):
+        with pytest.raises(o.ExecutionError) as caught:
+            fails()
+        for twin in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value)):
+            assert (type(twin), str(twin), twin.operation) == (
+                type(caught.value),
+                str(caught.value),
+                caught.value.operation,
+            )
+
+
+def outcomes(f):
+    """Return how many calls ended how."""
+    from opero.call import DURATION
+
+    found = {}
+    for (name, attributes), counts in f.opero.operation.book.read()[1].items():
+        if name == DURATION.name and sum(counts[:-1]):
+            found[attributes[0]] = found.get(attributes[0], 0) + int(sum(counts[:-1]))
+    return found
