@@ -1,7 +1,14 @@
 """What comes back is what was stored, of the same type; what would not is not stored."""
 
 import dataclasses
+import datetime as dt
+import decimal
+import enum
+import functools
+import threading
 import warnings
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -9,6 +16,7 @@ from caches import DISTANT, counted, space
 
 import opero as o
 from opero import events
+from opero.stores.cache import alike
 
 
 @dataclasses.dataclass
@@ -116,3 +124,158 @@ def test_a_lifetime_that_is_no_number_keeps_nothing():
         assert [f(), f()] == [1, 2]
     assert made == [0, 0]
     assert [e.fields["reason"] for e in heard] == ["ConfigurationError"] * 2
+
+
+def in_itself():
+    value: dict[str, Any] = {"name": "root", "children": []}
+    value["children"].append({"name": "kid", "parent": value})
+    return value
+
+
+def shared(depth=60):
+    value: list[Any] = [1]
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+@dataclasses.dataclass
+class Node:
+    left: Any
+    right: Any
+
+
+def shared_records(depth=60):
+    value = Node(1, 2)
+    for _ in range(depth):
+        value = Node(value, value)
+    return value
+
+
+ENDLESS = {"in-itself": (in_itself, dict), "shared": (shared, list), "records": (shared_records, Node)}
+
+
+@pytest.mark.parametrize("backend", ["disk", "disk-signed"])
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_value_without_an_end_is_pickled_or_told(kind, backend, settings):
+    make, declared = ENDLESS[kind]
+    made = []
+
+    def f():
+        made.append(1)
+        return make()
+
+    f.__annotations__["return"] = declared
+    g = o.opero(o.Cache(60, namespace=space(), **settings(backend)))(f)
+
+    def twice():
+        with warnings.catch_warnings(action="ignore"):
+            assert type(g()) is type(g()) is declared
+
+    thread = threading.Thread(target=twice, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert len(made) == (1 if backend == "disk-signed" else 2)
+
+
+@pytest.mark.parametrize("backend", ["disk"])
+def test_rows_that_are_one_list_are_stored(backend, settings):
+    f, made = counted(o.Cache(60, namespace=space(), **settings(backend)), [[0] * 100] * 100)
+    assert f() == f()
+    assert made == [0]
+
+
+class Money(str):
+    __slots__ = ()
+
+
+@dataclasses.dataclass
+class Rich(Point):
+    z: int = 0
+
+
+@dataclasses.dataclass
+class Held:
+    name: str
+    secret: Any = dataclasses.field(default=None, compare=False)
+
+    @functools.cached_property
+    def upper(self):
+        return self.name.upper()
+
+
+class Pair(NamedTuple):
+    a: int
+    b: float
+
+
+class Mood(enum.Enum):
+    GOOD = "good"
+
+
+def tagged(point):
+    point.tag = "vip"
+    return point
+
+
+def asked(held):
+    assert held.upper == "X"
+    return held
+
+
+BERLIN = dt.datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1)
+CHANGED = [
+    (dt.datetime, lambda: BERLIN),
+    (list[dt.datetime], lambda: [BERLIN]),
+    (Point, lambda: Point(1, 1)),
+    (set[float], lambda: {1}),
+    (tuple[str, ...], lambda: (Money("1"),)),
+    (list[Point], lambda: [Rich(1, 2.0, 3)]),
+    (Point, lambda: tagged(Point(1, 1.5))),
+    (Held, lambda: Held("x", (1, 2))),
+]
+KEPT = [
+    (dt.datetime, lambda: BERLIN.astimezone(dt.UTC)),
+    (dt.datetime, lambda: dt.datetime(2026, 1, 1)),  # noqa: DTZ001 - without a zone
+    (tuple[decimal.Decimal, ...], lambda: (decimal.Decimal("1.10"),)),
+    (set[float], lambda: {1.0, -0.0}),
+    (dict[str, Point], lambda: {"b": Point(1, 1.5), "a": Point(2, float("nan"))}),
+    (Held, lambda: asked(Held("x", "s"))),
+    (Pair, lambda: Pair(1, 2.0)),
+    (Mood, lambda: Mood.GOOD),
+]  # fmt: skip
+
+
+def twice(declared, make, given):
+    """Call a function that declares what it returns, twice; return both results and how often it ran."""
+    made = []
+
+    def f():
+        made.append(1)
+        return make()
+
+    f.__annotations__["return"] = declared
+    g = o.opero(o.Cache(60, namespace=space(), **given))(f)
+    with warnings.catch_warnings(action="ignore"):
+        return g(), g(), len(made)
+
+
+@pytest.mark.parametrize("case", CHANGED, ids=range(len(CHANGED)))
+def test_a_declared_type_that_would_change_the_value_is_not_used(case, settings):
+    _, _, made = twice(*case, settings("disk"))
+    assert made == 2
+    first, second, made = twice(*case, settings("disk-signed"))
+    assert made == 1
+    assert repr(first) == repr(second)
+    if type(first) in {list, tuple, set}:
+        assert [type(item) for item in first] == [type(item) for item in second]
+    else:
+        assert alike.same(first, second)
+
+
+@pytest.mark.parametrize("case", KEPT, ids=range(len(KEPT)))
+def test_a_declared_type_that_keeps_the_value_is_used(case, settings):
+    first, second, made = twice(*case, settings("disk"))
+    assert made == 1
+    assert repr(first) == repr(second)

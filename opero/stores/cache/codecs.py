@@ -1,7 +1,7 @@
 """Values as bytes and back, exactly: a value that would come back as another one is not stored.
 
 1. Plain values, told by their exact types, go as MessagePack (msgspec), or as JSON where msgspec is missing.
-2. Others go as MessagePack with the type the function declares it returns, if they come back equal.
+2. Others go as MessagePack with the type the function declares it returns, if they come back the same.
 3. What is left goes as pickle 5, arrays beside it, where entries are signed or encrypted. Nothing else is unpickled.
 """
 
@@ -11,6 +11,7 @@ import pickle
 from functools import cache
 from struct import error, pack, unpack_from
 
+from opero.stores.cache.alike import SCALARS, exact, finite, same
 from opero.stores.cache.entry import Frozen
 from opero.stores.cache.trouble import Refused
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 JSON, PLAIN, TYPED, PICKLE, ERROR = 1, 2, 3, 4, 5
-SCALARS = frozenset({type(None), bool, int, float, str})
 KEYS = SCALARS | {bytes}
 
 
@@ -86,9 +86,10 @@ class Codecs:
         if decoder is None or isinstance(value, Frozen):
             return None
         try:
+            if not finite(value):
+                return None
             data: bytes = _required().msgpack.encode(value)
-            back = decoder.decode(data)
-            return data if type(back) is type(value) and bool(back == value) else None
+            return data if same(value, decoder.decode(data)) else None
         except Exception:  # noqa: BLE001 - a foreign type may raise anything, and then it is not for this codec
             return None
 
@@ -106,23 +107,6 @@ class Codecs:
             self._asked = True
             self._decoder = _decoder(self._function)
         return self._decoder
-
-
-def exact(value: Any, keys: frozenset[type], *, binary: bool = True) -> bool:
-    """Whether a value is made of exactly the types that come back the same."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        kind = type(item)
-        if kind is list:
-            waiting += item
-        elif kind is dict:
-            if not keys.issuperset(map(type, item)):
-                return False
-            waiting += item.values()
-        elif kind not in SCALARS and not (kind is bytes and binary):
-            return False
-    return True
 
 
 def _decoder(function: Any) -> Any:
