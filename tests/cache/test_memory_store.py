@@ -1,18 +1,23 @@
 """The memory store against a model, and its bounds."""
 
+import dataclasses
 import gc
 import sys
 import threading
 import weakref
+from collections import deque
 from random import Random
 
+import msgspec
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from opero.stores.cache.entry import Entry
-from opero.stores.cache.memory import TAGS, LruStore, MemoryStore, weigh
+from opero.stores.cache.memory import TAGS, LruStore, MemoryStore
+from opero.stores.cache.weight import weigh
 
 KEYS = st.integers(0, 12)
 TIMES = st.sampled_from([0.5, 1.0, 2.0, 5.0])
@@ -261,3 +266,69 @@ def test_keys_weigh_too_and_are_not_held_once_their_entry_is_gone():
     del keys[:], key
     gc.collect()
     assert sum(ref() is not None for ref in alive) == len(store)
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    body: bytes
+
+
+@dataclasses.dataclass(slots=True)
+class More(Slotted):
+    __hidden: object = None
+
+
+class Struct(msgspec.Struct):
+    body: bytes
+
+
+MILLION = {
+    "slots": lambda: Slotted(bytes(10**6)),
+    "inherited": lambda: More(b"", bytes(10**6)),
+    "struct": lambda: Struct(bytes(10**6)),
+    "view": lambda: np.zeros(10**6, np.uint8)[:],
+    "part": lambda: np.zeros(10**6, np.uint8)[:1],  # it holds the whole
+    "memoryview": lambda: memoryview(bytes(10**6)),
+    "objects": lambda: np.array([bytes(10**6), None], dtype=object),
+    "deque": lambda: deque([bytes(10**6)]),
+    "keys": lambda: {bytes(10**6): 1},
+}
+
+
+@pytest.mark.parametrize("kind", MILLION)
+def test_what_an_object_holds_weighs(kind):
+    assert 1_000_000 <= weigh(MILLION[kind]()) <= 1_002_000
+
+
+MANY = {
+    "list": lambda: [bytes(967) for _ in range(100_000)],
+    "tuple": lambda: tuple(bytes(967) for _ in range(100_000)),
+    "deque": lambda: deque(bytes(967) for _ in range(100_000)),
+    "dict": lambda: {n: bytes(967) for n in range(100_000)},
+    "in turn": lambda: [bytes(1934) if n % 2 else None for n in range(100_000)],
+    "rows": lambda: [[bytes(967) for _ in range(100)] for _ in range(1000)],
+    "records": lambda: [{"id": n, "body": Slotted(bytes(767))} for n in range(100_000)],
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_many_parts_weigh_what_a_sample_does(kind):
+    assert 80_000_000 <= weigh(MANY[kind]()) <= 140_000_000
+
+
+def test_many_of_one_object_weigh_as_one():
+    assert weigh([bytes(1000)] * 100_000) < 1_000_000
+
+
+def test_a_chain_and_a_circle_are_weighed():
+    chain = None
+    for _ in range(100_000):
+        chain = [chain]
+    assert weigh(chain) > 100_000
+    chain = circle = []
+    circle.extend([circle] * 100_000)
+    assert 800_000 < weigh(circle) < 2_000_000
+
+
+def test_types_weigh_nothing():
+    assert weigh((int, str, sys)) == weigh(()) + 24

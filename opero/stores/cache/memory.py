@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from opero import forks
 from opero.stores.cache.entry import sure
 from opero.stores.cache.keys import alone
+from opero.stores.cache.weight import weigh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -254,24 +255,3 @@ class LruStore(MemoryStore):
 
     def _victim_locked(self, now: float) -> Entry:
         return next(iter(self.entries.values()))
-
-
-def weigh(value: Any, limit: int = 10_000) -> int:
-    """Estimate the bytes a value takes, its parts included; of more than `limit` parts the rest is not looked at."""
-    from sys import getsizeof
-
-    seen: set[int] = set()
-    waiting, total = [value], 0
-    while waiting and len(seen) < limit:
-        item = waiting.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        total += getsizeof(item, 64)
-        if isinstance(item, dict):
-            waiting += [*item.keys(), *item.values()]
-        elif isinstance(item, list | tuple | set | frozenset):
-            waiting += item
-        elif hasattr(item, "__dict__") and not isinstance(item, type):
-            waiting.append(item.__dict__)
-    return total
