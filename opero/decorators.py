@@ -105,15 +105,19 @@ class Handle(Generic[P, R]):
         """Return its counts (calls, ok, errors, attempts, retries …) and percentiles in seconds.
 
         `rejected` counts refusals, not calls: each attempt may be refused, and a retry for which there is no time is
-        one too. So it may be more than `calls`.
+        one too. So it may be more than `calls`. `retries` counts those that were decided on: one whose wait is cut off
+        is among them, and makes no attempt.
         """
         return self.operation.book.stats()
 
     @property
     def breaker(self) -> Breaker:
-        """Its circuit breaker; raises `ConfigurationError` when it has none."""
+        """Its circuit breaker, or that of a decorator further in; `ConfigurationError` where there is none."""
         policy: Any = self.operation.places.get("circuit_breaker")
         if policy is None:
+            inner = getattr(self.operation.function, "opero", None)
+            if isinstance(inner, Handle):
+                return inner.breaker
             raise ConfigurationError(
                 "breaker", None, f"a circuit breaker: decorate {self.name} with circuit_breaker=True"
             )

@@ -11,14 +11,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
-    from typing import Any, ClassVar, ParamSpec, TypeVar
+    from typing import Any, ClassVar, ParamSpec, TypeVar, overload
 
     from opero.call import Layer
     from opero.decorators import Decorated
     from opero.signals import Attributes, Metric, Signals
 
     P = ParamSpec("P")
+    Q = ParamSpec("Q")
     R = TypeVar("R", covariant=True)
+    T = TypeVar("T")
     Duration = float | timedelta
     Observation = tuple[Metric, tuple[str, ...], float]
 
@@ -154,12 +156,18 @@ class Policy:
         """Yield gauges as (metric, attribute values without the policy's name, value)."""
         return ()
 
-    def __call__(self, function: Callable[P, R], /) -> Decorated[P, R]:
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(self, function: classmethod[T, Q, R], /) -> classmethod[T, Q, R]: ...
+        @overload
+        def __call__(self, function: Callable[P, R], /) -> Decorated[P, R]: ...
+
+    def __call__(self, function: Any, /) -> Any:
         """Decorate a function with this policy alone: `@Retry(5)` is `@opero(Retry(5))`."""
         from importlib import import_module  # the doors stand above the policies
 
-        decorated: Decorated[P, R] = import_module("opero.decorators").opero(self)(function)
-        return decorated
+        return import_module("opero.decorators").opero(self)(function)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__}.{name}: policies are frozen; make another one")

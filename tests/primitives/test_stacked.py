@@ -11,10 +11,11 @@ import opero as o
 from opero import fused
 
 SPEEDS = pytest.mark.parametrize("fast", [True, False], ids=["fast", "general"])
+TAKES = {"thread": 2.0, "signal": 2.0, "cooperative": 0.06}  # seconds; only the last one runs to its end
 WAYS = [("async", "thread"), ("sync", "thread"), ("sync", "signal"), ("sync", "cooperative")]
 
 
-def stacked(kind, *decorators):
+def stacked(kind, *decorators, takes=0.06):
     """Return a function under these, outermost first, that takes longer than they wait; and how to call it."""
     made = []
     if kind == "async":
@@ -26,7 +27,7 @@ def stacked(kind, *decorators):
 
         def f():
             made.append(1)
-            time.sleep(0.06)
+            time.sleep(takes)
 
     for decorator in reversed(decorators):
         f = decorator(f)
@@ -38,7 +39,7 @@ def stacked(kind, *decorators):
 @pytest.mark.parametrize("outer", [(), (o.Timeout(60),)], ids=["alone", "timed"])
 def test_a_retry_around_a_timed_function_tries_again(kind, how, outer, fast, monkeypatch):
     monkeypatch.setattr(fused, "enabled", fast)
-    f, call, made = stacked(kind, o.opero(o.Retry(2, wait=0), *outer), o.Timeout(0.05, how=how))
+    f, call, made = stacked(kind, o.opero(o.Retry(2, wait=0), *outer), o.Timeout(0.05, how=how), takes=TAKES[how])
     with pytest.raises(o.CallTimeout):
         call()
     assert len(made) == 3
@@ -51,7 +52,7 @@ def test_a_retry_around_a_timed_function_tries_again(kind, how, outer, fast, mon
 @pytest.mark.parametrize(("kind", "how"), WAYS)
 def test_what_counts_as_a_timeout_is_the_operations_own(kind, how, fast, monkeypatch):
     monkeypatch.setattr(fused, "enabled", fast)
-    f, call, _ = stacked(kind, o.Retry(2, wait=0), o.opero(o.Timeout(0.05, how=how)))
+    f, call, _ = stacked(kind, o.Retry(2, wait=0), o.opero(o.Timeout(0.05, how=how)), takes=TAKES[how])
     with pytest.raises(o.CallTimeout):
         call()
     assert outcomes(f) == {"error": 1}
@@ -100,3 +101,31 @@ def outcomes(f):
         if name == DURATION.name and sum(counts[:-1]):
             found[attributes[0]] = found.get(attributes[0], 0) + int(sum(counts[:-1]))
     return found
+
+
+def test_the_handle_finds_the_breaker_of_a_decorator_further_in():
+    @o.Bulkhead(3)
+    @o.Retry(0)
+    @o.CircuitBreaker()
+    def f(): ...
+
+    f.opero.breaker.force_open()
+    with pytest.raises(o.CircuitOpenError):
+        f()
+    with pytest.raises(o.ConfigurationError, match="circuit_breaker=True"):
+        _ = o.Bulkhead(3)(o.Retry(0)(len)).opero.breaker
+
+
+def test_a_retry_that_was_cancelled_in_its_wait_was_decided_on():
+    @o.Retry(2, wait=60, jitter="none")
+    async def f():
+        raise OSError
+
+    async def main():
+        async with asyncio.timeout(0.01):
+            await f()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+    counted = f.opero.stats()
+    assert (counted["retries"], counted["attempts"], counted["cancelled"]) == (1, 1, 1)

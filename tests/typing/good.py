@@ -108,6 +108,11 @@ class Shop:
     def remake(cls, text: str) -> "Shop":
         return cls()
 
+    @Retry(2)
+    @classmethod
+    def again(cls, text: str) -> "Shop":
+        return cls()
+
 
 @opero
 def parse(text: str) -> int:
@@ -170,6 +175,7 @@ def see(shop: Shop) -> None:
     assert_type(shop.stock("a"), int)
     assert_type(Shop.make("1"), Shop)
     assert_type(Shop.remake("1"), Shop)
+    assert_type(Shop.again("1"), Shop)
     assert_type(opero(partial(bare, 3))(name="y"), str)
     assert_type(everything("a"), float)
     assert_type(everything(), float)
