@@ -7,7 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import partial
+from functools import partial, wraps
 from pathlib import PurePosixPath
 from uuid import UUID
 
@@ -281,3 +281,64 @@ def test_parameters_may_be_called_as_the_fast_path_calls_things(name):
     for n in (1, 2, "x"):
         assert f(n) is f(n)
         assert f(n) == [n, 0]
+
+
+class Plainer(Point):
+    def __init__(self, x, tag):
+        super().__init__(x)
+        self.tag = tag
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    x: object
+
+
+class SlottedMore(Slotted):
+    __slots__ = ("tag",)
+
+    def __init__(self, x, tag):
+        super().__init__(x)
+        self.tag = tag
+
+
+@dataclasses.dataclass
+class Listed(list):
+    name: str
+
+
+class Private(pydantic.BaseModel):
+    a: int
+    _tag: str = pydantic.PrivateAttr("")
+
+    def __init__(self, tag, **fields):
+        super().__init__(**fields)
+        self._tag = tag
+
+
+def test_what_is_beside_the_fields_is_part_of_a_key():
+    assert encode(Plainer(1, "a")) == encode(Plainer(1, "a")) != encode(Plainer(1, "b"))
+    assert encode(SlottedMore(1, "a")) == encode(SlottedMore(1, "a")) != encode(SlottedMore(1, "b"))
+    assert encode(Model(a=1)) == encode(Model(a=1, b=[]))
+    assert encode(Private("a", a=1)) == encode(Private("a", a=1)) != encode(Private("b", a=1))
+    with pytest.raises(o.ConfigurationError, match="cache_key="):
+        encode(Listed("a"))
+
+
+def defined():
+    """Be defined anew below."""
+
+
+def test_functions_of_one_name_are_told_apart():
+    @wraps(defined)
+    def wrapped(): ...
+
+    assert len({encode(defined), encode(wrapped), encode(earlier)}) == 3
+    assert encode(wrapped) == encode(wrapped)
+
+
+earlier = defined
+
+
+def defined():
+    """Be another."""

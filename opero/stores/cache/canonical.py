@@ -4,12 +4,14 @@
    ("ab", "c") and ("a", "bc").
 2. Dicts and sets are sorted by the bytes of their members; the order in which they were filled does not matter.
 3. No `repr` and no address is ever used. A type that is not known here is refused, with the way out.
-4. A class or function that its name does not lead to (`<locals>`) stands for itself, in this process only.
+4. A class or function that its name does not lead to (`<locals>`, one defined anew) is itself, in this process only.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from functools import cached_property
 from itertools import count
 from struct import pack
 from weakref import WeakKeyDictionary
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 METHOD = "__opero_key__"
 DEPTH = 100
 PATHS = ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
+CONTAINERS = (list, tuple, dict, set, frozenset, str, bytes, bytearray, int, float, complex)
 FUNCTIONS = {"function", "builtin_function_or_method"}
 WAY_OUT = (
     "values whose identity is known: plain values, dataclasses, enums, pydantic models, arrays, or objects with a "
@@ -54,9 +57,17 @@ def encode(value: object, depth: int = 0) -> bytes:
 
 
 def identity(value: Any) -> bytes:
-    """Return what a class or function is called; one that is local to a function is told apart by a serial number."""
+    """Return what a class or function is called; one that this does not lead to has a serial number."""
     name = _framed(b"n", f"{value.__module__}:{value.__qualname__}".encode())
-    return name if "<" not in value.__qualname__ else name + _framed(b"p", _process + pack("<Q", serial(value)))
+    return name if _named_so(value) else name + _framed(b"p", _process + pack("<Q", serial(value)))
+
+
+def _named_so(value: Any) -> bool:
+    """Whether the name of a class or function leads to this very object."""
+    found: Any = sys.modules.get(value.__module__)
+    for part in value.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is value
 
 
 def serial(value: Any) -> int:
@@ -152,10 +163,20 @@ def _fields(value: Any, kind: Any, depth: int) -> bytes | None:
         names = [a.name for a in getattr(kind, "__attrs_attrs__", ())]
         if not names:
             return None
-    if isinstance(value, tuple) and not hasattr(kind, "_make"):
+    if isinstance(value, CONTAINERS) and not (isinstance(value, tuple) and hasattr(kind, "_make")):
         return None
-    extra = getattr(value, "model_extra", None) or {}
+    private = getattr(value, "__pydantic_private__", None) or {}
+    extra = {**(getattr(value, "__pydantic_extra__", None) or {}), **private, **_beside(value, kind, names)}
     return encode([*((name, getattr(value, name)) for name in names), extra], depth)
+
+
+def _beside(value: Any, kind: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return the attributes that are no fields, but for what a `cached_property` may make again."""
+    known = {*names, "_attrs_cached_hash"}
+    own: Any = object.__getstate__(value)
+    state = {name: v for part in (own if isinstance(own, tuple) else (own,)) for name, v in (part or {}).items()}
+    made = {name for name in state if type(getattr(kind, name, None)) is cached_property}
+    return {n: v for n, v in state.items() if n not in known and n not in made and not n.startswith("__pydantic")}
 
 
 def _array(value: Any, kind: type, depth: int) -> bytes | None:
