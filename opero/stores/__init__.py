@@ -13,87 +13,11 @@ from opero.signals import Event, Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Protocol
+    from typing import Any
 
-    from opero.circuit import Rules
-    from opero.runtime import Runtime
+    from opero.stores.protocol import StateStore as StateStore
 
-    class StateStore(Protocol):
-        """What a store can do; a plugin implements it. Times in seconds; any error but `StateError` means it is away.
-
-        A coroutine method does its I/O through `runtime.either`, so that blocking callers block and others do not.
-        """
-
-        name: str  # for telemetry: no address, no password
-
-        def ping(self) -> None:
-            """Raise if a question would not be answered either; blocks, for a bounded time."""
-            raise NotImplementedError
-
-        async def reserve(
-            self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, patience: float
-        ) -> tuple[float, Any]:
-            """Book a call on a quota of (interval, burst) rates. Return the wait, and the booking, None if refused."""
-            raise NotImplementedError
-
-        async def lease(  # noqa: PLR0917 - as `reserve`
-            self,
-            runtime: Runtime,
-            key: str,
-            rates: Sequence[tuple[float, float]],
-            weight: float,
-            patience: float,
-            more: int,
-        ) -> tuple[float, Any, int]:
-            """Do the same, and book up to `more` calls beside it that may go at once. Return how many, too."""
-            raise NotImplementedError
-
-        async def give_back(
-            self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, booking: Any
-        ) -> None:
-            """Undo a booking, as far as that is possible."""
-            raise NotImplementedError
-
-        async def pay(  # noqa: PLR0917 - as the others
-            self, runtime: Runtime, key: str, law: tuple[float, float, float], income: int, back: float, cost: float
-        ) -> tuple[bool, float]:
-            """Give a budget what came in (successes, tokens given back) and take a cost, which may be 0.
-
-            Law: tokens a success, tokens a second, most. Return whether there were enough, and the share that is spent.
-            """
-            raise NotImplementedError
-
-        async def admit(self, runtime: Runtime, key: str, rules: Rules) -> Admission:
-            """Ask a circuit for leave to call."""
-            raise NotImplementedError
-
-        async def settle(  # noqa: PLR0917 - the same order as everywhere
-            self, runtime: Runtime, key: str, rules: Rules, permit: Permit, outcome: str, slow: bool
-        ) -> tuple[str, dict[str, Any]]:
-            """Tell a circuit how a call ended. Return its new state, empty if it stays, and what led to that."""
-            raise NotImplementedError
-
-        async def hold(self, runtime: Runtime, key: str, rules: Rules, mode: str) -> str:
-            """Hold a circuit in a mode. Return its new state, empty if it stays."""
-            raise NotImplementedError
-
-        async def take(self, runtime: Runtime, key: str, token: str, limit: int, room: int) -> tuple[str, int, int]:
-            """Take a slot of a bulkhead or a place in its queue: "taken", "queued" or "full"; slots used, queue length.
-
-            Ask again while queued. The slot is a lease of `lease` seconds, to be renewed.
-            """
-            raise NotImplementedError
-
-        async def leave(self, runtime: Runtime, key: str, token: str) -> None:
-            """Give a slot back, or leave the queue."""
-            raise NotImplementedError
-
-        def renew(self, key: str, tokens: Sequence[str]) -> None:
-            """Renew the leases of slots; blocks, for a bounded time."""
-            raise NotImplementedError
-
-
+ASKED = ("name", "ping", "reserve", "lease", "give_back", "pay", "admit", "settle", "hold", "take", "leave", "renew")
 LEASE = 30.0  # seconds for which a slot is held without a sign of life
 
 LOST = Event(
@@ -155,11 +79,23 @@ def checked(field: str, value: Any, name: str | None) -> Any:
         value = Address(value)
         if value.partition("://")[0] not in SCHEMES:
             raise ConfigurationError(field, value, ALLOWED)
-    elif not hasattr(value, "reserve"):
+    elif isinstance(value, type) or not hasattr(value, "reserve"):
         raise ConfigurationError(field, value, ALLOWED)
+    elif missing := [each for each in ASKED if not hasattr(value, each)]:
+        raise ConfigurationError(field, value, f"an `opero.stores.StateStore`; this has no {', '.join(missing)}")
+    elif type(value).__hash__ is None:
+        raise ConfigurationError(field, value, "a store that is hashed by identity: a dataclass with eq=False")
     if not name:
         raise ConfigurationError("name", name, f"a text, with {field}=: it is by the name that processes share a state")
     return value
+
+
+def __getattr__(name: str) -> Any:
+    if name == "StateStore":  # for who writes one: it needs `typing`
+        from opero.stores.protocol import StateStore
+
+        return StateStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def key_of(kind: str, name: str, key: object) -> str:

@@ -29,7 +29,7 @@ REMEMBERED = 1_000  # such states
 
 _guards: dict[str, Guard] = {}
 _own: WeakKeyDictionary[StateStore, Guard] = WeakKeyDictionary()
-_lock = allocate_lock()
+_lock = forks.lock()
 
 
 def guard(store: str | StateStore) -> Guard:

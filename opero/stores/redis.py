@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 0.25  # seconds for a connection, and for an answer
 CONNECTIONS = 16  # of an event loop
+THREADS = 10_000  # that may ask at once, each on a connection of its own
 SILENCE = 1.0  # seconds after which who does not ask again has left the queue of a bulkhead
 NEVER = 1e15  # microseconds
 LUA = Path(__file__).with_name("lua")
@@ -227,7 +228,8 @@ class RedisStore:
             if kind == "sentinel":
                 return _behind_sentinels(module, rest, ssl=plain == "rediss", **options)
             if blocking:
-                return module.Redis.from_pool(bounded(module.ConnectionPool).from_url(self._url, **options))
+                pool = bounded(module.ConnectionPool).from_url(self._url, max_connections=THREADS, **options)
+                return module.Redis.from_pool(pool)
             bounds = {"max_connections": CONNECTIONS, "timeout": self._timeout}  # many tasks share a few
             return module.Redis.from_pool(module.BlockingConnectionPool.from_url(self._url, **bounds, **options))
         except ValueError as error:
