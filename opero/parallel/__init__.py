@@ -6,6 +6,7 @@ from functools import update_wrapper
 
 from opero import settings
 from opero.decorators import decorate, is_decorable
+from opero.errors import ConfigurationError
 from opero.parallel.kept import Kept
 from opero.parallel.plan import Plan
 from opero.parallel.run import Run
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["SIGNALS", "AsyncStream", "Plan", "Stream", "opmap"]
 
 OF_MAP = frozenset(Plan.__init__.__kwdefaults__ or ())
+ELSEWHERE = {"n_jobs": "workers", "processes": "workers", "max_workers": "workers", "chunksize": "chunk_size"}
 
 if TYPE_CHECKING:
 
@@ -61,6 +63,8 @@ def opmap(*given: Any, **keywords: Any) -> Any:
     if len(given) == 1 and not keywords and is_decorable(given[0]):
         return _mapped(given[0], (), {}, {})
     of_map: dict[str, Any] = {keyword: keywords.pop(keyword) for keyword in list(keywords) if keyword in OF_MAP}
+    for keyword in ELSEWHERE.keys() & keywords:
+        raise ConfigurationError(keyword, keywords[keyword], f"nothing: here it is {ELSEWHERE[keyword]}")
     settings.check_names(keywords, OF_MAP)
 
     def decorator(function: Callable[..., Any]) -> Any:

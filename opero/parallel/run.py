@@ -191,8 +191,16 @@ class Run:
             self.failures[index] = error
             if isinstance(error, WorkerLost):
                 self._say(LOST, {"index": index, "exitcode": error.exitcode})
-            if not isinstance(error, Exception) and self._plan.mode != "async":
+            if not isinstance(error, Exception) and not self._is_cancelled_task(error):
                 raise error
+
+    def _is_cancelled_task(self, error: BaseException) -> bool:
+        """Whether only an item that is a task was cancelled, which says nothing of who maps, as in `asyncio.gather`."""
+        if self._plan.mode != "async":
+            return False
+        from asyncio import CancelledError
+
+        return isinstance(error, CancelledError)
 
     def _tell(self, progress: Any, total: int | None) -> None:
         progress.show(self._back, len(self.failures))

@@ -62,7 +62,7 @@ class Stream(Generic[Result]):
         """Wait for the next n results; fewer are the end of the stream."""
         from itertools import islice
 
-        return list(islice(self._values, n))
+        return list(islice(self._values, _asked(n)))
 
     def subscribe(self, subscriber: Subscriber[Result]) -> None:
         """Tell a subscriber the results it asks for, in this thread, and return when it asks for no more.
@@ -105,8 +105,10 @@ class Demand:
         """Ask for n more results; n is 1 or more, else the subscriber gets a ValueError by `on_error`."""
         if self._ended:
             return
-        if n < 1:
-            self._end(ValueError(f"request({n}): a subscriber asks for 1 or more"))
+        try:
+            _asked(n)
+        except ValueError as error:
+            self._end(error)
             return
         self._wanted += n
         if self._subscribed:
@@ -176,6 +178,7 @@ class AsyncStream(Generic[Result]):
     async def request(self, n: int) -> list[Result]:
         """Wait for the next n results; fewer are the end of the stream."""
         found: list[Result] = []
+        _asked(n)
         while len(found) < n:
             try:
                 found.append(await anext(self._values))
@@ -191,3 +194,9 @@ class AsyncStream(Generic[Result]):
                     yield value
         finally:
             await results.aclose()  # type: ignore[attr-defined]
+
+
+def _asked(n: int) -> int:
+    if n < 1:
+        raise ValueError(f"request({n}): ask for 1 or more")
+    return n

@@ -19,7 +19,7 @@ from opero import clock, events
 from opero.errors import ConfigurationError, WorkerLost
 from opero.workers import around, wire
 from opero.workers.said import Teller, flat
-from opero.workers.session import NOTHING, Block, Insight, left
+from opero.workers.session import NOTHING, SLOW_SECONDS, Block, Insight, left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ CHUNK_SECONDS = 0.1  # a task costs the scheduler about a millisecond
 MAX_CHUNK = 4096
 LONG = 1.0  # seconds after which the rest of a task comes back, unless its size was given
 DEATHS = 2
-SLOW_SECONDS = 0.001
 _jobs: dict[bytes, Any] = {}  # in a cluster's worker: what it was sent
 
 
@@ -269,7 +268,7 @@ def serve(job: bytes, items: list[bytes], settings: tuple[tuple[str, ...], aroun
                 entry = (True, wire.dumps(None if fold else value))
                 if fold:
                     folded = value if folded is NOTHING else fold(folded, value)
-            except Exception as error:  # noqa: BLE001 - the item's outcome, whatever it is
+            except BaseException as error:  # noqa: BLE001 - the item's outcome; let through it ends the user's worker
                 entry = (False, wire.encode_error(error))
             entries.append(entry)
             ended = clock.now()

@@ -1,5 +1,6 @@
 """The same map on a Dask scheduler of its own, with two worker processes."""
 
+import asyncio
 import operator
 import os
 import signal
@@ -130,6 +131,19 @@ def test_a_worker_killed_in_the_middle_costs_no_item(scheduler, client):
     scheduler.worker()
     found += stream
     assert found == [0.02] * 150
+
+
+def ending(error):
+    raise error
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+def test_what_ends_a_program_ends_the_map_and_no_worker_of_the_cluster(client, error):
+    function = opmap(mode="dask", cluster=client, errors="return", name=f"dask.{error.__name__}")(ending)
+    before = set(client.run(os.getpid).values())
+    with pytest.raises(error):
+        function([error(3)])
+    assert set(client.run(os.getpid).values()) == before
 
 
 @pytest.mark.soak

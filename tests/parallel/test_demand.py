@@ -1,7 +1,9 @@
 """Results told to a subscriber, who asks for as many as it wants."""
 
+import asyncio
 import itertools
 
+import pytest
 import work
 
 from opero import opmap
@@ -85,3 +87,15 @@ def test_a_stream_that_nobody_asks_pulls_nothing():
     assert pulled == []
     stream.close()
     assert list(stream) == []
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_asking_a_stream_for_nothing_says_so(n):
+    with pytest.raises(ValueError, match=rf"request\({n}\): ask for 1 or more"):
+        stream_of(range(5)).request(n)
+
+    async def main():
+        await opmap(work.coroutine).stream([1]).request(n)
+
+    with pytest.raises(ValueError, match=rf"request\({n}\): ask for 1 or more"):
+        asyncio.run(main())

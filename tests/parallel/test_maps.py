@@ -185,6 +185,26 @@ def test_an_item_that_cancels_itself_is_that_items_end():
     assert (found[0], type(found[1]), found[2]) == (0, asyncio.CancelledError, 2)
 
 
+@pytest.mark.parametrize("errors", ["raise", "return", "skip"])
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit])
+def test_what_ends_the_program_ends_a_map_of_tasks(errors, error):
+    @opmap(errors=errors)
+    async def f(x):
+        raise error
+
+    async def main():
+        return await f(range(3))
+
+    with pytest.raises(error):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("keyword", ["n_jobs", "max_workers", "processes"])
+def test_the_names_of_other_libraries_are_answered_with_ours(keyword):
+    with pytest.raises(o.ConfigurationError, match="here it is workers"):
+        opmap(**{keyword: 4})
+
+
 def test_async_items_run_at_once_as_many_as_there_are_workers():
     running, most = 0, 0
 
