@@ -299,6 +299,8 @@ class Plan:
     def _takes_one(self, function: Callable[..., Any]) -> None:
         from inspect import signature
 
+        if isinstance(function, classmethod):
+            raise ConfigurationError("function", function, "a function, or a bound method: opmap(Class.method)(items)")
         try:
             parameters = signature(function)
         except ValueError:  # a built-in function that does not tell
@@ -307,6 +309,8 @@ class Plan:
             parameters.bind(None, **self.constants)
         except TypeError as error:
             allowed = "a function that can be called with one item, by position"
+            if next(iter(parameters.parameters), "") in {"self", "cls"}:
+                allowed += "; of a method, the bound one: opmap(object.method)(items)"
             if self.constants:
                 allowed += f", and with {', '.join(self.constants)} by name"
             raise ConfigurationError("function", function, allowed) from error

@@ -274,10 +274,8 @@ class Process:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
-        exitcode = self.process.exitcode
         self.leave()
-        self.process.close()
-        return exitcode
+        return self.process.exitcode  # not closed: multiprocessing may look at it in another thread, at exit
 
     def leave(self) -> None:
         """Close our ends of its pipes."""

@@ -38,10 +38,7 @@ if TYPE_CHECKING:
 CHUNK_SECONDS = 0.02
 BARREN, BARREN_KILLED = 5, 50  # workers in a row that ended, or were killed, before they had done anything
 PATIENCE = 0.1  # seconds that workers get to end the item in hand when a run is left early
-CANNOT_START = (
-    "a worker could not start; the function needs a name to import it by, and a script "
-    "`if __name__ == '__main__':` around what it runs"
-)
+GUARD = "the function needs a name to import it by, and a script `if __name__ == '__main__':` around what it runs"
 
 
 class Processes:
@@ -294,8 +291,10 @@ class Processes:
     def _give_up(self, exitcode: int | None, failure: BaseException | None) -> None:
         """Workers cannot even start: every waiting item is lost, and says why."""
         reason = f"{type(failure).__name__}: {failure}" if failure is not None else why(exitcode)
+        if isinstance(failure, AttributeError | ImportError) or (failure is None and exitcode == 1):
+            reason += f"; {GUARD}"
         for index in self._queue.take(0, len(self._queue))[0] if len(self._queue) else ():
-            error = WorkerLost(f"{CANNOT_START} ({reason})", index=index, exitcode=exitcode)
+            error = WorkerLost(f"a worker could not start: {reason}", index=index, exitcode=exitcode)
             error.__cause__ = failure
             lost.never_begun(self._operation, error)
             self._fail(index, error)

@@ -51,6 +51,14 @@ def test_items_for_which_no_worker_could_start_are_no_attempts():
     assert begun_and_ended(function) == [3, 3, 0, 0]
 
 
+@pytest.mark.parametrize(("init", "reason"), [(work.fail, "OSError: no licence"), (work.give_up, "exit code 3")])
+def test_why_no_worker_could_start_is_said_and_nothing_else(init, reason):
+    function = opmap(mode="process", workers=1, worker_init=init, name=f"deaths.{init.__name__}")(work.deadly)
+    with pytest.raises(o.MapError, match=rf"a worker could not start: {reason}") as caught:
+        function(range(3))
+    assert "__main__" not in str(caught.value)
+
+
 def test_coroutines_of_a_dead_worker_are_counted_once_each():
     function = opmap(mode="async_process", workers=1, errors="return", name="deaths.later")(work.deadly_later)
 

@@ -65,3 +65,22 @@ def test_a_keyword_that_there_is_not_names_the_one_of_maps_that_was_meant():
         o.ConfigurationError, match=r"no such keyword; perhaps workers .*was meant; there are .*, batch_size,"
     ):
         opmap(mode="process", worker=3)
+
+
+class Shop:
+    def price(self, x):
+        return x * 2
+
+    @classmethod
+    def name(cls, x):
+        return x
+
+
+@pytest.mark.parametrize("mode", ["thread", "process"])
+def test_a_method_is_mapped_bound_and_said_so_elsewhere(mode):
+    with pytest.raises(o.ConfigurationError, match=r"opmap\(object.method\)"):
+        opmap(mode=mode)(Shop.price)
+    with pytest.raises(o.ConfigurationError, match=r"opmap\(Class.method\)"):
+        opmap(mode=mode)(vars(Shop)["name"])
+    for bound in (Shop().price, Shop.name):
+        assert opmap(mode=mode, workers=1)(bound)([1, 2]) == [bound(1), bound(2)]
