@@ -198,9 +198,9 @@ class Run:
         """Whether only an item that is a task was cancelled, which says nothing of who maps, as in `asyncio.gather`."""
         if self._plan.mode != "async":
             return False
-        from asyncio import CancelledError
+        from opero.workers.tasks import is_cancellation
 
-        return isinstance(error, CancelledError)
+        return is_cancellation(error)
 
     def _tell(self, progress: Any, total: int | None) -> None:
         progress.show(self._back, len(self.failures))

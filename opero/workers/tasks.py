@@ -138,6 +138,11 @@ def want_a_loop(mode: str) -> None:
         raise ConfigurationError("mode", mode, allowed) from None
 
 
+def is_cancellation(error: BaseException) -> bool:
+    """Whether it says that a task was cancelled."""
+    return isinstance(error, asyncio.CancelledError)
+
+
 class Feed:
     """An asynchronous input, pulled as far as asked, by a task of its own: a slow input holds no result back."""
 
