@@ -84,13 +84,16 @@ class CacheHandle:
     delete = invalidate
 
     def invalidate_tag(self, *tags: str) -> Any:
-        """Forget every entry with one of these tags, in constant time; of all functions that share the cache."""
+        """Forget every entry with one of these tags, in constant time; of all functions that share the cache.
+
+        On disk and in Redis: of those that this process has decorated, for every process.
+        """
         ended = texts(tags)
         self._operation.emit(INVALIDATED, acts.about("invalidate_tag", target="cache"))
         return self._do(self._around.place.forget_tags(self._runtime(), ended))
 
     def clear(self) -> Any:
-        """Forget all results of this function."""
+        """Forget all results of this function; on disk and in Redis of all who share its namespace."""
         self._said_clear()
         return self._do(self._around.place.forget_all(self._runtime()))
 

@@ -284,3 +284,27 @@ def test_an_early_load_begins_when_it_is_drawn_and_not_before(backend, settings,
             time._real_wait(threading.Event(), 0.002)
         assert f(1) == 2
         assert f.opero.cache.stats()["stale"] == 1
+
+
+@pytest.mark.parametrize("backend", ["memory", "disk", pytest.param("redis", marks=pytest.mark.service("redis"))])
+def test_a_tag_reaches_all_functions_that_share_the_cache(backend, settings):
+    given = settings(backend)
+
+    def made():
+        policy = o.Cache(60, tags=["user:{user}"], **given)
+
+        @o.opero(policy)
+        def orders(user):
+            return 1
+
+        @o.opero(policy)
+        def profile(user):
+            return 2
+
+        return orders, profile
+
+    (orders, profile), (there, beside) = made(), made()  # as in two processes
+    assert [f(7) for f in (orders, profile, there, beside)] == [1, 2, 1, 2]
+    orders.opero.cache.invalidate_tag("user:7")
+    ended = (orders, profile) if backend == "memory" else (orders, profile, there, beside)
+    assert not any(f.opero.cache.contains(7) for f in ended)

@@ -250,3 +250,28 @@ def test_an_entry_of_the_future_is_of_no_known_age(tmp_path, heard):
         time.advance(60.0)
         assert (f(1), made) == (10, [1, 1, 1])
     assert heard == []
+
+
+def test_a_file_that_was_removed_under_open_connections_is_shared_again(tmp_path):
+    value = [1]
+
+    def work(x):
+        return value[0]
+
+    f, g = (o.opero(o.Cache(60, backend="disk", directory=tmp_path / "c", patience=5.0))(work) for _ in range(2))
+    assert (f(1), g(1)) == (1, 1)
+    shutil.rmtree(tmp_path / "c")
+    assert g(1) == 1
+    value[0] = 2
+    assert g.opero.cache.invalidate(1)
+    assert (g(1), f(1)) == (2, 2)
+    assert f.opero.cache.invalidate(1)
+    assert not g.opero.cache.contains(1)
+
+
+def test_a_file_without_its_tables_is_healed(tmp_path, heard):
+    f, made = cached(backend="disk", directory=tmp_path / "c", patience=5.0)
+    with sqlite3.connect(place(f).shelf.store.path) as db:
+        db.execute("pragma user_version = 1")
+    db.close()
+    assert (f(1), f(1), made, heard) == (10, 10, [1], [])

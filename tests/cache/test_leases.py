@@ -136,3 +136,32 @@ def test_that_nothing_came_of_a_load_is_said_of_its_lease_for_a_second(place):
     while run(store.barren(Runtime(), name, b"failed")):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+@pytest.mark.service("redis")
+@pytest.mark.parametrize("callers", [1, 3])
+def test_a_lease_without_an_end_is_ended_by_who_waits(callers, server, heard):
+    import redis
+
+    from opero.stores.cache.redis import lease_of
+
+    calls = []
+    policy = {"backend": "redis", "url": server.url, "namespace": f"endless{callers}", "patience": 5.0}
+
+    def load():
+        calls.append(None)
+        return 7
+
+    made = [o.opero(o.Cache(60, lease=0.1, **policy))(load) for _ in range(callers)]
+    place = caches.place(made[0])
+    name = place.shelf.names(place._keys.full(place._keys.of((), {})))[0]
+    with redis.Redis.from_url(server.url) as client:
+        client.set(lease_of(name), b"someone's")
+
+    async def main():
+        return await asyncio.wait_for(asyncio.gather(*(asyncio.to_thread(f) for f in made)), 30)
+
+    assert asyncio.run(main()) == [7] * callers
+    assert len(calls) == 1
+    assert "stuck_lease" in caches.reasons(heard)
+    assert made[0].opero.cache.contains()

@@ -107,3 +107,15 @@ def test_what_is_no_bytes_is_foreign_and_the_function_runs(answer, heard):
     assert made == [1, 1]
     assert f.opero.cache.get(1) is None
     assert reasons(heard, "entry_refused") == ["foreign"] * 2
+
+
+def test_a_clear_that_takes_no_prefix_is_told():
+    class Whole(Plain):
+        def clear(self):
+            self.held.clear()
+
+    f, _ = counted(o.Cache(60, backend=Whole()))
+    f(1)
+    with pytest.raises(o.CacheError, match="clear of Whole takes no prefix"):
+        f.opero.cache.clear()
+    assert f.opero.cache.contains(1)

@@ -72,7 +72,7 @@ def test_a_rolling_rotation_loses_nothing_and_reaches_everyone(backend, settings
 
 
 @stores
-def test_a_ring_that_rotates_at_once_loses_nothing_either(backend, settings):
+def test_a_ring_that_rotates_at_once_loads_what_has_tags_once_more(backend, settings):
     ring, made = o.KeyRing([ONE]), []
 
     @o.opero(o.Cache(600, tags=["n:{x}"], signing_key=ring, namespace=space(), **settings(backend)))
@@ -82,11 +82,26 @@ def test_a_ring_that_rotates_at_once_loses_nothing_either(backend, settings):
 
     assert [f(1), f(2), f(3)] == [1, 2, 3]
     ring.rotate(TWO)
-    assert [f(1), f(2)] == [1, 2]
+    assert [f(1), f(2), f(1), f(2)] == [4, 5, 4, 5]
     f.opero.cache.invalidate_tag("n:1", "n:3")
-    assert [f(1), f(2), f(3)] == [4, 2, 5]
-    ring.rotate(b"3" * 32)
-    assert [f(1), f(1), f(3)] == [4, 4, 5]
+    assert [f(1), f(2), f(3)] == [6, 5, 7]
+
+
+@pytest.mark.service("redis")
+def test_a_mark_that_redis_evicted_revives_nothing(settings):
+    import redis
+
+    from opero.stores.cache.redis import key_of
+
+    given = settings("redis")
+    fleet = Fleet(given)
+    both, new = fleet.process([TWO, ONE]), fleet.process([TWO])
+    known = both(1)
+    assert new(1) == known
+    new.opero.cache.invalidate_tag("all")
+    with redis.Redis.from_url(given["url"]) as client:
+        assert client.delete(key_of(place(new).shelf.marks("all")[0])) == 1
+    assert both(1) > known
 
 
 @stores

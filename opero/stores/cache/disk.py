@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 COARSE = 60.0  # seconds an entry's last use may be off: a hit then is a read alone
 AGAIN = 0.001  # seconds between two attempts at a new file
 VERSION = 1
+TABLES = 4
 SCHEMA = """
 begin immediate;
 create table if not exists entries (name text primary key, data blob, gone real, used real, size integer);
@@ -240,7 +241,7 @@ class DiskStore:
         """Run work as one transaction."""
         with self._lock:
             try:
-                db = self._connection or self._open_locked()
+                db = self._connected_locked()
                 with _transaction(db):
                     return work(db, *args)
             except sqlite3.OperationalError as error:
@@ -250,6 +251,17 @@ class DiskStore:
                 raise Unavailable("corrupt") from error
             except OSError as error:
                 raise Unavailable(type(error).__name__) from error
+
+    def _connected_locked(self) -> sqlite3.Connection:
+        """Return the connection to the file in place: another process may have removed or begun it anew."""
+        if self._connection is not None:
+            try:
+                if self.path.lstat().st_ino == self._inode:
+                    return self._connection
+            except FileNotFoundError:
+                pass
+            self._close_locked()  # SQLite leaves alone what has taken the place of its file
+        return self._open_locked()
 
     def _open_locked(self) -> sqlite3.Connection:
         _private(self._folder)
@@ -266,7 +278,8 @@ class DiskStore:
         try:
             _to_wal(db, clock.now() + self._patience)
             db.execute("pragma synchronous = normal")
-            if db.execute("pragma user_version").fetchone()[0] != VERSION:
+            tables = db.execute("select count(*) from sqlite_master where type = 'table'").fetchone()[0]
+            if tables < TABLES or db.execute("pragma user_version").fetchone()[0] != VERSION:
                 db.executescript(SCHEMA)
         except BaseException:
             db.close()

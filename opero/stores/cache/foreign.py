@@ -83,6 +83,8 @@ class ForeignStore:
         clear = getattr(self.backend, "clear", None)
         if clear is None:
             raise Unavailable(f"{self.name} has no clear(prefix)")
+        if not _takes(clear, f"{namespace}:"):
+            raise Unavailable(f"clear of {self.name} takes no prefix")
         await self._call(runtime, clear, f"{namespace}:")
 
     async def _call(self, runtime: Runtime, method: Any, *args: Any) -> Any:
@@ -91,6 +93,18 @@ class ForeignStore:
             return await answer if hasattr(answer, "__await__") else answer
         except Exception as error:
             raise Unavailable(type(error).__name__) from error
+
+
+def _takes(method: Any, argument: object) -> bool:
+    from inspect import signature
+
+    try:
+        signature(method).bind(argument)
+    except TypeError:
+        return False
+    except ValueError:  # written in C, and tells nothing
+        pass
+    return True
 
 
 def _bytes(answer: Any) -> bytes | None:

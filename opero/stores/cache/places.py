@@ -101,11 +101,22 @@ class Local:
 class Distant:
     """On a shelf of a store, and near, where copies are kept."""
 
-    def __init__(self, shelf: Shelf, near: Near | None, behind: Flights, keys: Keys, *, early: float) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        near: Near | None,
+        behind: Flights,
+        keys: Keys,
+        *,
+        early: float,
+        beside: dict[str, Distant],
+    ) -> None:
         self.shelf = shelf
         self.near = near
         self.behind = behind  # apart: who finds the stale entry meanwhile does not wait
         self._keys = keys
+        self._beside = beside  # one for each namespace of the cache: a tag means all of them
+        beside[shelf.namespace] = self
         self.look = shelf.glances(keys, early) if near is None and keys.tells_tags else None
 
     def glance(self, key: Key, now: float) -> Entry | None:
@@ -134,6 +145,8 @@ class Distant:
             if near is not None:
                 near.give_up(found.names, ticket)
             raise
+        if found.stuck:
+            load.emit(BACKEND_FAILED, backend=self.shelf.store.name, reason="stuck_lease")
         for reason in found.refused:
             load.emit(ENTRY_REFUSED, backend=self.shelf.store.name, reason=reason)
         if near is not None and ticket is not None:
@@ -189,10 +202,15 @@ class Distant:
         return await self._asked(self.shelf.delete(runtime, full))  # type: ignore[no-any-return]
 
     async def forget_tags(self, runtime: Runtime, tags: Iterable[str]) -> None:
-        """Forget what has one of these tags."""
+        """Forget what has one of these tags, of all functions that share the cache."""
         given = tuple(tags)
-        self._written([mark for tag in given for mark in self.shelf.marks(tag)])
-        await self._asked(self.shelf.forget_tags(runtime, given))
+        for place in list(self._beside.values()):
+            await place.forget_own_tags(runtime, given)
+
+    async def forget_own_tags(self, runtime: Runtime, tags: Tags) -> None:
+        """Forget what has one of these tags, of this namespace."""
+        self._written([mark for tag in tags for mark in self.shelf.marks(tag)])
+        await self._asked(self.shelf.forget_tags(runtime, tags))
 
     async def forget_all(self, runtime: Runtime) -> None:
         """Forget every result of the namespace."""

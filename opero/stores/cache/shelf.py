@@ -3,11 +3,13 @@
 1. A name is a digest of namespace and full key, keyed where there is a signing key: names tell no arguments.
 2. Who finds nothing takes a lease, renewed while it loads; others wait for the value, for as long as the lease is held.
    If it just ends, as by a death, one of them takes it, and the others wait for that, once. If it ended without a
-   value, by an error or by choice, they load themselves, at once and not in a row.
+   value, by an error or by choice, they load themselves, at once and not in a row. One that is held for longer than
+   any load may take, whoever holds it, they end.
 3. A result is stored while its lease holds. Invalidating ends leases, so nothing older than that is stored after it.
 4. A tag has a mark, a random text in the store, for each signing key: all who share a key with who ends a tag hear of
    it. An entry holds what the marks said before it was loaded, and is good while all that a reader knows say no other.
-   A mark that is missing says what another of the tag says: so entries outlive the day a key is added.
+   A mark that is missing says what that of the first key says: so entries outlive the day a key is added. That of the
+   first key says something new: it may be lost, and what it said with it.
 5. Of an entry's names, one for each key, only that of the key that writes is left when a result is stored.
 """
 
@@ -20,7 +22,7 @@ from opero.stores.cache.canonical import encode
 from opero.stores.cache.codecs import Codecs
 from opero.stores.cache.entry import AHEAD, Entry
 from opero.stores.cache.envelope import MARK, Sheet
-from opero.stores.cache.leases import leases
+from opero.stores.cache.leases import LONGEST, leases
 from opero.stores.cache.look import Look
 from opero.stores.cache.trouble import Refused, Unavailable
 
@@ -42,7 +44,20 @@ MOST = 2  # loads of others that one waits for
 class Found:
     """What a look into the store gave. `lease` is held until the result is stored, or released; `busy`: others load."""
 
-    __slots__ = ("born", "busy", "entry", "failed", "full", "lease", "marks", "names", "old", "refused", "tags")
+    __slots__ = (
+        "born",
+        "busy",
+        "entry",
+        "failed",
+        "full",
+        "lease",
+        "marks",
+        "names",
+        "old",
+        "refused",
+        "stuck",
+        "tags",
+    )
 
     def __init__(self, full: bytes, names: Sequence[str] = ()) -> None:
         self.full = full
@@ -54,8 +69,20 @@ class Found:
         self.marks: frozenset[bytes] = frozenset()  # what those of the tags say
         self.busy = False
         self.failed = False  # the store did not do its part
+        self.stuck = False  # a lease had to be ended for this load
         self.born = 0
         self.refused: list[str] = []
+
+
+class Waited:
+    """Whom one load waits for, until when at most, and for how many loads of others it did."""
+
+    __slots__ = ("holder", "loads", "until")
+
+    def __init__(self) -> None:
+        self.holder: bytes | None = None
+        self.loads = 0
+        self.until = 0.0
 
 
 class Shelf:
@@ -119,7 +146,7 @@ class Shelf:
         marks = [self.marks(tag) for tag in tags]
         asked = [mark for each in marks for mark in each]
         token = os.urandom(12).hex().encode()
-        waited_for, waits, delay = None, 0, FIRST
+        waited, delay = Waited(), FIRST
         claim: Any = self.store.claim_unseen if looked and not marks else self.store.claim  # type: ignore[attr-defined]
         while True:
             data, holder, texts = await self._ask(
@@ -143,15 +170,24 @@ class Shelf:
             if not wait or (until is not None and runtime.now() >= until):
                 found.busy = not wait
                 return
-            waits += holder != waited_for
-            ended = waited_for not in {None, holder} and await self._ask(runtime, self.store.barren, name, waited_for)
-            if anew or ended or waits > MOST:
+            if anew or await self._waited_enough(runtime, found, waited, holder):
                 await self._ask(runtime, self.store.lock, name, token, self._lease, True)
                 self._hold(found, name, token)
                 return
-            waited_for = holder
             await runtime.sleep(delay)
             delay = min(LAST, delay * 1.5)
+
+    async def _waited_enough(self, runtime: Runtime, found: Found, waited: Waited, holder: bytes | None) -> bool:
+        """Whether to load without waiting further; ends a lease that is held for too long."""
+        before, now, name = waited.holder, runtime.now(), found.names[0]
+        if holder == before:
+            if holder is not None and now >= waited.until:
+                found.stuck = True
+                await self._ask(runtime, self.store.release, name, holder, False)
+            return False
+        waited.holder, waited.until = holder, now + self._lease * LONGEST
+        waited.loads += 1
+        return waited.loads > MOST or (before is not None and await self._ask(runtime, self.store.barren, name, before))
 
     async def peek(self, runtime: Runtime, asked: Sequence[tuple[bytes, Iterable[str]]]) -> list[Entry | None]:
         """Return entries by their full keys and tags, in one trip, and take no lease."""
@@ -217,7 +253,7 @@ class Shelf:
         given, missing = iter(texts), []
         known = [[next(given) for _ in each] for each in marks]
         for each, said in zip(marks, known, strict=True):
-            text = _first(said) or os.urandom(MARK)
+            text = said[0] or os.urandom(MARK)
             missing += [(mark, text) for mark, found in zip(each, said, strict=True) if found is None]
         made = iter(await self._ask(runtime, self.store.mark, missing) if missing else ())
         return [frozenset(_fit(next(made) if text is None else text) for text in said) for said in known]

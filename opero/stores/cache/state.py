@@ -44,6 +44,7 @@ class State:
         self.guard = Guard()
         self._stores: dict[str, Store] = {}
         self._nears: dict[str, Near] = {}
+        self._places: dict[str, Distant] = {}
         self.flights = Flights()
         self.behind = Flights()  # loads behind the callers' backs, where those do not wait for them
         self.load = LatencyHistogram()
@@ -68,7 +69,8 @@ class State:
             inflated=policy.max_inflated,
         )
         shelf = Shelf(self.store(namespace), self.guard, envelope, function, namespace, lease=policy.lease)
-        return Distant(shelf, self.near(namespace), self.behind, keys, early=policy.early)
+        near = self.near(namespace)
+        return Distant(shelf, near, self.behind, keys, early=policy.early, beside=self._places)
 
     def store(self, namespace: str) -> Store:
         """Return the store of a namespace: one file each on disk, one and the same in Redis."""
