@@ -18,7 +18,7 @@ from math import inf, isnan
 
 from opero.errors import ConfigurationError
 from opero.kinds import is_coroutine_function
-from opero.policy import Fragment, Policy, asked, choice, number, optional, whole
+from opero.policy import Fragment, Policy, asked, choice, duration, number, optional, unread, whole
 from opero.stores.cache.address import Address
 from opero.stores.cache.entry import drawn
 from opero.stores.cache.said import COUNT, REQUESTS, SIGNALS, USAGE
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.call import Layer
-    from opero.policy import Observation
+    from opero.policy import Duration, Observation
     from opero.stores.cache.keyring import KeyRing
     from opero.stores.cache.state import State
 
@@ -88,7 +88,7 @@ class Cache(Policy):
     place = "cache"
     SIGNALS = SIGNALS
 
-    ttl: float | Callable[[Any], float | None] | None
+    ttl: float | Callable[[Any], Duration | None] | None
     soft_ttl: float | None
     backend: Any
     max_entries: int
@@ -117,9 +117,9 @@ class Cache(Policy):
 
     def __init__(
         self,
-        ttl: float | Callable[[Any], float | None] | None,
+        ttl: float | Callable[[Any], Duration | None] | None,
         *,
-        soft_ttl: float | None = None,
+        soft_ttl: Duration | None = None,
         backend: Any = "memory",
         url: str | None = None,
         directory: str | os.PathLike[str] | None = None,
@@ -147,8 +147,20 @@ class Cache(Policy):
     ) -> None:
         if isinstance(backend, str) and "://" in backend and url is None:
             backend, url = "redis", backend
-        life = _callable("cache_ttl", ttl) if callable(ttl) else optional(number, "cache_ttl", ttl, above=0)
-        soft = optional(number, "soft_ttl", soft_ttl, above=0)
+        if directory is not None and backend == "memory":
+            backend = "disk"
+        if backend == "memory":
+            unread("lease", lease, 10.0, "in memory: nobody else waits for a load")
+            unread("compress_above", compress_above, None, "in memory: entries are kept as they are")
+        if backend == "redis" and near is None:
+            unread("max_bytes", max_bytes, None, "with backend='redis', which has bounds of its own; near= has copies")
+            unread(
+                "eviction", eviction, "s3-fifo", "with backend='redis', which has rules of its own; near= has copies"
+            )
+        if errors == ():
+            unread("error_ttl", error_ttl, 1.0, "without errors=: none is kept")
+        life = _callable("cache_ttl", ttl) if callable(ttl) else optional(duration, "cache_ttl", ttl, above=0)
+        soft = optional(duration, "soft_ttl", soft_ttl, above=0)
         if soft is not None and isinstance(life, float) and soft > life:
             raise ConfigurationError("soft_ttl", soft_ttl, f"at most ttl ({life:g} s)")
         self._freeze(
@@ -169,7 +181,7 @@ class Cache(Policy):
             tags=asked("tags", tags, TAGS) if callable(tags) else _texts("tags", tags),
             key=_key(key),
             namespace=_namespace(namespace),
-            version=version,
+            version=_version(version),
             cache_if=_callable("cache_if", cache_if),
             errors=_errors(errors),
             error_ttl=number("error_ttl", error_ttl, above=0),
@@ -242,9 +254,11 @@ class Cache(Policy):
     def lifetimes(self, result: Any, chance: Callable[[], float] = drawn) -> tuple[float, float, float]:
         """Return for how many seconds a result is fresh, may be used at all, and is kept for a failing function."""
         ttl = self.ttl(result) if callable(self.ttl) else self.ttl
-        hard = inf if ttl is None else float(ttl) * (1 - self.jitter * chance())
-        if isnan(hard):
-            raise ConfigurationError("cache_ttl", ttl, "seconds")
+        told: Any = getattr(ttl, "total_seconds", None)
+        seconds: Any = inf if ttl is None else ttl if told is None else told()
+        if not isinstance(seconds, int | float) or isnan(seconds):
+            raise ConfigurationError("cache_ttl", type(ttl), "a function that returns seconds, a timedelta or None")
+        hard = seconds * (1 - self.jitter * chance())
         soft = hard if self.soft_ttl is None else min(hard, self.soft_ttl)
         return soft, hard, hard + self.stale_if_error
 
@@ -258,8 +272,19 @@ def _backend(value: Any, url: str | None, near: object, *keys: object) -> Any:
         raise ConfigurationError("url", "…", "a Redis URL with backend='redis', and only there")
     if near is not None and value != "redis":
         raise ConfigurationError("near", near, "seconds, with backend='redis'")
-    if value == "memory" and any(key is not None for key in keys):
-        raise ConfigurationError("signing_key", "…", "a key where entries leave this process: on disk, in Redis")
+    for field, key in zip(("signing_key", "encryption_key"), keys, strict=True):
+        if value == "memory" and key is not None:
+            raise ConfigurationError(field, "…", "a key where entries leave this process: on disk, in Redis")
+    from opero.stores import SCHEMES
+
+    if url is not None and url.partition("://")[0] not in SCHEMES:
+        raise ConfigurationError("url", Address(url), "redis://, rediss:// or unix:// with host and port")
+    return value
+
+
+def _version(value: Any) -> int | str:
+    if not isinstance(value, int | str):
+        raise ConfigurationError("version", type(value), "a number or a text that changes with the results")
     return value
 
 

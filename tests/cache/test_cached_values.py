@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from caches import DISTANT, counted, space
+from caches import DISTANT, KEY, counted, space
 
 import opero as o
 from opero import events
@@ -117,13 +117,60 @@ def test_what_its_first_reader_uses_up_is_not_kept(kind):
     assert not f.opero.cache.contains()
 
 
-def test_a_lifetime_that_is_no_number_keeps_nothing():
-    heard = []
-    f, made = counted(o.Cache(lambda result: float("nan")))
-    with events.subscribe(heard.append, "opero.cache.backend_failed"):
-        assert [f(), f()] == [1, 2]
-    assert made == [0, 0]
-    assert [e.fields["reason"] for e in heard] == ["ConfigurationError"] * 2
+class Unpicklable(Exception):
+    def __init__(self, one, other):
+        super().__init__(one)
+
+
+def test_what_the_users_functions_get_wrong_is_told_as_theirs(heard):
+    for policy, hook, error in [
+        (o.Cache(60, cache_if=lambda result: result.x), "cache_if", "AttributeError"),
+        (o.Cache(lambda result: float("nan")), "cache_ttl", "ConfigurationError"),
+        (o.Cache(lambda result: "10m"), "cache_ttl", "ConfigurationError"),
+        (o.Cache(lambda result: 1 / 0), "cache_ttl", "ZeroDivisionError"),
+    ]:
+        told = []
+        f, _ = counted(policy)
+        with events.subscribe(told.append, "opero.call.hook_failed"):
+            assert [f(), f()] == [1, 2]
+        assert [(e.fields["hook"], e.fields["error"]) for e in told] == [(hook, error)] * 2
+    assert heard == []
+
+
+def test_an_error_that_cannot_be_pickled_is_told_and_passes(heard):
+    told = []
+
+    @o.opero(o.Cache(60, errors=Unpicklable), retries=0)
+    def f():
+        raise Unpicklable(1, 2)
+
+    with events.subscribe(told.append, "opero.call.hook_failed"), pytest.raises(Unpicklable):
+        f()
+    assert [(e.fields["hook"], e.fields["error"]) for e in told] == [("errors", "TypeError")]
+    assert heard == []
+
+
+def test_a_lifetime_is_seconds_or_a_timedelta():
+    assert o.Cache(dt.timedelta(minutes=1), soft_ttl=dt.timedelta(seconds=5)).ttl == 60.0
+    f, _ = counted(o.Cache(lambda result: dt.timedelta(minutes=1)))
+    assert [f(), f()] == [1, 1]
+
+
+def test_what_a_setting_cannot_be_is_said_when_it_is_given(tmp_path):
+    assert o.Cache(60, directory=tmp_path).backend == "disk"
+    for given, match in [
+        ({"url": "http://x", "backend": "redis"}, "url"),
+        ({"version": object()}, "version"),
+        ({"encryption_key": KEY}, "encryption_key"),
+        ({"lease": 3}, "lease"),
+        ({"compress_above": 10}, "compress_above"),
+        ({"error_ttl": 3}, "error_ttl"),
+        ({"max_bytes": 10, "backend": "redis"}, "max_bytes"),
+        ({"eviction": "lru", "backend": "redis"}, "eviction"),
+        ({"signing_key": b"x", "backend": "disk"}, "1 bytes"),
+    ]:
+        with pytest.raises(o.ConfigurationError, match=match):
+            o.Cache(60, **given)
 
 
 def in_itself():

@@ -169,9 +169,9 @@ def test_an_error_is_kept_only_where_asked_for_and_without_its_frames(time):
 def test_a_callback_that_fails_is_told_and_does_not_hurt_the_call(time):
     heard = []
     f = counted(Cache(60, cache_if=lambda result: 1 / 0))
-    with events.subscribe(heard.append, "opero.cache.backend_failed"):
+    with events.subscribe(heard.append, "opero.call.hook_failed"):
         assert [f(), f()] == [(0, 1), (0, 2)]
-    assert [e.fields["reason"] for e in heard] == ["ZeroDivisionError"] * 2
+    assert [e.fields["error"] for e in heard] == ["ZeroDivisionError"] * 2
 
 
 def test_functions_on_one_cache_keep_their_entries_apart_and_share_its_bound(time):

@@ -249,22 +249,29 @@ class Around:
     ) -> None:
         """Store a result, if it is to be; what goes wrong with that is not the caller's concern."""
         try:
-            now = load.runtime.now()
-            entry = None if load.record.fell_back else self._entry(value, took, now, failed=failed)
+            entry = None if load.record.fell_back else self._made(load, value, took, failed=failed)
             if entry is not None:
                 entry.born, entry.tags = found.born, found.tags
-                await self.place.keep(load, flight, found, entry, now)
+                await self.place.keep(load, flight, found, entry, load.runtime.now())
                 return
         except Exception as error:  # noqa: BLE001 - never worse than undecorated; the event tells
             load.emit(BACKEND_FAILED, backend=self.state.backend, reason=type(error).__name__)
         await self.place.release(load, found)
 
+    def _made(self, load: Call, value: Any, took: float, *, failed: bool) -> Entry | None:
+        """Return what is to be kept of a load; nothing where the user's functions raise, which is told as theirs."""
+        if not failed and self.policy.cache_if is not None and not load.says("cache_if", self.policy.cache_if, value):
+            return None
+        try:
+            return self._entry(value, took, load.runtime.now(), failed=failed)
+        except Exception as error:  # noqa: BLE001 - a lifetime that is none, an error that cannot be pickled
+            load.hook_failed("errors" if failed else "cache_ttl", value, error)
+            return None
+
     def _entry(self, value: Any, took: float, now: float, *, failed: bool = False) -> Entry | None:
-        """Return what is to be kept of a result; None if it is not. Whatever the user's functions raise passes."""
-        policy = self.policy
-        wanted = failed or policy.cache_if is None or bool(policy.cache_if(value))
-        lives = (policy.error_ttl,) * 3 if failed else policy.lifetimes(value)
-        if not wanted or lives[1] <= 0:
+        """Return an entry of a result; None if it is over at once. Whatever the user's functions raise passes."""
+        lives = (self.policy.error_ttl,) * 3 if failed else self.policy.lifetimes(value)
+        if lives[1] <= 0:
             return None
         soft, hard, gone = (now + seconds for seconds in lives)
         entry = Entry(freeze(value) if failed else value, soft=soft, hard=hard, gone=gone, load=took)
@@ -288,7 +295,8 @@ class Around:
             return
         now = calls[0].runtime.now()
         tags = [self.keys.tags(call.args, call.kwargs) for call in calls]
-        made = [self._entry(value, 0.0, now) for value in values]
+        wanted = self.policy.cache_if or (lambda _: True)
+        made = [self._entry(value, 0.0, now) if wanted(value) else None for value in values]
         await self.place.forget(calls[0].runtime, keys)
         kept = []
         for key, entry, each in zip(keys, made, tags, strict=True):

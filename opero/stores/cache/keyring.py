@@ -65,7 +65,8 @@ class KeyRing:
 
     def _check(self, key: object) -> None:
         if not isinstance(key, bytes) or len(key) < self._least:
-            raise ConfigurationError(self._field, type(key), f"{self._least} or more bytes, kept secret")
+            given = f"{len(key)} bytes" if isinstance(key, bytes) else type(key)
+            raise ConfigurationError(self._field, given, f"{self._least} or more bytes, kept secret")
 
 
 def key_id(key: bytes) -> bytes:
