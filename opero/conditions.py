@@ -127,10 +127,14 @@ def result(matches: Matches) -> Condition:
 
 def status(*codes: int | range) -> Condition:
     """Match HTTP statuses, in errors and in responses: `status(429, range(500, 600))`."""
-    if not codes or not all(isinstance(code, range) or 100 <= code < 600 for code in codes):
+    if not codes or not all(isinstance(code, range) or _is_status(code) for code in codes):
         raise ConfigurationError("status", codes, "HTTP statuses from 100 to 599, and ranges of them")
     matches = _HasStatus(codes)
     return Condition(matches, f"status({', '.join(map(str, codes))})", matches)
+
+
+def _is_status(code: object) -> bool:
+    return isinstance(code, int) and not isinstance(code, bool) and 100 <= code < 600
 
 
 def cause(value: ConditionLike) -> Condition:

@@ -185,10 +185,17 @@ class Policy:
 
 def number(field: str, value: object, *, low: float = -inf, above: float = -inf, high: float = inf) -> float:
     """Return `value` as a finite float within the bounds, or raise `ConfigurationError`."""
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
     if not valid or not (low <= value <= high and value > above):  # type: ignore[operator]
         raise ConfigurationError(field, value, f"{_range('a number', low, above, high)}")
     return float(value)  # type: ignore[arg-type]
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return isfinite(value)
+    except OverflowError:  # an int that is no float
+        return False
 
 
 def is_duration(value: object) -> bool:

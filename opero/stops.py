@@ -6,6 +6,7 @@ since the call began, and the seconds the next one would have to wait.
 
 from __future__ import annotations
 
+from opero.errors import ConfigurationError
 from opero.policy import answered, asked, duration, whole
 
 TYPE_CHECKING = False
@@ -78,6 +79,8 @@ class event(Stop):  # noqa: N801
     """
 
     def __init__(self, flag: Flag) -> None:
+        if not callable(getattr(flag, "is_set", None)):
+            raise ConfigurationError("event", flag, "an event: something that says by is_set() whether to stop")
         self.flag = flag
 
     def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:

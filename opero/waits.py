@@ -70,8 +70,11 @@ class Wait:
         """How many delays there are; None for no end."""
         return None
 
-    def __add__(self, other: Wait) -> Wait:
-        return _Chain(self, other)
+    def __add__(self, other: WaitLike) -> Wait:
+        return _Chain(self, waiting("wait", other))
+
+    def __radd__(self, other: WaitLike) -> Wait:
+        return waiting("wait", other) + self
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.__dict__.items())})"

@@ -98,6 +98,10 @@ class ArgFallback(Policy):
             raise ConfigurationError(
                 "refresh", refresh, "a function that returns new alternatives, beside alternatives="
             )
+        if refresh is not None and cooldown is None:
+            raise ConfigurationError("refresh", refresh, "nothing but None without cooldown=: no alternative rests")
+        if refresh is not None and not callable(refresh):
+            raise ConfigurationError("refresh", refresh, "a function that returns new alternatives")
         self._freeze(
             parameter=parameter,
             alternatives=None if alternatives is None else _several("alternatives", alternatives),

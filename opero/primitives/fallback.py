@@ -62,7 +62,7 @@ class Fallback(Policy):
             raise ConfigurationError(
                 "fallback", answers, "at least one answer: a value, or a function of the arguments"
             )
-        for answer in answers:
+        for answer in (*answers, *(_mapping(by).values())):
             if isinstance(answer, Policy):
                 raise ConfigurationError("fallback", answer, "a value, or a function of the arguments; no policy")
         self._freeze(answers=answers, by=by, on=on, on_result=on_result)
@@ -134,3 +134,9 @@ class Fallback(Policy):
             call.emit(USED, error=error, answer=number)
             return value
         return None  # not reached: there is an answer, and the last one raises
+
+
+def _mapping(by: Any) -> Mapping[Any, Any]:
+    if by is not None and not hasattr(by, "values"):
+        raise ConfigurationError("by", by, "a mapping of exception types to answers")
+    return by or {}

@@ -82,7 +82,7 @@ AWAITED = {  # who awaits the function awaits these too
     "Fallback.on_result": lambda hook: o.Fallback(0, on_result=hook),
     "Fallback.by": lambda hook: o.Fallback(by={hook: 0}),
     "Fallback.answers": o.Fallback,
-    "ArgFallback.refresh": lambda hook: o.ArgFallback("x", alternatives=[1], refresh=hook),
+    "ArgFallback.refresh": lambda hook: o.ArgFallback("x", alternatives=[1], cooldown=1, refresh=hook),
 }
 ELSEWHERE = {
     "Retry.budget", "Cache.backend", "Cache.errors", "ArgFallback.alternatives", "Chaos.result",  # no functions
@@ -145,7 +145,7 @@ def test_keywords_say_it_as_policies_do():
 
 def test_a_breaker_hears_conditions_on_results():
     bad = conditions.result(lambda answer: answer == "bad")
-    breaker = o.CircuitBreaker(consecutive=1, min_calls=1, on_result=bad)
+    breaker = o.CircuitBreaker(consecutive=1, on_result=bad)
     f = o.opero(breaker)(lambda answer: answer)
     assert (f("good"), breaker.state(), f("bad"), breaker.state()) == ("good", "closed", "bad", "open")
 

@@ -24,6 +24,8 @@ UNREAD = [
     (lambda: o.CircuitBreaker(slow_ratio=0.5), "slow_ratio", "slow_call="),
     (lambda: o.CircuitBreaker(calls=50, window=30), "window", "calls="),
     (lambda: o.CircuitBreaker(consecutive=3, failure_ratio=0.1), "failure_ratio", "consecutive="),
+    (lambda: o.CircuitBreaker(consecutive=3, min_calls=1), "min_calls", "slow_call="),
+    (lambda: o.ArgFallback("x", alternatives=[1], refresh=list), "refresh", "cooldown="),
     (lambda: o.CircuitBreaker(max_keys=5), "max_keys", "key="),
     (lambda: o.CircuitBreaker(reset_after=120), "reset_after", "max_reset_after="),
 ]
@@ -63,7 +65,8 @@ def test_what_is_read_is_taken():
     o.RateLimit("10/s", 1.0)
     o.RateLimit(1, max_keys=5, key="x")
     o.CircuitBreaker(slow_ratio=0.5, slow_call=1)
-    o.CircuitBreaker(consecutive=3, min_calls=1)
+    o.CircuitBreaker(consecutive=3, min_calls=1, slow_call=1)
+    o.CircuitBreaker(consecutive=3, window=60)
     o.CircuitBreaker(max_keys=5, key="x")
     assert o.CircuitBreaker(reset_after=120, max_reset_after=120).max_reset_after == 120
 

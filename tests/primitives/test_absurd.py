@@ -6,7 +6,7 @@ import math
 import pytest
 
 import opero as o
-from opero import testing
+from opero import conditions, stops, testing, waits
 
 HUGE, TINY = 1e308, 5e-324
 
@@ -39,6 +39,49 @@ async def coroutine():
 def test_what_makes_no_sense_is_refused(make, value):
     with pytest.raises(o.ConfigurationError):
         make(value)
+
+
+GOOGOL = 10**400  # an int that is no float
+
+
+REFUSED = [
+    lambda: o.Retry(wait=GOOGOL),
+    lambda: o.Timeout(GOOGOL),
+    lambda: o.Timeout(attempt=-GOOGOL),
+    lambda: o.RateLimit(GOOGOL),
+    lambda: o.RateLimit(1, burst=GOOGOL),
+    lambda: conditions.status("429"),
+    lambda: conditions.status([429, 503]),
+    lambda: conditions.status(429.5),
+    lambda: conditions.status(True),
+    lambda: waits.sequence(0.0) + "5",
+    lambda: "5" + waits.sequence(0.0),
+    lambda: waits.sequence(0.0) + -1,
+    lambda: stops.event(None),
+    lambda: o.Fallback(by={OSError: o.Retry(2)}),
+    lambda: o.Fallback(by=[OSError]),
+    lambda: o.ArgFallback("key", alternatives=["a"], cooldown=1, refresh=5),
+]
+
+
+@pytest.mark.parametrize("make", REFUSED, ids=map(str, range(len(REFUSED))))
+def test_what_cannot_be_meant_is_refused_as_everything_else(make):
+    with pytest.raises(o.ConfigurationError):
+        make()
+
+
+def test_a_wait_adds_what_may_stand_for_one():
+    with testing.clock() as clock:
+        for wait, total in (
+            (waits.sequence(1) + 5, 11),
+            (5 + waits.sequence(1), 10),
+            (waits.sequence(1) + (lambda n, _: 7), 15),
+            (sum([waits.sequence(1), waits.constant(2)], waits.sequence(3)), 6),
+        ):
+            began = clock.now()
+            with pytest.raises(ZeroDivisionError):
+                o.opero(o.Retry(3 if total != 10 else 2, wait=wait, jitter="none"))(lambda: 1 / 0)()
+            assert clock.now() - began == total
 
 
 POLICIES = {

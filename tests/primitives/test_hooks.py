@@ -127,7 +127,7 @@ def test_a_hook_is_never_asked_about_its_own_error():
 
 
 def test_a_breaker_whose_predicate_raises_counts_no_failure_and_does_not_open():
-    breaker = o.CircuitBreaker(consecutive=1, min_calls=1, on=broken, on_result=broken)
+    breaker = o.CircuitBreaker(consecutive=1, on=broken, on_result=broken)
     f = o.opero(breaker)(lambda x: 1 / x)
     assert f(1) == 1
     for _ in range(3):
