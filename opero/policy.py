@@ -211,7 +211,7 @@ def duration(field: str, value: object, *, low: float = -inf, above: float = -in
 
 def whole(field: str, value: object, *, low: int) -> int:
     """Return `value` as an int of at least `low`, or raise `ConfigurationError`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low or not _is_finite(value):
         raise ConfigurationError(field, value, f"a whole number, {low} or more")
     return value
 
