@@ -9,7 +9,8 @@ REDIS = {"backend": "redis", "url": "redis://localhost"}
 BOUNDS = [
     ("ttl", {}, [0.5, None], [0]), ("soft_ttl", {}, [0.5, 60], [0, 60.5]), ("max_entries", {}, [1], [0]),
     ("max_bytes", {}, [1], [0]), ("max_inflated", {}, [1], [0]), ("near", REDIS, [0.5], [0]),
-    ("patience", {}, [0.5], [0]), ("lease", {}, [0.5], [0]), ("error_ttl", {}, [0.5], [0]),
+    ("patience", {}, [0.5], [0]), ("lease", {"backend": "disk"}, [0.5], [0]),
+    ("error_ttl", {"errors": (OSError,)}, [0.5], [0]),
     ("stale_if_error", {}, [0, 0.5], [-0.1]), ("early", {}, [0, 0.5], [-0.1]), ("jitter", {}, [0, 1], [-0.1, 1.1]),
     ("compress_above", {"backend": "disk"}, [0], [-1]), ("eviction", {}, ["s3-fifo", "lru"], ["fifo"]),
     ("signing_key", {"backend": "disk"}, [b"k" * 16], [b"k" * 15]),
