@@ -233,7 +233,8 @@ class RedisStore:
             bounds = {"max_connections": CONNECTIONS, "timeout": self._timeout}  # many tasks share a few
             return module.Redis.from_pool(module.BlockingConnectionPool.from_url(self._url, **bounds, **options))
         except ValueError as error:
-            raise ConfigurationError("store", self._url, f"{ALLOWED} ({error})") from None
+            why = "; / ? # in user and password are written %2F %3F %23" if "@" in self._url else f" ({error})"
+            raise ConfigurationError("store", self._url, ALLOWED + why) from None  # the error would quote the password
 
     def _script(self, name: str) -> Script:
         if name not in self._scripts:

@@ -92,3 +92,11 @@ def test_a_child_forked_while_a_store_is_made_makes_its_own():
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise
+
+
+@pytest.mark.parametrize("password", ["sec/ret", "sec?ret", "sec#ret"])
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+def test_no_part_of_a_password_that_breaks_the_address_is_told(scheme, password):
+    with pytest.raises(o.ConfigurationError, match="%2F") as caught:
+        o.RateLimit(5, store=f"{scheme}://user:{password}@127.0.0.1:6379", name="told")
+    assert "sec" not in str(caught.value)
