@@ -92,6 +92,7 @@ def _read(rules):
     """Leave out what nothing would read, which is refused."""
     unread = {"failure_ratio"} if rules["consecutive"] else set()
     unread |= set() if rules["slow_call"] else {"slow_ratio"}
+    unread |= {"min_calls", "calls"} if rules["consecutive"] and not rules["slow_call"] else set()
     unread |= {"window"} if rules["calls"] else set()
     return {name: value for name, value in rules.items() if name not in unread}
 
