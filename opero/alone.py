@@ -12,7 +12,7 @@ from opero import catalogue, control
 from opero.deadlines import propagating
 from opero.drivers.blocking import Blocking
 from opero.drivers.inside_out import Handed, Inside, hand_out
-from opero.errors import Stopped
+from opero.errors import bare
 from opero.pipeline import Operation
 
 TYPE_CHECKING = False
@@ -41,12 +41,11 @@ class Guarded:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        wrapped = Stopped(error) if isinstance(error, StopIteration) else error
-        inside = self._end(wrapped)
+        inside = self._end(error)
         try:
             _advance(inside)
         except BaseException as raised:
-            if raised is not wrapped:
+            if bare(raised) is not error:
                 raise
             return False
         return error is not None
@@ -62,7 +61,7 @@ class Guarded:
         try:
             await inside.forward()
         except BaseException as raised:
-            if raised is not error:
+            if bare(raised) is not error:
                 raise
             return False
         return error is not None

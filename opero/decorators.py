@@ -162,27 +162,24 @@ class Handle(Generic[P, R]):
 class Breaker:
     """A circuit breaker by hand: `f.opero.breaker`; with `key=`, that of one key: `f.opero.breaker.of(key)`."""
 
-    def __init__(
-        self, operation: Operation, policy: CircuitBreaker, circuit: Circuit | None = None, key: Hashable = None
-    ) -> None:
+    def __init__(self, operation: Operation, policy: CircuitBreaker, *keys: Hashable) -> None:
         self._operation = operation
         self._policy = policy
-        self._circuit = circuit
-        self._key = key
+        self._keys = keys  # one, or none: then it is about all circuits
 
     @property
     def state(self) -> str:
         """One of closed, open, half_open, forced_open; of the circuits of many keys, the worst."""
-        return self._policy.state() if self._circuit is None else self._circuit.state
+        return self._circuits()[0].state if self._keys else self._policy.state()
 
     @property
     def mode(self) -> str:
         """One of auto, forced_open, forced_closed, disabled."""
-        return (self._circuit or self._policy.circuit).mode
+        return (self._circuits()[0] if self._keys else self._policy.circuit).mode
 
     def of(self, key: Hashable) -> Breaker:
         """Return the breaker of one key."""
-        return Breaker(self._operation, self._policy, self._policy.of(key, clock.now()), key)
+        return Breaker(self._operation, self._policy, key)
 
     def force_open(self) -> None:
         """Refuse every call, until `force_close` or `reset`."""
@@ -203,13 +200,18 @@ class Breaker:
     def _hold(self, act: str, mode: str) -> None:
         policy = self._policy
         self._operation.emit(acts.ACTED, acts.about(act, target="circuit_breaker"))
-        every = [self._circuit] if self._circuit else [policy.circuit, *policy.circuits.values()]
-        changes = [circuit.hold(mode, clock.now()) for circuit in every]
+        changes = [circuit.hold(mode, clock.now()) for circuit in self._circuits()]
         if policy.shared is not None:
-            state = run(policy.shared.hold(blocking.RUNTIME, self._key, mode))
+            state = run(policy.shared.hold(blocking.RUNTIME, self._keys[0] if self._keys else None, mode))
             changes = [Change(state) if state else None]
         for change in changes:
             policy.say(self._emit, self._operation.book, change)
+
+    def _circuits(self) -> list[Circuit]:
+        """Return those it is about: a key's may have been forgotten meanwhile, and is made anew."""
+        if self._keys:
+            return [self._policy.of(self._keys[0], clock.now())]
+        return [self._policy.circuit, *self._policy.circuits.release()]
 
     def _emit(self, event: Any, **fields: Any) -> None:
         self._operation.emit(event, fields)

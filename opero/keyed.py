@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from _heapq import heapify, heappop, heappush
 from _thread import allocate_lock
+from math import inf
 
 from opero import forks
 from opero.errors import ConfigurationError
@@ -32,15 +34,20 @@ class Keyed(Generic[S]):
     """At most `size` states. A new key takes the place of an idle one among those least recently used.
 
     Where none is idle, `share` decides: new keys share one state (a quota must not be had anew by asking for many
-    keys), or the least recently used is forgotten. Thread-safe.
+    keys), or the least recently used is forgotten. `stays` says until when a state must not be: where all of them
+    have to stay, the one that may go first goes. Thread-safe.
     """
 
-    def __init__(self, make: Callable[[], S], size: int, *, share: bool) -> None:
+    def __init__(
+        self, make: Callable[[], S], size: int, *, share: bool, stays: Callable[[S], float] | None = None
+    ) -> None:
         self._make = make
         self._size = size
         self._shared: S | None = None
         self._share = share
+        self._stays = stays or _goes
         self._states: dict[Hashable, S] = {}
+        self._kept: _Kept[S] = _Kept()
         self.after_fork()
         forks.remember(self)
 
@@ -51,9 +58,9 @@ class Keyed(Generic[S]):
     def get(self, key: Hashable, now: float) -> S:
         """Return the state of a key."""
         with self._lock:
-            state = self._states.pop(key, None)
+            state = self._states.pop(key, None) or self._kept.pop(key)
             if state is None:
-                if len(self._states) >= self._size and not self._forget_one_locked(now):
+                if len(self._states) + len(self._kept) >= self._size and not self._forget_one_locked(now):
                     if self._shared is None:
                         self._shared = self._make()
                     return self._shared
@@ -64,15 +71,85 @@ class Keyed(Generic[S]):
     def values(self) -> list[S]:
         """Return every state there is."""
         with self._lock:
-            return [*self._states.values(), *([self._shared] if self._shared else [])]
+            kept = [state for _, state in self._kept.items()]
+            return [*self._states.values(), *kept, *([self._shared] if self._shared else [])]
+
+    def release(self) -> list[S]:
+        """Return every state there is, and let it be asked anew which of them stay: they are about to change."""
+        with self._lock:
+            self._states.update(self._kept.pop_until(inf))
+        return self.values()
 
     def _forget_one_locked(self, now: float) -> bool:
-        oldest = [key for key, _ in zip(self._states, range(LOOK), strict=False)]
+        self._states.update(self._kept.pop_until(now))
+        oldest = self._oldest_locked(now)
+        if not oldest:
+            self._kept.pop_first()
+            return True
         idle = next((key for key in oldest if self._states[key].idle(now)), None)
         if idle is None and self._share:
             return False
         del self._states[oldest[0] if idle is None else idle]
         return True
+
+    def _oldest_locked(self, now: float) -> list[Hashable]:
+        """Return the least recently used of those that may go; set aside who stand before them and have to stay."""
+        while True:
+            looked = [item for item, _ in zip(self._states.items(), range(LOOK), strict=False)]
+            staying = {key: until for key, state in looked if (until := self._stays(state)) > now}
+            for key, until in staying.items():
+                self._kept.add(key, self._states.pop(key), until)
+            if not looked or len(staying) < len(looked):
+                return [key for key, _ in looked if key not in staying]
+
+
+class _Kept(Generic[S]):
+    """States that must not be forgotten yet, in the order in which they may be."""
+
+    def __init__(self) -> None:
+        self._states: dict[Hashable, tuple[int, S]] = {}
+        self._order: list[tuple[float, int, Hashable]] = []  # a heap; an entry whose number is not the state's is old
+        self._added = 0
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def items(self) -> list[tuple[Hashable, S]]:
+        return [(key, state) for key, (_, state) in self._states.items()]
+
+    def add(self, key: Hashable, state: S, until: float) -> None:
+        self._added += 1
+        self._states[key] = self._added, state
+        heappush(self._order, (until, self._added, key))
+        if len(self._order) > 2 * len(self._states) + LOOK:
+            self._order = [entry for entry in self._order if self._is_current(entry)]
+            heapify(self._order)
+
+    def pop(self, key: Hashable) -> S | None:
+        found = self._states.pop(key, None)
+        return None if found is None else found[1]
+
+    def pop_until(self, now: float) -> list[tuple[Hashable, S]]:
+        """Take out those whose time is over."""
+        over = []
+        while self._order and (self._order[0][0] <= now or not self._is_current(self._order[0])):
+            entry = heappop(self._order)
+            if self._is_current(entry):
+                over.append((entry[2], self._states.pop(entry[2])[1]))
+        return over
+
+    def pop_first(self) -> None:
+        """Forget the one that may go first; after `pop_until`."""
+        del self._states[heappop(self._order)[2]]
+
+    def _is_current(self, entry: tuple[float, int, Hashable]) -> bool:
+        _, number, key = entry
+        found = self._states.get(key)
+        return found is not None and found[0] == number
+
+
+def _goes(_: object) -> float:
+    return -inf
 
 
 def reader(field: str, key: str | Callable[..., Hashable], function: Callable[..., Any]) -> Reader:

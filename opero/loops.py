@@ -9,6 +9,7 @@ from opero import catalogue
 from opero.drivers.aio import Aio
 from opero.drivers.blocking import Blocking
 from opero.drivers.inside_out import Ended, Handed, Inside, hand_out
+from opero.errors import Stopped, bare
 from opero.pipeline import Operation
 
 TYPE_CHECKING = False
@@ -51,7 +52,10 @@ class Attempts:
     def __next__(self) -> LoopAttempt:
         self._check()
         if self._out is None:
-            self._out = self._inside.advance()
+            try:
+                self._out = self._inside.advance()
+            except Stopped as stopped:
+                raise _lasting(stopped.error) from stopped.error
         if isinstance(self._out, Ended):
             raise StopIteration
         return self._begin()
@@ -62,7 +66,10 @@ class Attempts:
     async def __anext__(self) -> LoopAttempt:
         self._check()
         if not isinstance(self._out, Handed):
-            self._out = await self._inside.forward(self._out)
+            try:
+                self._out = await self._inside.forward(self._out)
+            except (Stopped, StopAsyncIteration) as error:
+                raise _lasting(error) from bare(error)
         if isinstance(self._out, Ended):
             raise StopAsyncIteration
         return self._begin()
@@ -78,7 +85,7 @@ class Attempts:
             self._out = self._inside.advance()
         except BaseException as raised:
             self._out = Ended(None)
-            if raised is error:
+            if bare(raised) is error:
                 return False
             raise
         return error is not None
@@ -138,6 +145,11 @@ def _operation(policy: Retry, *, is_async: bool) -> Operation:
 
 
 _first: dict[str, Operation] = {}  # by name; names are few, policies may be made for each loop
+
+
+def _lasting(error: BaseException) -> RuntimeError:
+    """Return what is raised where the body's last error, raised by the head of the loop, would end the loop."""
+    return RuntimeError(f"the last attempt raised {type(bare(error)).__name__}")
 
 
 def _plainly(step: Any, value: Any) -> Any:

@@ -35,7 +35,7 @@ TESTS = {
         "core/test_fused.py",
     ],
     "tokens": ["core/test_tokens.py", "primitives/test_retry_budget.py"],
-    "keyed": ["primitives/test_circuit_breaker.py", "primitives/test_rate_limit.py"],
+    "keyed": ["core/test_keyed.py", "primitives/test_circuit_breaker.py", "primitives/test_rate_limit.py"],
     "ring": [
         "primitives/test_ring_ends.py",
         "primitives/test_arg_fallback.py",

@@ -15,6 +15,7 @@ from opero import clock
 from opero.call import Record
 from opero.drivers.aio import Aio
 from opero.drivers.blocking import Blocking
+from opero.errors import Stopped, bare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ class Inside:
         self._step, self._value = self._call.send, value
 
     def throw(self, error: BaseException) -> None:
-        """Let the innermost step raise this next."""
-        self._step, self._value = self._call.throw, error
+        """Let the innermost step raise this next; a StopIteration as `Stopped`, since no coroutine may raise it."""
+        self._step = self._call.throw
+        self._value = Stopped(error) if isinstance(error, StopIteration) else error
 
     def advance(self) -> Any:
         """Go on; return `Handed`, `Ended`, or what an event loop is to wait for. Raises what the call raises."""
@@ -116,7 +118,7 @@ class Streaming(Blocking):
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # noqa: BLE001 - it is the generator's to see
-                    step, value = generator.throw, error
+                    step, value = generator.throw, bare(error)
         finally:
             if not generator.gi_running:  # else a thread that outlived its timeout is in it
                 generator.close()
@@ -140,7 +142,7 @@ class AioStreaming(Aio):
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # noqa: BLE001 - it is the generator's to see
-                    following = partial(generator.athrow, error)
+                    following = partial(generator.athrow, bare(error))
         finally:
             await generator.aclose()
 

@@ -2,12 +2,15 @@
 
 1. An error that `on` matches, or a result that `on_result` does, is a failure; one that `ignore` matches is no outcome
    at all; every other error shows that the dependency answers.
-2. With `key` each host, tenant or shard has a circuit of its own; `max_keys` bounds how many are kept.
+2. With `key` each host, tenant or shard has a circuit of its own; `max_keys` bounds how many are kept. Those that are
+   open, until their pause is over, and those held by hand make room for a new key only if all are so.
 3. With a store the circuit is that of all processes. While the store is away each process has a circuit of its own.
 4. In shadow it decides and tells like any other, and refuses nobody.
 """
 
 from __future__ import annotations
+
+from math import inf
 
 from opero import conditions, keyed, stores
 from opero.blocks import Block
@@ -178,7 +181,8 @@ class CircuitBreaker(Block, Rules, Policy):
 
     def start(self) -> None:
         ignored = conditions.of("ignore", self.ignore) if self.ignore != () else None
-        self._keep(circuit=self._make(), circuits=Keyed(self._make, self.max_keys, share=False))
+        self._keep(circuit=self._make())
+        self._keep(circuits=Keyed(self._make, self.max_keys, share=False, stays=self._stays))
         counted = conditions.of("on", self.on)
         unwanted = counted if self.on_result is None else conditions.of_result("on_result", self.on_result)
         self._keep(ignored=ignored, counted=counted, unwanted=unwanted if unwanted.on_result else None, shared=None)
@@ -310,6 +314,12 @@ class CircuitBreaker(Block, Rules, Policy):
             return UNCOUNTED
         text = f"the circuit of {self.name or call.operation.name} has all its probes out" if limited else ""
         raise call.reject(CircuitOpenError(text, circuit=self.name or "", reason=reason, retry_after=retry_after))
+
+    def _stays(self, circuit: Circuit) -> float:
+        """Return until when a key's circuit must not be forgotten."""
+        if circuit.mode != self.circuit.mode:
+            return inf  # held by hand, and not with all the others
+        return circuit.changed_at + circuit.pause if circuit.state in {OPEN, HALF_OPEN} else -inf
 
     def _make(self) -> Circuit:
         circuit, first = Circuit(self), self.__dict__.get("circuit")

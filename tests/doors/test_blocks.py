@@ -60,6 +60,16 @@ def test_errors_of_the_block_pass_unchanged_and_are_outcomes():
 def test_a_stop_iteration_of_the_block_is_the_users():
     with pytest.raises(StopIteration), o.Bulkhead(1):
         raise StopIteration(5)
+    mine = StopIteration(5)
+
+    async def block():
+        try:
+            async with o.Bulkhead(1):
+                raise mine
+        except StopIteration as stopped:
+            return stopped
+
+    assert asyncio.run(block()) is mine
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit])

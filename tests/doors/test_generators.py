@@ -312,3 +312,33 @@ def test_a_generator_whose_thread_hangs_is_left_and_counted():
         next(iterator)
     assert spare.abandoned() == before + 1
     go.set()
+
+
+def test_a_generator_sees_the_very_stop_iteration_that_is_thrown_into_it():
+    seen = []
+
+    @o.opero
+    def items():
+        try:
+            yield 1
+        except StopIteration as stopped:
+            seen.append(stopped)
+            yield 2
+
+    @o.opero
+    async def later():
+        try:
+            yield 1
+        except StopIteration as stopped:
+            seen.append(stopped)
+            yield 2
+
+    async def through():
+        running = later()
+        return await anext(running), await running.athrow(thrown[1])
+
+    thrown = [StopIteration(5), StopIteration(6)]
+    running = items()
+    assert (next(running), running.throw(thrown[0])) == (1, 2)
+    assert asyncio.run(through()) == (1, 2)
+    assert seen == thrown

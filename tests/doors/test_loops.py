@@ -1,6 +1,7 @@
 """`for attempt in Retry(...)`: the body is a call."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -22,19 +23,24 @@ def attempts(policy, outcomes):
 
 
 def async_attempts(policy, outcomes):
-    async def run():
-        numbers, left = [], list(outcomes)
-        async for attempt in policy:
-            with attempt:
-                numbers.append(attempt.number)
-                await asyncio.sleep(0)
-                outcome = left.pop(0)
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                attempt.result = outcome
-        return numbers
+    numbers, left = [], list(outcomes)
 
-    return asyncio.run(run())
+    async def run():
+        try:
+            async for attempt in policy:
+                with attempt:
+                    numbers.append(attempt.number)
+                    await asyncio.sleep(0)
+                    outcome = left.pop(0)
+                    if isinstance(outcome, BaseException):
+                        raise outcome
+                    attempt.result = outcome
+        except StopIteration as stopped:  # no coroutine may raise it
+            return stopped
+
+    if stopped := asyncio.run(run()):
+        raise stopped
+    return numbers
 
 
 @pytest.fixture(params=[attempts, async_attempts], ids=["sync", "async"])
@@ -70,6 +76,36 @@ def test_what_ends_the_program_passes_at_once(loop):
     for stop in (KeyboardInterrupt(), SystemExit(), GeneratorExit()):
         with pytest.raises(type(stop)):
             loop(o.Retry(3), [stop, 7])
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+def test_what_ends_an_iteration_is_an_error_like_any_other(loop, kind):
+    assert loop(o.Retry(1, wait=2, jitter="none"), [kind("first"), 7]) == [1, 2]
+    last = kind("last")
+    with pytest.raises(kind) as caught:
+        loop(o.Retry(1, wait=2, jitter="none"), [kind("first"), last])
+    assert caught.value is last
+    assert [(a.number, type(a.error)) for a in o.attempts(last)] == [(1, kind), (2, kind)]
+    assert last.__notes__ == ["opero: 2 attempts in 2 s"]
+    assert last.__cause__ is last.__context__ is None
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+def test_what_ends_an_iteration_passes_a_loop_that_does_not_retry_it(loop, kind):
+    last = kind("last")
+    with pytest.raises(kind) as caught:
+        loop(o.Retry(3, on=OSError), [OSError(), last])
+    assert caught.value is last
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+def test_what_ends_an_iteration_is_not_lost_where_the_head_of_the_loop_raises_it(loop, kind):
+    told = threading.Event()
+    stop = o.stops.event(told)
+    with events.subscribe(lambda _: told.set(), "opero.retry.scheduled"), pytest.raises((kind, RuntimeError)) as caught:
+        loop(o.Retry(3, stop=stop), [kind("last"), 7])
+    assert str(caught.value) in {"last", f"the last attempt raised {kind.__name__}"}
+    assert kind in {type(caught.value), type(caught.value.__cause__)}
 
 
 def test_the_budget_and_the_last_word_hold_here_too(loop):

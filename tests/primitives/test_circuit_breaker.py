@@ -115,6 +115,73 @@ def test_each_key_has_a_circuit_of_its_own_and_their_number_is_bounded():
     assert outcome(f, "up19") == "up19"
 
 
+def test_circuits_that_are_open_or_held_by_hand_are_not_forgotten_for_new_keys():
+    @o.opero(CircuitBreaker(consecutive=1, key="host", max_keys=4, reset_after=50))
+    def f(host):
+        if host == "down":
+            raise OSError
+        return host
+
+    with testing.clock(start=0) as time:
+        breaker = f.opero.breaker
+        assert outcome(f, "down") is OSError
+        breaker.of("held").force_open()
+        breaker.of("shut").disable()
+        for n in range(100):
+            assert outcome(f, n) == n
+        assert [outcome(f, host) for host in ("down", "held", "shut")] == [
+            o.CircuitOpenError,
+            o.CircuitOpenError,
+            "shut",
+        ]
+        assert (breaker.of("shut").mode, len(f.opero.policies[0].circuits.values())) == ("disabled", 4)
+        time.advance(50)
+        assert [outcome(f, n) for n in range(100)] == [*range(100)]
+        assert [breaker.of(host).state for host in ("down", "held")] == ["closed", "forced_open"]
+
+
+def test_if_all_circuits_are_open_the_one_that_would_close_soonest_makes_room():
+    @o.opero(CircuitBreaker(consecutive=1, key="host", max_keys=3, reset_after=50))
+    def f(host):
+        raise OSError
+
+    with testing.clock(start=0) as time:
+        f.opero.breaker.of("held").force_open()
+        for host in "abc":
+            assert outcome(f, host) is OSError
+            time.advance(1)
+        assert [f.opero.breaker.of(host).state for host in ("held", "b", "c")] == ["forced_open", "open", "open"]
+        assert outcome(f, "a") is OSError
+
+
+def test_circuits_held_all_at_once_make_room_like_others():
+    @o.opero(CircuitBreaker(consecutive=1, key="host", max_keys=3))
+    def f(host):
+        return host
+
+    f.opero.breaker.disable()
+    f.opero.breaker.of("held").force_open()
+    assert [outcome(f, n) for n in range(50)] == [*range(50)]
+    assert outcome(f, "held") is o.CircuitOpenError
+
+
+def test_what_was_held_by_hand_makes_room_again_after_a_reset():
+    policy = CircuitBreaker(consecutive=1, key="host", max_keys=3)
+    f = o.opero(policy)(lambda host: host)
+    ours = [f.opero.breaker.of(host) for host in "abc"]
+    for each in ours:
+        each.force_open()
+    assert outcome(f, "new") == "new"
+    assert sorted(each.state for each in ours) == ["closed", "forced_open", "forced_open"]  # one of them was forgotten
+    for each in ours:
+        each.force_open()
+        assert each.state == "forced_open"
+    assert [outcome(f, n) for n in range(3)] == [0, 1, 2]
+    f.opero.breaker.reset()
+    assert [outcome(f, n) for n in range(3)] == [0, 1, 2]
+    assert list(policy.circuits._states) == [0, 1, 2]
+
+
 def test_one_probe_is_admitted_of_twenty_callers_in_threads_and_tasks():
     policy = CircuitBreaker(min_calls=1, half_open_probes=1, reset_after=5)
     broken(policy, clock.now() - 5)
