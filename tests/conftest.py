@@ -6,10 +6,10 @@ import shutil
 import pytest
 from hypothesis import settings
 
-from opero import catalogue, events
 from services.otlp import RECEIVER, otlp_receiver, otlp_receiver_process
 from services.prometheus import module_prometheus, prometheus
 from services.redis_servers import redis_cluster, redis_sentinels, redis_server
+from vocabulary import Vocabulary
 
 settings.register_profile("busy machine", deadline=None)  # a bound on one example says more of the machine than of us
 settings.load_profile("busy machine")
@@ -35,34 +35,7 @@ PROGRAMS = {
 
 
 def pytest_configure(config):
-    """Remember every name that is said or measured, for test_vocabulary."""
-    said, measured = config.opero_said, config.opero_measured = set(), set()
-    say, publish, snapshot = events.say, events.publish, catalogue.snapshot
-
-    def hear(signal, *more):
-        said.add(signal.name)
-        say(signal, *more)
-
-    def pass_on(event, handlers):
-        said.add(event.name)
-        publish(event, handlers)
-
-    def look():
-        families = snapshot()
-        for family in families:
-            if any(any(value) if isinstance(value, list) else value for value in family.samples.values()):
-                measured.add(family.metric.name)
-        return families
-
-    events.say, events.publish, catalogue.snapshot = hear, pass_on, look
-
-
-def pytest_collection_modifyitems(config, items):
-    """Let what looks at the whole run come last, and know whether it is the whole run."""
-    last = [item for item in items if item.path.name == "test_vocabulary.py"]
-    items[:] = [item for item in items if item not in last] + last
-    chosen = config.option.keyword or config.option.file_or_dir or config.option.lf or hasattr(config, "workerinput")
-    config.opero_everything = not chosen
+    config.pluginmanager.register(Vocabulary(config), "vocabulary")
 
 
 @pytest.fixture(autouse=True)
