@@ -16,7 +16,7 @@ from opero.kinds import (
     promises_awaitable,
 )
 from opero.pipeline import Operation
-from opero.policy import Policy
+from opero.policy import Policy, decorates, optional, text
 from opero.runtime import run
 
 TYPE_CHECKING = False
@@ -261,9 +261,9 @@ def decorate(function: Any, given: Sequence[Any], keywords: Mapping[str, Any], *
         return type(function)(decorate(function.__func__, given, keywords, retries=retries))
     given, keywords = settings.expanded(given, keywords, keywords.get("name") or name_of(function))
     name = keywords.get("name")
-    if name is not None and (not isinstance(name, str) or not name):
-        raise ConfigurationError("name", name, "a text that is not empty")
+    optional(text, "name", name)
     policies = settings.policies_from(given, keywords, retries=retries)
+    _refuse_unpaid(policies, keywords)
     return _wrap(function, policies, keywords, name=name or name_of(function))
 
 
@@ -334,8 +334,13 @@ def _refuse(function: Any) -> None:
         raise ConfigurationError("function", function, f"no plain function that returns an awaitable: {AWAIT_INSIDE}")
 
 
+def _refuse_unpaid(policies: Sequence[Policy], keywords: Mapping[str, Any]) -> None:
+    """Refuse a budget that nothing pays from, unless retries were switched off by hand."""
+    places = {policy.place: policy for policy in policies}
+    if "retry_budget" in places and not places.keys() & {"retry", "hedge"} and keywords.get("retries") != 0:
+        raise ConfigurationError("retry_budget", places["retry_budget"], "retries or a hedge that it bounds: Retry(3)")
+
+
 def is_decorable(value: Any) -> bool:
     """Whether `@opero` without parentheses was meant."""
-    return isinstance(value, staticmethod | classmethod) or (
-        callable(value) and not isinstance(value, Policy) and not hasattr(value, "recipe")
-    )
+    return decorates(value) and not isinstance(value, Policy) and not hasattr(value, "recipe")

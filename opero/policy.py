@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from math import inf, isfinite
 
 from opero.errors import ConfigurationError
@@ -99,9 +100,17 @@ class Policy:
     only_async = False  # cannot wait for blocking functions
     streams = False  # may stand around a generator
     minds_refusals = True  # of policies further in
+    asks_functions = False  # whether a function alone may be its settings
     reads_arguments = True  # in their original shape; else the fast path may pass them by position
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "__init__" in cls.__dict__:
+            setattr(cls, "__init__", _after_parentheses(cls.__dict__["__init__"]))  # noqa: B010 - mypy's, not a slot
+
     def _freeze(self, **settings: Any) -> None:
+        if "name" in settings:
+            optional(text, "name", settings["name"])
         self._keep(settings=settings, **settings)
 
     def _keep(self, **attributes: Any) -> None:
@@ -163,8 +172,14 @@ class Policy:
         @overload
         def __call__(self, function: Callable[P, R], /) -> Decorated[P, R]: ...
 
-    def __call__(self, function: Any, /) -> Any:
+    def __call__(self, *given: Any, **more: Any) -> Any:
         """Decorate a function with this policy alone: `@Retry(5)` is `@opero(Retry(5))`."""
+        if len(given) != 1 or more or not decorates(given[0]):
+            kind = type(self)
+            raise ConfigurationError(
+                "function", (*given, *more), f"a function and nothing else; {_in_parentheses(kind)}"
+            )
+        (function,) = given
         from importlib import import_module  # the doors stand above the policies
 
         return import_module("opero.decorators").opero(self)(function)
@@ -181,6 +196,32 @@ class Policy:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+
+def _in_parentheses(kind: type) -> str:
+    return f"the settings of a decorator go before it: @{kind.__name__}(...)"
+
+
+def decorates(value: object) -> bool:
+    """Whether a decorator may be given this."""
+    return callable(value) or isinstance(value, staticmethod | classmethod)
+
+
+def _after_parentheses(init: Callable[..., None]) -> Callable[..., None]:
+    """Refuse the function in place of the settings, where the parentheses of a decorator were forgotten."""
+
+    @wraps(init)
+    def checked(self: Policy, *args: Any, **kwargs: Any) -> None:
+        if len(args) == 1 and not kwargs and not self.asks_functions and _is_function(args[0]):
+            kind = type(self)
+            raise ConfigurationError(kind.__name__, args[0], f"no function; {_in_parentheses(kind)}")
+        init(self, *args, **kwargs)
+
+    return checked
+
+
+def _is_function(value: object) -> bool:
+    return decorates(value) and hasattr(value, "__qualname__") and not hasattr(value, "acquire")
 
 
 def number(field: str, value: object, *, low: float = -inf, above: float = -inf, high: float = inf) -> float:
@@ -216,9 +257,23 @@ def whole(field: str, value: object, *, low: int) -> int:
     return value
 
 
-def choice(field: str, value: Any, allowed: Sequence[Any]) -> Any:
-    """Return `value` if it is one of `allowed`, or raise `ConfigurationError`."""
-    if value not in allowed:
+def boolean(field: str, value: object) -> bool:
+    """Return `value` if it is a bool, or raise `ConfigurationError`: "no" and "false" are true."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(field, value, "True or False")
+    return value
+
+
+def text(field: str, value: object) -> str:
+    """Return `value` if it is a text that is not empty, or raise `ConfigurationError`."""
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(field, value, "a text that is not empty")
+    return value
+
+
+def choice(field: str, value: Any, allowed: Sequence[str | None]) -> Any:
+    """Return `value` if it is one of the texts `allowed`, or raise `ConfigurationError`."""
+    if not isinstance(value, str | None) or value not in allowed:
         raise ConfigurationError(field, value, " or ".join(repr(a) for a in allowed))
     return value
 

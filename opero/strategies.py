@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opero import conditions
 from opero.errors import ConfigurationError
-from opero.policy import choice, optional, whole
+from opero.policy import choice, optional, unread, whole
 from opero.waits import Wait, waiting
 
 TYPE_CHECKING = False
@@ -27,6 +27,9 @@ class Strategy:
 
     def __init__(self, action: str = RETRY, *, limit: int | None = None, wait: WaitLike | None = None) -> None:
         self.action: str = choice("action", action, ACTIONS)
+        if action in {FALLBACK, RAISE}:
+            unread("limit", limit, None, f"with {action!r}, which gives up at once")
+            unread("wait", wait, None, f"with {action!r}, which gives up at once")
         self.limit: int | None = optional(whole, "limit", limit, low=0)
         self.wait: Wait | None = None if wait is None else waiting("wait", wait)
 

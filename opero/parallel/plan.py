@@ -11,7 +11,7 @@ from opero.kinds import is_coroutine_function, is_generator_function
 from opero.knobs import Knob
 from opero.parallel import fitting
 from opero.parallel.progress import shown
-from opero.policy import asked, choice, number, optional, whole
+from opero.policy import asked, boolean, choice, number, optional, whole
 from opero.workers.place import cores
 from opero.workers.queues import Priority, Shared, Stealing
 
@@ -84,7 +84,7 @@ class Plan:
         most = MOST.get(self.mode, 0) * cores() if self.tunes_workers else first
         least = first if self.tunes_workers and "process" in self.mode else 1  # a core without a worker helps nobody
         self.limit = Knob("map.workers", first, low=least, high=max(first, most))
-        self.ordered = bool(choice("ordered", ordered, (True, False)))
+        self.ordered = boolean("ordered", ordered)
         self.errors = choice("errors", errors, ERRORS)
         self.max_pending = optional(whole, "max_pending", max_pending, low=1)
         self.tunes_chunks = chunk_size == "auto" and self.mode not in {"async", "dask", "gpu"}

@@ -18,7 +18,7 @@ from math import inf
 from opero import clock, conditions, responses
 from opero.errors import AllFailedError, ConfigurationError, Rejected
 from opero.kinds import is_awaited
-from opero.policy import Policy, asked, choice, duration, optional
+from opero.policy import Policy, asked, boolean, duration, optional
 from opero.ring import Refreshing, Ring
 from opero.signals import Event, Signals
 from opero.strategies import ROTATE
@@ -92,7 +92,7 @@ class ArgFallback(Policy):
         spread: bool = False,
         refresh: Callable[[], Any] | None = None,
     ) -> None:
-        if not str(parameter).isidentifier():
+        if not isinstance(parameter, str) or not parameter.isidentifier():  # type: ignore[redundant-expr]
             raise ConfigurationError("arg_fallback", parameter, "the name of a parameter")
         if refresh is not None and alternatives is None:
             raise ConfigurationError(
@@ -100,14 +100,14 @@ class ArgFallback(Policy):
             )
         if refresh is not None and cooldown is None:
             raise ConfigurationError("refresh", refresh, "nothing but None without cooldown=: no alternative rests")
-        if refresh is not None and not callable(refresh):
+        if refresh is not None and (not callable(refresh) or isinstance(refresh, Policy)):  # type: ignore[redundant-expr]
             raise ConfigurationError("refresh", refresh, "a function that returns new alternatives")
         self._freeze(
             parameter=parameter,
             alternatives=None if alternatives is None else _several("alternatives", alternatives),
             on=on,
             cooldown=optional(duration, "cooldown", cooldown, low=0),
-            spread=choice("spread", spread, (True, False)),
+            spread=boolean("spread", spread),
             refresh=refresh,
         )
         self.start()

@@ -20,7 +20,7 @@ from opero import forks, responses, stores, waits
 from opero.blocks import Block
 from opero.errors import BulkheadFullError, ConfigurationError
 from opero.knobs import Knob
-from opero.policy import Fragment, Policy, choice, controlled, duration, number, optional, unread, whole
+from opero.policy import Fragment, Policy, boolean, controlled, duration, optional, unread, whole
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
 from opero.windows import LatencyHistogram
 
@@ -93,7 +93,7 @@ class Bulkhead(Block, Policy):
         max_wait: Duration | None = None,
         store: str | StateStore | None = None,
         control: str | None = None,
-        target: float | None = None,
+        target: Duration | None = None,
         shadow: bool = False,
         name: str | None = None,
     ) -> None:
@@ -112,8 +112,8 @@ class Bulkhead(Block, Policy):
             max_wait=patience,
             store=stores.checked("store", store, name),
             control=controlled(control),
-            target=optional(number, "target", target, above=0),
-            shadow=choice("shadow", shadow, (True, False)),
+            target=optional(duration, "target", target, above=0),
+            shadow=boolean("shadow", shadow),
             name=name,
         )
         self.start()

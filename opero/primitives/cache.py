@@ -86,6 +86,7 @@ class Cache(Policy):
     """
 
     place = "cache"
+    asks_functions = True
     SIGNALS = SIGNALS
 
     ttl: float | Callable[[Any], Duration | None] | None
@@ -117,7 +118,7 @@ class Cache(Policy):
 
     def __init__(
         self,
-        ttl: float | Callable[[Any], Duration | None] | None,
+        ttl: Duration | Callable[[Any], Duration | None] | None,
         *,
         soft_ttl: Duration | None = None,
         backend: Any = "memory",
@@ -129,17 +130,17 @@ class Cache(Policy):
         encryption_key: bytes | Iterable[bytes] | KeyRing | None = None,
         compress_above: int | None = None,
         max_inflated: int = 64 * 1024 * 1024,
-        near: float | None = None,
-        patience: float = 0.05,
-        lease: float = 10.0,
+        near: Duration | None = None,
+        patience: Duration = 0.05,
+        lease: Duration = 10.0,
         tags: str | Iterable[str] | Callable[..., Iterable[str]] = (),
         key: str | Callable[..., object] | None = None,
         namespace: str | None = None,
         version: int | str = 0,
         cache_if: Callable[[Any], object] | None = None,
         errors: type[Exception] | tuple[type[Exception], ...] = (),
-        error_ttl: float = 1.0,
-        stale_if_error: float = 0.0,
+        error_ttl: Duration = 1.0,
+        stale_if_error: Duration = 0.0,
         early: float = 0.0,
         jitter: float = 0.0,
         eviction: str = "s3-fifo",
@@ -168,24 +169,24 @@ class Cache(Policy):
             soft_ttl=soft,
             backend=_backend(backend, url, near, signing_key, encryption_key),
             url=None if url is None else Address(url),
-            directory=directory,
+            directory=optional(_directory, "directory", directory),
             max_entries=whole("max_entries", max_entries, low=1),
             max_bytes=optional(whole, "max_bytes", max_bytes, low=1),
             signing_key=_ring(signing_key, "signing_key", 16),
             encryption_key=_ring(encryption_key, "encryption_key", 32),
             compress_above=_compress(compress_above),
             max_inflated=whole("max_inflated", max_inflated, low=1),
-            near=optional(number, "near", near, above=0),
-            patience=number("patience", patience, above=0),
-            lease=number("lease", lease, above=0),
+            near=optional(duration, "near", near, above=0),
+            patience=duration("patience", patience, above=0),
+            lease=duration("lease", lease, above=0),
             tags=asked("tags", tags, TAGS) if callable(tags) else _texts("tags", tags),
             key=_key(key),
             namespace=_namespace(namespace),
             version=_version(version),
             cache_if=_callable("cache_if", cache_if),
             errors=_errors(errors),
-            error_ttl=number("error_ttl", error_ttl, above=0),
-            stale_if_error=number("stale_if_error", stale_if_error, low=0),
+            error_ttl=duration("error_ttl", error_ttl, above=0),
+            stale_if_error=duration("stale_if_error", stale_if_error, low=0),
             early=number("early", early, low=0),
             jitter=number("jitter", jitter, low=0, high=1),
             eviction=choice("eviction", eviction, ("s3-fifo", "lru")),
@@ -283,7 +284,7 @@ def _backend(value: Any, url: str | None, near: object, *keys: object) -> Any:
 
 
 def _version(value: Any) -> int | str:
-    if not isinstance(value, int | str):
+    if not isinstance(value, int | str) or isinstance(value, bool):
         raise ConfigurationError("version", type(value), "a number or a text that changes with the results")
     return value
 
@@ -335,6 +336,12 @@ def _namespace(value: Any) -> str | None:
 
 def _callable(field: str, value: Any) -> Any:
     return None if value is None else asked(field, value, "a function of the result")
+
+
+def _directory(field: str, value: Any) -> Any:
+    if not (isinstance(value, str) and value) and not hasattr(value, "__fspath__"):
+        raise ConfigurationError(field, value, "the path of a directory")
+    return value
 
 
 def _errors(value: Any) -> tuple[type[Exception], ...]:

@@ -13,7 +13,7 @@ from random import Random
 
 from opero import acts, clock, events
 from opero.errors import ConfigurationError
-from opero.policy import Fragment, Policy, asked, number, optional
+from opero.policy import Fragment, Policy, asked, boolean, duration, number, optional
 from opero.signals import Event, Signals
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.call import Call, Layer, Next
+    from opero.policy import Duration
 
     Raises = BaseException | type[BaseException] | Callable[[], BaseException]
 
@@ -59,27 +60,28 @@ class Chaos(Policy):
     def __init__(
         self,
         *,
-        latency: float | tuple[float, float] = 0.0,
+        latency: Duration | tuple[Duration, Duration] = 0.0,
         error: Raises | None = None,
         result: Any = NOTHING,
         rate: float = 1.0,
-        window: tuple[float, float] | None = None,
+        window: tuple[Duration, Duration] | None = None,
         seed: int | None = None,
         enabled: bool = False,
         name: str | None = None,
     ) -> None:
         if error is not None and not isinstance(error, BaseException):
             asked("error", error, "an exception, its type, or a function that makes one")
+        latency = _latency(latency)
         if not latency and error is None and result is NOTHING:
             raise ConfigurationError("Chaos", (), "latency=, error= or result=: something to happen")
         self._freeze(
-            latency=_span("latency", latency) if isinstance(latency, tuple) else number("latency", latency, low=0),
+            latency=latency,
             error=error,
             result=result,
             rate=number("rate", rate, low=0, high=1),
             window=optional(_span, "window", window),
-            seed=seed,
-            enabled=bool(enabled),
+            seed=optional(_seed, "seed", seed),
+            enabled=boolean("enabled", enabled),
             name=name,
         )
         self.start()
@@ -188,10 +190,20 @@ def _copy(given: BaseException) -> BaseException:
     return made
 
 
+def _latency(value: Any) -> float | tuple[float, float]:
+    return _span("latency", value) if isinstance(value, tuple | list) else duration("latency", value, low=0)
+
+
+def _seed(field: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigurationError(field, value, "a whole number")
+    return value
+
+
 def _span(field: str, value: Any, **_: float) -> tuple[float, float]:
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise ConfigurationError(field, value, "from and to, in seconds")
-    start, end = number(field, value[0], low=0), number(field, value[1], low=0)
+    start, end = duration(field, value[0], low=0), duration(field, value[1], low=0)
     if start > end:
         raise ConfigurationError(field, value, "from and to, in seconds, in this order")
     return start, end

@@ -18,7 +18,7 @@ from opero.call import FAILURE, NONE, SUCCESS
 from opero.circuit import AUTO, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, STATES, UNCOUNTED, Change, Circuit, Permit, Rules
 from opero.errors import CircuitOpenError, ConfigurationError, Rejected
 from opero.keyed import Keyed
-from opero.policy import Fragment, Policy, duration, number, optional, unread, whole
+from opero.policy import Fragment, Policy, boolean, duration, number, optional, unread, whole
 from opero.signals import POLICY, STATE, Event, Metric, Signals
 
 TYPE_CHECKING = False
@@ -139,7 +139,8 @@ class CircuitBreaker(Block, Rules, Policy):
         name: str | None = None,
     ) -> None:
         min_calls = whole("min_calls", min_calls, low=1)
-        if optional(whole, "calls", calls, low=1) is not None and calls < min_calls:  # type: ignore[operator]
+        shares = consecutive is None or slow_call is not None  # else nothing waits for `min_calls`
+        if optional(whole, "calls", calls, low=1) is not None and shares and calls < min_calls:  # type: ignore[operator]
             raise ConfigurationError(
                 "calls", calls, f"a whole number of at least min_calls ({min_calls}), else it never opens"
             )
@@ -172,7 +173,7 @@ class CircuitBreaker(Block, Rules, Policy):
             on=on,
             on_result=on_result,
             ignore=ignore,
-            shadow=bool(shadow),
+            shadow=boolean("shadow", shadow),
             store=stores.checked("store", store, name),
             max_keys=whole("max_keys", max_keys, low=1),
             name=name,

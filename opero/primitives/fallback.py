@@ -42,6 +42,7 @@ class Fallback(Policy):
     """
 
     place = "fallback"
+    asks_functions = True
     SIGNALS = SIGNALS
 
     answers: tuple[Any, ...]

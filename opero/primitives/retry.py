@@ -21,7 +21,7 @@ from opero import conditions, forks, stops, waits
 from opero.call import KEPT
 from opero.errors import AllFailedError, ConfigurationError, OperoError, RetryNow, notes_of
 from opero.kinds import is_awaited
-from opero.policy import NOT_AWAITED, Fragment, Policy, answered, choice, optional, whole
+from opero.policy import NOT_AWAITED, Fragment, Policy, answered, boolean, choice, optional, whole
 from opero.signals import REJECTIONS, SECONDS, Event, Metric, Signals
 from opero.strategies import FALLBACK, RETRY, ROTATE, Strategies, Strategy
 
@@ -116,8 +116,6 @@ class Retry(Policy):
         generator: str = "first",
         name: str | None = None,
     ) -> None:
-        if callable(retries):
-            raise ConfigurationError("retries", retries, "a whole number; as a decorator it has parentheses: @Retry()")
         if budget is not None and getattr(budget, "place", None) != "retry_budget":
             raise ConfigurationError("budget", budget, "a RetryBudget, or None")
         if retries is None and stop is None:
@@ -131,7 +129,7 @@ class Retry(Policy):
             budget=budget,
             stop=optional(stops.rule, "stop", stop),
             strategies=strategies,
-            nested=choice("nested", nested, (True, False)),
+            nested=boolean("nested", nested),
             generator=choice("generator", generator, GENERATOR),
             name=name,
         )

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from opero import clock, responses, stores
 from opero.errors import RetryBudgetExhausted
-from opero.policy import Fragment, Policy, choice, controlled, number, unread
+from opero.policy import Fragment, Policy, boolean, controlled, number, unread
 from opero.signals import POLICY, REJECTIONS, Event, Metric, Signals
 from opero.tokens import Tokens
 
@@ -94,7 +94,7 @@ class RetryBudget(Policy):
             min_per_second=number("min_per_second", min_per_second, low=0),
             cap=number("cap", cap, low=1),
             control=controlled(control),
-            shadow=choice("shadow", shadow, (True, False)),
+            shadow=boolean("shadow", shadow),
             store=stores.checked("store", store, name),
             name=name,
         )

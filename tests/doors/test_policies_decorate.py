@@ -6,6 +6,7 @@ import inspect
 import pytest
 
 import opero as o
+from opero.policy import Policy
 
 CALLS = []
 
@@ -51,14 +52,36 @@ def test_what_is_no_function_is_refused_all_the_same(policy):
             policy(thing)
 
 
-def test_a_retry_without_parentheses_says_so():
-    with pytest.raises(o.ConfigurationError, match=r"as a decorator it has parentheses: @Retry\(\)") as refused:
+class Shop:
+    def price(self):
+        """Return what it costs."""
 
-        @o.Retry
-        def f():
-            """Never decorated."""
 
-    assert refused.value.field == "retries"
+POLICIES = [
+    kind for kind in (getattr(o, name) for name in o.__all__) if isinstance(kind, type) and issubclass(kind, Policy)
+]
+BARE = [Shop.price, Shop().price, len, staticmethod(Shop.price), classmethod(Shop.price), Shop]
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+def test_a_policy_without_parentheses_says_so(kind):
+    assert len(POLICIES) > 9
+    for function in BARE:
+        if kind not in (o.Fallback, o.Cache):
+            with pytest.raises(o.ConfigurationError, match=rf"go before it: @{kind.__name__}\(\.\.\.\)") as refused:
+                kind(function)
+            assert refused.value.value is function
+    asked = {o.Fallback: o.Fallback(len), o.Cache: o.Cache(len)}.get(kind)  # a function can be what they are told
+    for args, kwargs in (((3,), {}), ((), {}), ((len, 3), {}), ((), {"url": 1})):
+        if asked is not None:
+            with pytest.raises(o.ConfigurationError, match=rf"go before it: @{kind.__name__}\(\.\.\.\)"):
+                asked(*args, **kwargs)
+
+
+def test_policies_show_their_settings_for_all_that():
+    assert list(inspect.signature(o.Hedge).parameters) == ["delay", "max_hedges", "name"]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'retrys'"):
+        o.Retry(retrys=3)
 
 
 @pytest.mark.parametrize("thing", [int, o.Timeout(1)], ids=["a class", "a policy"])

@@ -27,6 +27,11 @@ UNREAD = [
     (lambda: o.CircuitBreaker(consecutive=3, min_calls=1), "min_calls", "slow_call="),
     (lambda: o.ArgFallback("x", alternatives=[1], refresh=list), "refresh", "cooldown="),
     (lambda: o.CircuitBreaker(max_keys=5), "max_keys", "key="),
+    (lambda: o.CircuitBreaker(consecutive=3, calls=10, min_calls=5), "min_calls", "slow_call="),
+    (lambda: o.Strategy("raise", limit=3), "limit", "gives up at once"),
+    (lambda: o.Strategy("fallback", wait=3), "wait", "gives up at once"),
+    (lambda: o.RetryBudget()(abs), "retry_budget", "Retry(3)"),
+    (lambda: o.opero(o.Timeout(1), retry_budget=0.1)(abs), "retry_budget", "Retry(3)"),
     (lambda: o.CircuitBreaker(reset_after=120), "reset_after", "max_reset_after="),
 ]
 
@@ -68,6 +73,14 @@ def test_what_is_read_is_taken():
     o.CircuitBreaker(consecutive=3, min_calls=1, slow_call=1)
     o.CircuitBreaker(consecutive=3, window=60)
     o.CircuitBreaker(max_keys=5, key="x")
+    o.CircuitBreaker(consecutive=3, calls=10)
+    o.CircuitBreaker(consecutive=30, calls=10)
+    o.Strategy("retry", limit=3, wait=1)
+    o.Strategy("rotate", limit=3, wait=1)
+    o.opero(retry_budget=0.1)(abs)
+    o.opero(o.RetryBudget(), o.Hedge(1))(abs)
+    o.opero(retries=0, retry_budget=0.1)(abs)  # retries may be switched off by a configuration
+    o.opero(retry_budget=0.1)(abs).opero.with_(retries=0)
     assert o.CircuitBreaker(reset_after=120, max_reset_after=120).max_reset_after == 120
 
 

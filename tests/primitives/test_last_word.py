@@ -113,7 +113,7 @@ def test_limits_hold_for_what_the_function_wants_retried():
         return o.RetryNow(Denied(len(times)), after=3)
 
     with testing.clock():
-        f, call = made(again, "blocking", o.Retry(5, on=OSError, strategies={Denied: o.Strategy("raise", limit=2)}))
+        f, call = made(again, "blocking", o.Retry(5, on=OSError, strategies={Denied: o.Strategy("retry", limit=2)}))
         assert outcome(call).args == (3,)
     assert [later - sooner for sooner, later in pairwise(times)] == [3, 3]
     assert f.opero.stats()["retries"] == 2
