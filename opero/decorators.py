@@ -21,7 +21,7 @@ from opero.runtime import run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
     from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
     from opero.caching import CacheHandle
@@ -113,27 +113,28 @@ class Handle(Generic[P, R]):
     @property
     def breaker(self) -> Breaker:
         """Its circuit breaker, or that of a decorator further in; `ConfigurationError` where there is none."""
-        policy: Any = self.operation.places.get("circuit_breaker")
+        operation = self._with("circuit_breaker")
+        policy: Any = operation.places.get("circuit_breaker")
         if policy is None:
-            inner = getattr(self.operation.function, "opero", None)
-            if isinstance(inner, Handle):
-                return inner.breaker
             raise ConfigurationError(
                 "breaker", None, f"a circuit breaker: decorate {self.name} with circuit_breaker=True"
             )
-        return Breaker(self.operation, policy)
+        return Breaker(operation, policy)
 
     @property
     def cache(self) -> CacheHandle:
-        """Its cache; raises `ConfigurationError` when it has none."""
+        """Its cache, or that of a decorator further in; raises `ConfigurationError` when it has none."""
         from opero.caching import CacheHandle
 
-        return CacheHandle(self.operation)
+        return CacheHandle(self._with("cache"))
 
     @property
     def controllers(self) -> Controllers:
-        """Its controllers, by the names of their knobs: `f.opero.controllers["bulkhead.limit"].freeze()`."""
-        return control.of(self.operation)
+        """Its controllers, and those of decorators further in, by the names of their knobs.
+
+        `f.opero.controllers["bulkhead.limit"].freeze()`; of two of one name that of the outer decorator.
+        """
+        return control.of(*self._stacked())
 
     def with_(self, *policies: Policy, **overrides: Unpack[Settings]) -> Decorated[P, R]:
         """Return a variant with other settings. Policies it keeps share their state with this one."""
@@ -154,6 +155,20 @@ class Handle(Generic[P, R]):
     def source(self) -> str:
         """Return the source of its fast path, which is generated: what happens in a call that succeeds at once."""
         return fused.source(self.operation)
+
+    def _with(self, place: str) -> Operation:
+        """Return the outermost operation with a policy at this place; its own if there is none."""
+        return next((each for each in self._stacked() if place in each.places), self.operation)
+
+    def _stacked(self) -> Iterator[Operation]:
+        """Yield its operation, and those of decorators further in."""
+        handle: Handle[..., Any] | None = self
+        while handle is not None:
+            yield handle.operation
+            function: Any = handle.operation.function
+            while isinstance(function, partial):
+                function = function.func
+            handle = getattr(function, "opero", None)
 
     def __repr__(self) -> str:
         return f"<opero {self.name}: {', '.join(map(repr, self.policies)) or 'no policies'}>"

@@ -16,8 +16,11 @@ def attach(operation: Operation) -> None:
         operation.controllers = wiring.controllers(operation)
 
 
-def of(operation: Operation) -> Controllers:
-    """Return an operation's controllers."""
+def of(*operations: Operation) -> Controllers:
+    """Return the controllers of operations, the first of each name."""
     from opero.control.loop import Controllers
 
-    return operation.controllers or Controllers(())
+    found = [each.controllers for each in operations if each.controllers is not None]
+    if len(found) == 1:
+        return found[0]
+    return Controllers([controller for each in reversed(found) for controller in each], ())

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import functools
 import pickle
 import time
 
@@ -129,3 +130,39 @@ def test_a_retry_that_was_cancelled_in_its_wait_was_decided_on():
         asyncio.run(main())
     counted = f.opero.stats()
     assert (counted["retries"], counted["attempts"], counted["cancelled"]) == (1, 1, 1)
+
+
+def itself(f):
+    return f
+
+
+def wrapped(f):
+    @functools.wraps(f)
+    def g(*args):
+        return f(*args)
+
+    return g
+
+
+@pytest.mark.parametrize("between", [itself, wrapped, functools.partial])
+def test_the_handle_finds_the_cache_of_a_decorator_further_in(between):
+    f = o.Retry(2, wait=0)(between(o.opero(o.Timeout(9))(o.Cache(60)(lambda x: 2 * x))))
+    assert f(3) == 6
+    assert (f.opero.cache.get(3), f.opero.cache.stats()["hits"]) == (6, 0)
+    f.opero.cache.invalidate(3)
+    assert not f.opero.cache.contains(3)
+    with pytest.raises(o.ConfigurationError, match="cache_ttl=60"):
+        _ = o.Retry(2)(o.Timeout(9)(len)).opero.cache
+
+
+def test_the_handle_finds_the_controllers_of_decorators_further_in():
+    inner = o.opero(o.Bulkhead(5, control="adaptive"))(lambda: 1)
+    budgeted = o.opero(o.Retry(2), o.RetryBudget(control="adaptive"))(inner)
+    outer = o.opero(o.Timeout(9))(budgeted)
+    assert outer.opero.controllers["bulkhead.limit"] is inner.opero.controllers["bulkhead.limit"]
+    assert len(outer.opero.controllers) == 3
+    outer.opero.controllers.freeze()
+    assert all(each.frozen for handle in (inner, budgeted) for each in handle.opero.controllers)
+    own = o.opero(o.Bulkhead(7, control="adaptive"))(outer)
+    assert own.opero.controllers["bulkhead.limit"] is not inner.opero.controllers["bulkhead.limit"]
+    assert not len(o.Retry(2)(o.Timeout(9)(len)).opero.controllers)
