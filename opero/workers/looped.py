@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from opero.workers.worker import Chunk
+    from opero.workers.chunk import Chunk
 
 _loop: asyncio.AbstractEventLoop | None = None
 

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from opero.workers.worker import Chunk
+    from opero.workers.chunk import Chunk
 
 SECONDS = 5e-5
 RUN = 64

@@ -14,8 +14,9 @@ from opero import opmap, testing
 from opero.drivers import blocking
 from opero.workers import swift
 from opero.workers.arena import send_descriptors
+from opero.workers.chunk import Chunk
 from opero.workers.journal import AT_REST, MAX_CHUNK, SIZE, USED, Journal, share
-from opero.workers.worker import Chunk, Job, Worker
+from opero.workers.worker import Job, Worker
 
 
 @pytest.fixture(params=["fork", "spawn"])
