@@ -143,7 +143,7 @@ def test_that_nothing_came_of_a_load_is_said_of_its_lease_for_a_second(place):
 def test_a_lease_without_an_end_is_ended_by_who_waits(callers, server, heard):
     import redis
 
-    from opero.stores.cache.redis import lease_of
+    from opero.stores.cache.named import lease_of
 
     calls = []
     policy = {"backend": "redis", "url": server.url, "namespace": f"endless{callers}", "patience": 5.0}

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 import opero as o
-from opero.stores.cache.redis import called
+from opero.stores.cache.named import called
 from services.redis_servers import RedisCluster
 
 pytestmark = pytest.mark.service("redis")

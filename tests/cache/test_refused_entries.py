@@ -7,7 +7,7 @@ from caches import KEY, cached, counted, name_in, place, reasons
 
 import opero as o
 from opero.stores.cache.envelope import INFLATED, Envelope
-from opero.stores.cache.redis import key_of, lease_of
+from opero.stores.cache.named import key_of, lease_of
 
 
 def tampered(data, how, f):

@@ -91,7 +91,7 @@ def test_a_ring_that_rotates_at_once_loads_what_has_tags_once_more(backend, sett
 def test_a_mark_that_redis_evicted_revives_nothing(settings):
     import redis
 
-    from opero.stores.cache.redis import key_of
+    from opero.stores.cache.named import key_of
 
     given = settings("redis")
     fleet = Fleet(given)

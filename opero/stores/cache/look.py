@@ -5,8 +5,8 @@ from __future__ import annotations
 from opero.call import STARTED
 from opero.stores.cache.entry import AHEAD, sure
 from opero.stores.cache.envelope import Sheet
+from opero.stores.cache.named import called
 from opero.stores.cache.quick import UNASKED, command
-from opero.stores.cache.redis import called
 from opero.stores.cache.said import REQUESTS
 from opero.stores.cache.trouble import Refused, Unavailable
 

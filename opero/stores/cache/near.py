@@ -17,7 +17,7 @@ from weakref import ref
 
 from opero import clock, forks
 from opero.runtime import Runtime, run
-from opero.stores.cache.redis import called
+from opero.stores.cache.named import called
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

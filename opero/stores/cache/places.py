@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from opero.errors import CacheError
 from opero.stores.cache.look import UNLOOKED
-from opero.stores.cache.redis import called
+from opero.stores.cache.named import called
 from opero.stores.cache.said import BACKEND_FAILED, ENTRY_REFUSED, EVICTIONS
 from opero.stores.cache.shelf import Found
 from opero.stores.cache.trouble import Refused, Unavailable

@@ -11,14 +11,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from urllib.parse import quote
 from weakref import WeakKeyDictionary, finalize
 
 from opero import clock, forks
 from opero.errors import ConfigurationError
 from opero.runtime import run
 from opero.stores.cache.batch import LARGEST, Batch
+from opero.stores.cache.named import end_of, key_of, lease_of, quoted
 from opero.stores.cache.quick import UNASKED, Quick, unasked
+from opero.stores.cache.scripts import CLAIM, EXTEND, HEAL, LOCK, MARK, RELEASE, WRITE
 from opero.stores.cache.store import SAID
 from opero.stores.cache.trouble import Refused, Unavailable
 from opero.stores.connecting import bounded
@@ -34,43 +35,6 @@ QUEUED = 4  # trips a task may wait for: the one under way, its own, and connect
 SYNCED = 60.0  # seconds until the server's clock is asked again
 MARKED = 7 * 24 * 3600  # seconds a mark lives; a lost one ends its entries
 LONGEST = 366 * 24 * 3600  # seconds; what never expires
-CLAIM = """
-local value = redis.call('GET', KEYS[1])
-if value then return {value, false} end
-if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {false, ARGV[1]} end
-return {false, redis.call('GET', KEYS[2])}
-"""
-LOCK = """
-if ARGV[3] == '1' or redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
-return redis.call('GET', KEYS[1])
-"""
-WRITE = """
-if ARGV[3] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[3] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('DEL', KEYS[2])
-return 1
-"""
-EXTEND = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-"""
-RELEASE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[2] == '1' then redis.call('SET', KEYS[2], '', 'PX', ARGV[3]) end
-return redis.call('DEL', KEYS[1])
-"""
-MARK = """
-local text = redis.call('GET', KEYS[1])
-if text then return text end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return ARGV[1]
-"""
-HEAL = """
-local found = redis.pcall('GET', KEYS[1])
-if type(found) == 'table' and string.find(found.err, 'WRONGTYPE') then return redis.call('UNLINK', KEYS[1]) end
-return 0
-"""
 
 
 class RedisStore:
@@ -174,11 +138,11 @@ class RedisStore:
         return bool((await self._run(runtime, ("EVAL", EXTEND, 1, lease_of(name), token, _ms(seconds))))[0])
 
     async def release(self, runtime: Runtime, name: str, token: bytes, barren: bool) -> None:
-        keys = lease_of(name), _end_of(name, token)
+        keys = lease_of(name), end_of(name, token)
         await self._run(runtime, ("EVAL", RELEASE, 2, *keys, token, int(barren), _ms(SAID)))
 
     async def barren(self, runtime: Runtime, name: str, token: bytes) -> bool:
-        return bool((await self._run(runtime, ("EXISTS", _end_of(name, token))))[0])
+        return bool((await self._run(runtime, ("EXISTS", end_of(name, token))))[0])
 
     async def delete(self, runtime: Runtime, names: Sequence[str]) -> int:
         commands = [("DEL", key) for name in names for key in (key_of(name), lease_of(name))]
@@ -198,9 +162,9 @@ class RedisStore:
 
     async def clear(self, runtime: Runtime, namespace: str) -> None:
         for kind in ("lease", "v1", "tag"):  # in this order: a load under way stores nothing behind the scan
-            await self._unlink(runtime, f"opero:{_quoted(namespace)}:{kind}:*")
+            await self._unlink(runtime, f"opero:{quoted(namespace)}:{kind}:*")
         if self.publishes:
-            await self._run(runtime, ("PUBLISH", f"opero:{_quoted(namespace)}:written", b""))
+            await self._run(runtime, ("PUBLISH", f"opero:{quoted(namespace)}:written", b""))
 
     async def nodes(self, runtime: Runtime) -> dict[str, Any]:
         """Return, for every primary, what makes a connection to it; for plain callers."""
@@ -339,35 +303,6 @@ class RedisStore:
         if isinstance(error, self._errors.ConnectionError | OSError):
             return "connection"
         return type(error).__name__
-
-
-def key_of(name: str) -> str:
-    """Return the key of an entry or mark."""
-    namespace, kind, digest = name.rsplit(":", 2)
-    return f"opero:{_quoted(namespace)}:{kind}:{digest}"
-
-
-def called(name: str) -> bytes:
-    """Return the same as a near-cache hears it."""
-    return key_of(name).encode()
-
-
-def lease_of(name: str) -> str:
-    """Return the key of an entry's lease, in the same slot."""
-    return f"opero:{_quoted(name.rsplit(':', 2)[0])}:lease:{{{key_of(name)}}}"
-
-
-def _end_of(name: str, token: bytes) -> str:
-    return f"{lease_of(name)}:{token.decode()}"
-
-
-def prefix_of(namespace: str) -> str:
-    """Return what every key of a namespace begins with."""
-    return f"opero:{_quoted(namespace)}"
-
-
-def _quoted(namespace: str) -> str:
-    return quote(namespace, safe=":/.-_")
 
 
 def _keys(command: tuple[Any, ...]) -> tuple[str, ...]:

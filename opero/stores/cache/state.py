@@ -104,8 +104,8 @@ class State:
         if policy.near is None or self.memory is None:
             return None
         if namespace not in self._nears:
+            from opero.stores.cache.named import prefix_of
             from opero.stores.cache.near import Near
-            from opero.stores.cache.redis import prefix_of
 
             self._nears[namespace] = Near(self.store(namespace), self.memory, prefix_of(namespace), policy.near)  # type: ignore[arg-type]
         return self._nears[namespace]
