@@ -22,8 +22,10 @@ def opero_clock() -> Iterator[Clock]:
 
 
 @pytest.fixture
-def opero_capture() -> Iterator[Captured]:
-    """Everything said and counted during the test, as plain data."""
+def opero_capture(request: pytest.FixtureRequest) -> Iterator[Captured]:
+    """Everything said and counted during the test, as plain data; on `opero_clock`, if the test has it."""
+    if "opero_clock" in request.fixturenames:
+        request.getfixturevalue("opero_clock")
     from opero import testing
 
     with testing.capture() as captured:

@@ -64,6 +64,10 @@ class Runtime:
         """Wait, not longer than until the flag is set; zero or less does not yield."""
         raise NotImplementedError
 
+    async def pause(self, seconds: float, flag: Flag | None = None) -> None:
+        """Wait before the next attempt, or for a turn: what a test may leave out, and still let others run."""
+        await self.sleep(0.0 if clock.hurried else seconds, flag)
+
     async def invoke(self, call: Call) -> Any:
         """Call the function, and raise `CallTimeout` when the call's deadline passes first."""
         raise NotImplementedError

@@ -46,6 +46,12 @@ class Aio(Runtime):
         else:
             await _polled(flag, seconds)
 
+    async def pause(self, seconds: float, flag: Any = None) -> None:
+        if clock.hurried:
+            await ways().sleep(0)
+        else:
+            await self.sleep(seconds, flag)
+
     async def invoke(self, call: Call) -> Any:
         return await self.within(call, partial(self.run, call))
 
@@ -120,8 +126,8 @@ RUNTIME = Aio()
 
 
 def pause(seconds: float) -> Awaitable[None]:
-    """Wait, in the way of the runtime as it is now: a test may have replaced it."""
-    return RUNTIME.sleep(seconds)
+    """Wait before the next attempt."""
+    return RUNTIME.pause(seconds)
 
 
 async def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None) -> Any:

@@ -139,8 +139,8 @@ RUNTIME = Blocking()
 
 
 def pause(seconds: float) -> None:
-    """Wait."""
-    if seconds > 0:
+    """Wait before the next attempt."""
+    if seconds > 0 and not clock.hurried:
         clock.sleep(seconds)
 
 

@@ -304,7 +304,7 @@ class _Tries:
         call, flag = self.call, self.policy.flag
         call.record.delay = self.delay
         try:
-            await call.runtime.sleep(self.delay, flag)
+            await call.runtime.pause(self.delay, flag)
         except BaseException:
             self._refund()
             raise

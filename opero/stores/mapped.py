@@ -58,7 +58,7 @@ class Mapped:
         self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, patience: float
     ) -> tuple[float, Any]:
         with self._held(key) as state:
-            now = clock.now()
+            now = clock.common()
             dues = state.value or [now] * len(rates)
             at = earliest(rates, dues, now, weight)
             if at - now > patience + ROUNDING:
@@ -81,7 +81,7 @@ class Mapped:
         self, runtime: Runtime, key: str, law: tuple[float, float, float], income: int, back: float, cost: float
     ) -> tuple[bool, float]:
         with self._held(key) as state:
-            now = clock.now()
+            now = clock.common()
             left, successes, since = state.value or (opening(law[2]), 0.0, now)
             left, successes, cap = gathered(law, left + back, successes, max(0.0, now - since), income)
             granted = enough(left, cost)
@@ -98,7 +98,7 @@ class Mapped:
 
     async def admit(self, runtime: Runtime, key: str, rules: Rules) -> Admission:
         with self._circuit(key, rules) as found:
-            given, change, retry_after = found.circuit.admit(clock.now())
+            given, change, retry_after = found.circuit.admit(clock.common())
             found.generation += change is not None
             generation = -1 if found.circuit.mode == circuit.DISABLED else found.generation
             permit = None if given is None else Permit(generation, probe=given.probe)
@@ -111,20 +111,20 @@ class Mapped:
             if permit.generation != found.generation:
                 return "", {}
             given = circuit.Permit(found.circuit.good, probe=permit.probe)
-            change = found.circuit.settle(given, outcome, inf if slow else 0.0, clock.now())
+            change = found.circuit.settle(given, outcome, inf if slow else 0.0, clock.common())
             found.generation += change is not None
             return (change.state, change.fields) if change is not None else ("", {})
 
     async def hold(self, runtime: Runtime, key: str, rules: Rules, mode: str) -> str:
         with self._circuit(key, rules) as found:
-            change = found.circuit.hold(mode, clock.now())
+            change = found.circuit.hold(mode, clock.common())
             found.generation += 1
             return "" if change is None else change.state
 
     def look(self, key: str, rules: Rules) -> tuple[str, float, float] | None:
         """Return state, failure ratio and slow ratio of a circuit; None if nobody asked it for leave yet."""
         with self._held(key) as state:
-            return None if state.value is None else _Circuit(rules, state.value).circuit.read(clock.now())
+            return None if state.value is None else _Circuit(rules, state.value).circuit.read(clock.common())
 
     def known(self, key: str) -> Any:
         """Return a state as it is kept; None if nobody asked for it yet."""
@@ -134,11 +134,11 @@ class Mapped:
     def slots(self, key: str) -> tuple[int, int]:
         """Return how many slots of a bulkhead are in use, and how many wait for one."""
         slots, queue = self.known(key) or ({}, {})
-        return sum(map(_lives, slots.values())), sum(clock.now() - seen <= SILENCE for seen in queue.values())
+        return sum(map(_lives, slots.values())), sum(clock.common() - seen <= SILENCE for seen in queue.values())
 
     async def take(self, runtime: Runtime, key: str, token: str, limit: int, room: int) -> tuple[str, int, int]:
         with self._held(key) as state:
-            now, (slots, queue) = clock.now(), state.value or ({}, {})
+            now, (slots, queue) = clock.common(), state.value or ({}, {})
             slots = {each: process for each, process in slots.items() if _lives(process)}
             queue = {each: seen for each, seen in queue.items() if each == token or now - seen <= SILENCE}
             before = list(queue).index(token) if token in queue else len(queue)

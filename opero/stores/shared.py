@@ -83,7 +83,7 @@ class SharedLimit:
         if wait > 0:
             call.emit(self._delayed, delay=wait)
             try:
-                await runtime.sleep(wait)
+                await runtime.pause(wait)
             except GeneratorExit:
                 raise
             except BaseException:

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from opero import catalogue, clock, events
+from opero.testing import virtual
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,10 +20,10 @@ _current: ContextVar[int | None] = ContextVar("opero.testing.span", default=None
 
 
 class Captured:
-    """What `capture` saw so far. Times are seconds since it began; calls and spans are numbered from 1.
+    """What `capture` saw so far. Times are seconds since it began, or since `clock()` did, whichever is later.
 
-    `events` and `spans` are lists of dictionaries in the order in which they began. A span's `parent` is the number of
-    the span around it, None for the outermost.
+    `events` and `spans` are lists of dictionaries in the order in which they began; calls and spans are numbered from
+    1. A span's `parent` is the number of the span around it, None for the outermost; its `end` is None while it runs.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,7 @@ class Captured:
         self.spans: list[dict[str, Any]] = []
         self._started = clock.wall()
         self._calls: dict[int, int] = {}
-        self._open: dict[tuple[int, str], tuple[dict[str, Any], Any]] = {}
+        self._open: dict[tuple[int, int], tuple[dict[str, Any], int | None]] = {}
         self._before = _read()
 
     def metrics(self) -> dict[str, dict[tuple[str, ...], float | list[float]]]:
@@ -53,7 +54,7 @@ class Captured:
     def hear(self, event: Event) -> None:
         """Take an event."""
         call = self._calls.setdefault(event.call, len(self._calls) + 1) if event.call else 0
-        at = round(event.at - self._started, PLACES)
+        at = round(event.at - max(self._started, virtual.began()), PLACES)
         self.events.append(
             {
                 "name": event.name,
@@ -66,22 +67,25 @@ class Captured:
             }
         )
         _, subject, what = (*event.name.split("."), "")[:3]
+        number = event.fields["number"] if subject == "attempt" else 0
         if subject in {"call", "attempt"} and what == "started":
-            self._begin(event, call, subject, at)
+            self._begin(event, call, number, at)
         elif subject in {"call", "attempt"} and what == "finished":
-            self._end(event, call, subject, at)
+            self._end(event, call, number, at)
 
-    def _begin(self, event: Event, call: int, subject: str, at: float) -> None:
-        name = event.operation if subject == "call" else f"{event.operation} attempt"
-        span = {"id": len(self.spans) + 1, "parent": _current.get(), "name": name, "start": at, "end": None}
+    def _begin(self, event: Event, call: int, number: int, at: float) -> None:
+        name = f"{event.operation} attempt" if number else event.operation
+        around = _current.get()
+        span: dict[str, Any] = {"id": len(self.spans) + 1, "parent": around, "name": name, "start": at, "end": None}
         self.spans.append(span)
-        self._open[call, subject] = span, _current.set(len(self.spans))
+        self._open[call, number] = span, around
+        _current.set(span["id"])
 
-    def _end(self, event: Event, call: int, subject: str, at: float) -> None:
-        span, token = self._open.pop((call, subject), (None, None))
-        if span is None or token is None:
+    def _end(self, event: Event, call: int, number: int, at: float) -> None:
+        span, around = self._open.pop((call, number), (None, None))
+        if span is None:
             return
-        _current.reset(token)
+        _current.set(around)
         fields = {key: event.fields[key] for key in ("outcome", "attempts", "number", "error") if key in event.fields}
         span.update(end=at, **fields)
 

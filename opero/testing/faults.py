@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from opero import catalogue, events
 from opero import clock as real
 from opero.call import STARTED
-from opero.drivers.aio import Aio, ways
+from opero.drivers.aio import ways
 from opero.errors import ConfigurationError
+from opero.kinds import is_generator_function
 from opero.primitives.chaos import NOTHING, Chaos
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
     from opero.pipeline import Operation
-    from opero.primitives.chaos import Raises
+    from opero.primitives.chaos import Raises, Strike
 
 
 @contextmanager
@@ -32,8 +33,9 @@ def chaos(
 ) -> Iterator[Chaos]:
     """Disturb a decorated function, or all operations of a name, while the block runs.
 
-    The settings are those of the `Chaos` policy; it strikes where the function would be called. Not for `@opmap` in
-    processes: there the function runs elsewhere.
+    The settings are those of the `Chaos` policy; it strikes where the function would be called. A generator is struck
+    before its first item, and `result` is what it yields instead. Not for `@opmap` in processes: there the function
+    runs elsewhere.
 
     Example:
         >>> from opero import opero
@@ -48,8 +50,10 @@ def chaos(
     name = found[0].name
     policy = Chaos(error=error, latency=latency, result=result, rate=rate, seed=seed, enabled=True, name=name)
     functions = [each.function for each in found]
+    if any(map(is_generator_function, functions)) and result is not NOTHING and not isinstance(result, Iterable):
+        raise ConfigurationError("result", result, "what a generator yields instead: a list of items")
     for each in found:
-        each.function = (_disturbed_async if each.is_async else _disturbed)(each.function, policy)
+        each.function = _disturber(each)(each.function, policy)
     try:
         with events.subscribe(_nothing, STARTED.name):  # who hears every call takes them off the fast path
             yield policy
@@ -63,7 +67,8 @@ def chaos(
 def no_waits() -> Iterator[None]:
     """Let backoffs and waits for a rate limit take no time while the block runs, and time go on as it does.
 
-    Use `clock()` where windows, timeouts and time to live are under test as well.
+    Everything else waits as ever: for a slot of a bulkhead, for a hedge, for a store that is away. Use `clock()` where
+    windows, timeouts and time to live are under test as well.
 
     Example:
         >>> from opero import opero
@@ -74,50 +79,100 @@ def no_waits() -> Iterator[None]:
         ...     flaky()
         'later'
     """
-
-    async def pass_on(self: Aio, seconds: float, flag: Any = None) -> None:  # noqa: ARG001 - takes the place of a method
-        await ways().sleep(0)
-
-    saved, real.sleep = real.sleep, _nothing
-    saved_aio, Aio.sleep = Aio.sleep, pass_on  # type: ignore[method-assign]
+    before, real.hurried = real.hurried, True
     try:
         yield
     finally:
-        real.sleep, Aio.sleep = saved, saved_aio  # type: ignore[method-assign]
+        real.hurried = before
 
 
 def _found(operation: str | Callable[..., Any]) -> list[Operation]:
     if not isinstance(operation, str):
-        return [operation.opero.operation]  # type: ignore[attr-defined]
-    found = [each for each in catalogue.operations() if each.name == operation]
-    if not found:
+        handle = getattr(operation, "opero", None)
+        found = getattr(handle, "operation", None)
+        if found is None:
+            raise ConfigurationError(
+                "operation", operation, "a function decorated with @opero, or the name of one; patch others themselves"
+            )
+        return [found]
+    named = [each for each in catalogue.operations() if each.name == operation]
+    if not named:
         known = sorted({each.name for each in catalogue.operations()})
         raise ConfigurationError(
             "operation", operation, f"a decorated function, or the name of one: {', '.join(known)}"
         )
-    return found
+    return named
+
+
+def _disturber(operation: Operation) -> Callable[[Callable[..., Any], Chaos], Callable[..., Any]]:
+    if is_generator_function(operation.function):
+        return _disturbed_async_items if operation.is_async else _disturbed_items
+    return _disturbed_async if operation.is_async else _disturbed
 
 
 def _disturbed(function: Callable[..., Any], policy: Chaos) -> Callable[..., Any]:
     def disturbed(*args: Any, **kwargs: Any) -> Any:
-        strike = policy.strike(real.now())
-        if strike is None:
-            return function(*args, **kwargs)
-        real.sleep(strike.latency)
-        return function(*args, **kwargs) if strike.passes() else strike.result
+        strike = _struck(policy)
+        return function(*args, **kwargs) if strike is None or strike.passes() else strike.result
+
+    return disturbed
+
+
+def _disturbed_items(function: Callable[..., Any], policy: Chaos) -> Callable[..., Any]:
+    def disturbed(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        strike = _struck(policy)
+        return (yield from function(*args, **kwargs) if strike is None or strike.passes() else strike.result)
 
     return disturbed
 
 
 def _disturbed_async(function: Callable[..., Any], policy: Chaos) -> Callable[..., Any]:
     async def disturbed(*args: Any, **kwargs: Any) -> Any:
-        strike = policy.strike(real.now())
-        if strike is None:
-            return await function(*args, **kwargs)
-        await asyncio.sleep(strike.latency)
-        return await function(*args, **kwargs) if strike.passes() else strike.result
+        strike = await _struck_async(policy)
+        return await function(*args, **kwargs) if strike is None or strike.passes() else strike.result
 
     return disturbed
+
+
+def _disturbed_async_items(function: Callable[..., Any], policy: Chaos) -> Callable[..., Any]:
+    async def disturbed(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        strike = await _struck_async(policy)
+        if strike is not None and not strike.passes():
+            for item in strike.result:
+                yield item
+            return
+        items: Any = function(*args, **kwargs)
+        step, value = items.asend, None
+        try:
+            while True:
+                try:
+                    item = await step(value)
+                except StopAsyncIteration:
+                    return
+                try:
+                    step, value = items.asend, (yield item)
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - it is the generator's to see
+                    step, value = items.athrow, error
+        finally:
+            await items.aclose()
+
+    return disturbed
+
+
+def _struck(policy: Chaos) -> Strike | None:
+    strike = policy.strike(real.now())
+    if strike is not None and strike.latency > 0:
+        real.sleep(strike.latency)
+    return strike
+
+
+async def _struck_async(policy: Chaos) -> Strike | None:
+    strike = policy.strike(real.now())
+    if strike is not None and strike.latency > 0:
+        await ways().sleep(strike.latency)
+    return strike
 
 
 def _nothing(_: object) -> None:

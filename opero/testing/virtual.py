@@ -6,6 +6,8 @@
    the next jump: who is due counts as running.
 4. Stuck is whom the kernel has not let run since the last look, several times. Where it does not say that (it does on
    Linux): whose frame has not moved. A slow machine makes this later, not wrong.
+5. Time never goes back. It begins where the clock before it is, and when the block ends that one goes on from there, as
+   do the loops whose timers were set in it.
 
 Source: trio's MockClock, whose time also jumps when everybody waits.
 """
@@ -16,11 +18,14 @@ import asyncio
 import sys
 import threading
 from contextlib import contextmanager
-from math import inf
+from importlib.util import find_spec
+from math import ceil, inf, nextafter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from opero import clock as real
+from opero.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +34,11 @@ STEP = 0.002  # real seconds between two looks at what others do
 LOOKS = 5  # so many looks find a thread stuck that waits for another one
 LOOKS_ON_THE_WAY = 200  # that a loop takes while everybody else waits for one time; 100 s or less are not affected
 PATIENT_LOOKS = 250  # and so many one that waits for something outside
-WAITING = ("threading.py", "queue.py", "selectors.py", "futures/thread.py", "futures/_base.py")
+PLACES = 6  # decimals of a time that is told: microseconds
+WAITING = (
+    *("threading.py", "queue.py", "selectors.py", "futures/thread.py", "futures/_base.py"),
+    *("_thread_cache.py", "_io_epoll.py", "_io_kqueue.py"),  # trio's
+)
 KERNEL = Path("/proc/self/task")
 
 
@@ -39,9 +48,9 @@ class Clock:
     Not for code that waits for real sockets or calls `time.sleep` itself: that needs real time.
     """
 
-    def __init__(self, start: float = 1000.0) -> None:
-        self._now = start
-        self._wall = real.wall() - start
+    def __init__(self, start: float | None = None) -> None:
+        self._now = self._start = even(real.now()) if start is None else start
+        self._wall = real.wall() - self._start
         self._moved = threading.Condition()
         self._parked: dict[int, tuple[float, Callable[[], bool]]] = {}  # thread → when it goes on, or if this is true
         self._changes = 0  # how often that changed
@@ -57,10 +66,22 @@ class Clock:
         """Return the virtual time as Unix time."""
         return self._wall + self._now
 
+    def elapsed(self) -> float:
+        """Return the virtual seconds since the clock began, to the microsecond."""
+        return round(self._now - self._start, PLACES)
+
+    def began(self) -> float:
+        """Return when it began, as Unix time."""
+        return self._wall + self._start
+
     def advance(self, seconds: float) -> None:
         """Move time on; whoever waits for less is woken."""
+        self.advance_to(self._now + seconds)
+
+    def advance_to(self, at: float) -> None:
+        """Move time on to `at`, if that is later."""
         with self._moved:
-            self._jump_locked(self._now + seconds)
+            self._jump_locked(at)
 
     def sleep(self, seconds: float) -> None:
         """Wait in virtual time."""
@@ -71,6 +92,10 @@ class Clock:
         at = inf if seconds is None else self._now + seconds
         self.until(at, woken=event.is_set, wait=lambda step: self._real_wait(event, step))
         return event.is_set() or (seconds is None and self._real_wait(event, None))  # the clock may have been closed
+
+    def after(self, seconds: float) -> float:
+        """Return the time in so many seconds, and a later one, however little they are beside the time it is."""
+        return max(self._now + seconds, nextafter(self._now, inf))
 
     def pace(self, seconds: float) -> float:
         """Return how long a loop that looks every `seconds` may wait: longer where others wait for ages."""
@@ -133,38 +158,88 @@ class Clock:
 
 
 @contextmanager
-def clock(start: float = 1000.0) -> Iterator[Clock]:
-    """Make every wait, window and timer virtual while the block runs, sync and on asyncio loops.
+def clock(start: float | None = None) -> Iterator[Clock]:
+    """Make every wait, window and timer virtual while the block runs: in threads, on asyncio's own loops, on trio.
+
+    It begins at the time that is, so what was used before the block goes on in it; `start` is for blocks that use
+    nothing from before. After the block time goes on from where it was, at its own pace.
 
     Example:
         >>> with clock() as virtual:
         ...     virtual.sleep(3600)
-        ...     virtual.now()
-        4600.0
+        ...     virtual.elapsed()
+        3600.0
     """
-    virtual = Clock(start)
+    _refuse_other_loops()
+    virtual, before = Clock(start), real.now
     names = ("now", "wall", "sleep", "wait", "pace")
     saved = {name: getattr(real, name) for name in names}
-    loop = asyncio.BaseEventLoop
-    time, run_once = loop.time, loop._run_once  # type: ignore[attr-defined]  # noqa: SLF001
-
-    def wait_then_run_once(self: Any) -> None:
-        _wait(self, virtual)
-        run_once(self)
-
-    for name in names:
-        setattr(real, name, getattr(virtual, name))
-    _renew_control()
-    loop.time = lambda _: virtual.now()  # type: ignore[method-assign,assignment]
-    loop._run_once = wait_then_run_once  # type: ignore[attr-defined]  # noqa: SLF001
-    try:
-        yield virtual
-    finally:
-        loop.time, loop._run_once = time, run_once  # type: ignore[method-assign,attr-defined]  # noqa: SLF001
-        for name, value in saved.items():
-            setattr(real, name, value)
-        virtual.close()
+    with _on_asyncio(virtual), _on_trio(virtual):
+        for name in names:
+            setattr(real, name, getattr(virtual, name))
         _renew_control()
+        try:
+            yield virtual
+        finally:
+            for name, value in saved.items():
+                setattr(real, name, value)
+            outer = getattr(before, "__self__", None)
+            (outer.advance_to if isinstance(outer, Clock) else real.resume)(virtual.now())
+            virtual.close()
+            _renew_control()
+
+
+def even(seconds: float) -> float:
+    """Return the next 1,024th of a second: added to whole seconds it stays exact, and so do differences."""
+    return ceil(seconds * 1024) / 1024
+
+
+def began() -> float:
+    """Return when the clock that is began, as Unix time; 0 where that is the system's."""
+    clock = getattr(real.now, "__self__", None)
+    return clock.began() if isinstance(clock, Clock) else 0.0
+
+
+def _refuse_other_loops() -> None:
+    loop = asyncio._get_running_loop()  # noqa: SLF001 - None where nothing runs, instead of an error
+    if loop is not None and not isinstance(loop, asyncio.BaseEventLoop):
+        raise ConfigurationError("loop", loop, "one of asyncio's own, or trio: nobody else's can be moved in time")
+
+
+@contextmanager
+def _on_asyncio(virtual: Clock) -> Iterator[None]:
+    loops: WeakSet[Any] = WeakSet()
+    base: Any = asyncio.BaseEventLoop
+    time, run_once = base.time, base._run_once  # noqa: SLF001
+    shift = even(time(None) - virtual.now())  # loops count on from where they are
+
+    def wait_then_run_once(loop: Any) -> None:
+        loops.add(loop)
+        _wait(loop, virtual)
+        run_once(loop)
+
+    base.time = lambda _: virtual.now() + shift
+    base._run_once = wait_then_run_once  # noqa: SLF001
+    try:
+        yield
+    finally:
+        base.time, base._run_once = time, run_once  # noqa: SLF001
+        ahead = virtual.now() + shift - time(None)
+        for loop in {*loops, asyncio._get_running_loop()} - {None} if ahead > 0 else ():  # noqa: SLF001
+            for handle in list(loop._scheduled):  # noqa: SLF001
+                handle._when -= ahead  # noqa: SLF001
+
+
+@contextmanager
+def _on_trio(virtual: Clock) -> Iterator[None]:
+    """Move trio, if it is there; anyio may import it later."""
+    if "trio" not in sys.modules and not ("anyio" in sys.modules and find_spec("trio")):
+        yield
+        return
+    from opero.testing.on_trio import moved
+
+    with moved(virtual):
+        yield
 
 
 def _renew_control() -> None:
@@ -177,9 +252,10 @@ def _renew_control() -> None:
 def _wait(loop: Any, virtual: Clock) -> None:
     """Wait for the loop's next timer, or for something to be ready sooner."""
     timers = [handle.when() for handle in loop._scheduled if not handle.cancelled()]  # noqa: SLF001
-    if timers and not loop._stopping:  # noqa: SLF001
+    left = min(timers, default=0.0) - loop.time()
+    if timers and left > 0 and not loop._stopping:  # noqa: SLF001
         virtual.until(
-            min(timers),
+            virtual.after(left),
             woken=lambda: bool(loop._ready),  # noqa: SLF001
             wait=lambda seconds: loop._process_events(loop._selector.select(seconds)),  # noqa: SLF001
         )

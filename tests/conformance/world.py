@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import ExitStack
-from math import inf
 
 import trio
 
@@ -86,7 +85,7 @@ class World:
 
     def run(self, function, *args):
         """Run a coroutine function to its end."""
-        return on_trio(self.time, function, *args) if self.driver == "trio" else asyncio.run(function(*args))
+        return on_trio(function, *args) if self.driver == "trio" else asyncio.run(function(*args))
 
     def flag(self):
         """Return an event of the driver."""
@@ -109,34 +108,15 @@ class World:
         return [event.name.removeprefix("opero.") for event in self.heard]
 
 
-def on_trio(time, function, *args):
-    """Run a coroutine function on trio, whose clock is the virtual one."""
+def on_trio(function, *args):
+    """Run a coroutine function on trio."""
     answers = []  # trio keeps what its first task returned in a circle
 
     async def main():
         answers.append(await function(*args))
 
-    trio.run(main, clock=Jumping(time))
+    trio.run(main)
     return answers.pop()
-
-
-class Jumping(trio.abc.Clock):
-    """The virtual clock as trio sees it: it moves when no task can run."""
-
-    def __init__(self, time):
-        self.time = time
-
-    def start_clock(self):
-        """It runs already."""
-
-    def current_time(self):
-        return self.time.now()
-
-    def deadline_to_sleep_time(self, deadline):
-        if deadline == inf:
-            return 999
-        self.time.advance(max(0.0, deadline - self.time.now()))
-        return 0
 
 
 class TrioFlag:

@@ -85,7 +85,7 @@ def played(fast, script, policy, driver):
     finally:
         fused.enabled = True
     told = []
-    with testing.clock() as virtual:
+    with testing.clock(start=0) as virtual:
         TIME.append(virtual)
         for _ in range(4):
             told.append(told_of(function, driver))

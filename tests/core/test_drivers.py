@@ -221,7 +221,7 @@ def test_calls_that_are_late_end_and_the_others_go_on():
 
     with testing.clock() as time:
         answers = asyncio.run(run())
-        assert time.now() == pytest.approx(1010)
+        assert time.elapsed() == pytest.approx(10)
     assert [a if isinstance(a, float | int) else type(a) for a in answers] == [3, o.CallTimeout, 9.9, o.CallTimeout]
     assert f.opero.stats()["timeouts"] == 2
 

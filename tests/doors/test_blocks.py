@@ -110,9 +110,9 @@ def test_waiting_for_a_block_takes_its_time_and_no_more():
 
     with testing.clock() as virtual:
         asyncio.run(main())
-        assert virtual.now() == 1002
+        assert virtual.elapsed() == 2
         with limit:
-            assert virtual.now() == 1003
+            assert virtual.elapsed() == 3
 
 
 def test_a_timeout_around_an_async_block_cancels_it_and_is_not_mistaken():
@@ -127,7 +127,7 @@ def test_a_timeout_around_an_async_block_cancels_it_and_is_not_mistaken():
 
     with testing.clock() as virtual:
         assert asyncio.run(main()) is TimeoutError
-        assert virtual.now() == 1006
+        assert virtual.elapsed() == 6
 
 
 def test_one_policy_is_shared_by_blocks_and_functions():

@@ -3,7 +3,9 @@
 import asyncio
 import subprocess
 import sys
+import threading
 import time
+from itertools import count
 
 import pytest
 
@@ -90,7 +92,7 @@ def test_chaos_disturbs_a_function_or_a_name_and_leaves_it_as_it_was():
             assert {flaky(0) for _ in range(30)} == {"ok", "other"}
         with testing.clock() as virtual, testing.chaos(flaky, latency=5):
             assert flaky(0) == "ok"
-            assert virtual.now() == 1005
+            assert virtual.elapsed() == 5
     assert flaky.opero.operation.function is before
     assert flaky(0) == "ok"
     with (
@@ -127,18 +129,20 @@ def test_without_waits_backoffs_and_limits_take_no_time():
 
 PLUGIN = """
 import time
+from itertools import count
 from opero import opero
 
 @opero(retries=2, min_delay=30, jitter="none", name="mine")
 def flaky():
     raise ConnectionError
 
-def test_fixtures(opero_clock, opero_capture):
+def test_fixtures(opero_capture, opero_clock):
     try:
         flaky()
     except ConnectionError:
         pass
-    assert opero_clock.now() - 1000 == 60
+    assert opero_clock.elapsed() == 60
+    assert opero_capture.spans[0]["end"] == 60
     assert opero_capture.names()[-1] == "opero.retry.exhausted"
 """
 
@@ -150,3 +154,160 @@ def test_the_fixtures_are_there_without_anything_to_write(tmp_path):
         cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
+
+
+SPANS = [(1, None, "kit.flaky", 0, 30), (2, 1, "kit.flaky attempt", 0, 0), (3, 1, "kit.flaky attempt", 30, 30)]
+
+
+def spans(captured):
+    return [(span["id"], span["parent"], span["name"], span["start"], span["end"]) for span in captured.spans]
+
+
+def test_capture_counts_from_the_clock_in_whatever_order_they_begin():
+    with testing.clock(), testing.capture() as inside:
+        flaky()
+    fails_left.clear()
+    with testing.capture() as outside, testing.clock():
+        flaky()
+    assert spans(inside) == spans(outside) == SPANS
+
+
+def test_spans_of_hedged_attempts_end_losers_too():
+    @o.opero(o.Hedge(10, max_hedges=2), name="kit.hedged")
+    async def hedged():
+        await asyncio.sleep(25)
+
+    with testing.clock(), testing.capture() as captured:
+        asyncio.run(hedged())
+    found = [(s["parent"], s["start"], s["end"], s["outcome"]) for s in captured.spans if s["parent"]]
+    assert found == [(1, 0, 25, "ok"), (1, 10, 25, "cancelled"), (1, 20, 25, "cancelled")]
+
+
+def test_spans_of_hedged_attempts_in_threads_end_when_they_do():
+    go, ended = threading.Event(), threading.Event()
+
+    @o.opero(o.Hedge(0.001), name="kit.hedged.threads")
+    def hedged(tries=count()):  # noqa: B008 - shared on purpose
+        if next(tries) == 0:
+            go.wait(30)
+            return "late"
+        return "soon"
+
+    class Wakes:
+        def __call__(self, event):
+            if event.fields["outcome"] != "ok" or event.fields["number"] == 1:
+                ended.set()
+
+    with testing.capture() as captured, o.events.subscribe(Wakes(), "opero.attempt.finished"):
+        assert hedged() == "soon"
+        loser = next(span for span in captured.spans if span["name"].endswith("attempt"))
+        assert loser["end"] is None
+        go.set()
+        assert ended.wait(30)
+        assert loser["end"] is not None
+
+
+def test_a_recorded_argument_may_have_any_name():
+    @o.opero(retries=0, record=["number", "outcome"], name="kit.recorded")
+    def f(number, outcome):
+        return number, outcome
+
+    with testing.capture() as captured:
+        f(7, "mine")
+    assert [span["name"] for span in captured.spans] == ["kit.recorded", "kit.recorded attempt"]
+    assert all(span["end"] is not None for span in captured.spans)
+
+
+def test_chaos_strikes_generators_before_their_first_item():
+    @o.opero(retries=2, min_delay=30, name="kit.numbers")
+    def numbers():
+        got = yield 1
+        yield got
+
+    @o.opero(retries=2, min_delay=30, name="kit.async.numbers")
+    async def async_numbers():
+        try:
+            got = yield 1
+        except KeyError:
+            got = "caught"
+        yield got
+
+    async def all_of(items):
+        return [item async for item in items]
+
+    async def talk():
+        items = async_numbers()
+        first = await items.asend(None)
+        return [first, await items.athrow(KeyError())]
+
+    with testing.no_waits(), testing.capture("opero.retry.*") as captured:
+        with testing.chaos(numbers, error=OSError), pytest.raises(OSError):
+            list(numbers())
+        with testing.chaos(async_numbers, error=OSError), pytest.raises(OSError):
+            asyncio.run(all_of(async_numbers()))
+        assert captured.names() == [*["opero.retry.scheduled"] * 2, "opero.retry.exhausted"] * 2
+        with testing.chaos(numbers, result=[7, 8]), testing.chaos(async_numbers, result=(7, 8)):
+            assert list(numbers()) == asyncio.run(all_of(async_numbers())) == [7, 8]
+        with testing.clock() as virtual, testing.chaos(numbers, latency=5), testing.chaos(async_numbers, latency=5):
+            items = numbers()
+            assert [next(items), items.send("sent")] == [1, "sent"]
+            assert asyncio.run(talk()) == [1, "caught"]
+            assert virtual.elapsed() == 10
+    assert list(numbers()) == [1, None]
+    with pytest.raises(o.ConfigurationError, match=r"result=7: .* a list of items"), testing.chaos(numbers, result=7):
+        pass
+
+
+def test_chaos_with_latency_on_trio():
+    trio = pytest.importorskip("trio", reason="a test dependency")
+
+    @o.opero(retries=0, name="kit.trio")
+    async def f():
+        return 1
+
+    with testing.clock() as virtual, testing.chaos(f, latency=5):
+        assert trio.run(f) == 1
+        assert virtual.elapsed() == 5
+
+
+def test_chaos_on_what_is_not_decorated_says_what_to_do():
+    for operation in (len, lambda: 1, 7):
+        with (
+            pytest.raises(o.ConfigurationError, match=r"a function decorated with @opero"),
+            testing.chaos(operation, error=OSError),
+        ):
+            pass
+
+
+def test_without_waits_only_backoffs_and_turns_are_left_out():
+    limit = o.RateLimit(1, per=3600, burst=1)
+    limited = o.opero(limit)(plain)
+
+    async def crowd():
+        return await asyncio.gather(*(limited() for _ in range(20)))
+
+    used = time.process_time()
+    with testing.no_waits():
+        assert asyncio.run(crowd()) == [1] * 20
+        assert not limit.limiter.quota._waiting
+        slept = threading.Thread(target=o.clock.sleep, args=(0.05,))
+        before = time.monotonic()
+        slept.start()
+        slept.join()
+        assert time.monotonic() - before >= 0.05
+    assert time.process_time() - used < 10
+
+
+def test_without_waits_a_limiter_of_somebody_else_is_not_waited_for():
+    aiolimiter = pytest.importorskip("aiolimiter", reason="a test dependency")
+
+    async def crowd():
+        limited = o.opero(rate_limit=aiolimiter.AsyncLimiter(1, 3600))(plain)
+        return await asyncio.gather(*(limited() for _ in range(3)))
+
+    with testing.no_waits():
+        assert asyncio.run(crowd()) == [1] * 3
+
+
+async def plain():
+    return 1

@@ -119,7 +119,7 @@ def test_a_call_that_would_wait_for_ages_waits_so_long_on_a_virtual_clock():
     f = o.opero(o.RateLimit(1, per=1e9, burst=1))(plain)
     with testing.clock() as time:
         assert (f(), f()) == (7, 7)
-        assert time.now() == pytest.approx(1e9 + 1000)
+        assert time.elapsed() == pytest.approx(1e9)
 
 
 def test_a_wall_clock_that_jumps_changes_nothing(monkeypatch):

@@ -118,7 +118,7 @@ def test_more_slots_are_given_out_at_once_and_fewer_hold_as_calls_end():
 
     with testing.clock() as time:
         asyncio.run(main())
-        assert time.now() == 1004
+        assert time.elapsed() == 4
     assert policy.slots.limit.set(2) == 2
     with pytest.raises(o.ConfigurationError, match="limit takes a whole number"):
         policy.resize(0)
@@ -194,7 +194,7 @@ def test_a_wait_ends_at_its_own_bound_or_at_the_deadline_whichever_is_nearer(max
 
     with testing.clock() as time, pytest.raises(o.BulkheadFullError) as refused:
         f()
-    assert (refused.value.reason, time.now()) == (reason, 1000 + after)
+    assert (refused.value.reason, time.elapsed()) == (reason, after)
     assert str(refused.value) == f"no slot for shop: 1 in flight, 0 waiting ({reason})"
 
 

@@ -40,10 +40,10 @@ def test_inner_waits_are_refused_for_the_deadline_around_them():
         await inner()
         with pytest.raises(o.RateLimitedError) as caught:
             await outer()
-        return caught.value.reason, virtual.now()
+        return caught.value.reason, virtual.elapsed()
 
     with testing.clock() as virtual:
-        assert asyncio.run(main()) == ("deadline", 1000)
+        assert asyncio.run(main()) == ("deadline", 0)
 
 
 def test_nothing_begins_after_the_deadline():
