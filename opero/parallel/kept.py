@@ -21,6 +21,11 @@ class Kept:
         self._function = function
         self._plan = plan
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the function runs in other processes, or may."""
+        return self._plan.mode in {"process", "async_process", "dask", "auto"}
+
     def close(self) -> None:
         """End the idle workers. The next run starts new ones."""
         self._plan.close()

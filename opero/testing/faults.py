@@ -34,8 +34,8 @@ def chaos(
     """Disturb a decorated function, or all operations of a name, while the block runs.
 
     The settings are those of the `Chaos` policy; it strikes where the function would be called. A generator is struck
-    before its first item, and `result` is what it yields instead. Not for `@opmap` in processes: there the function
-    runs elsewhere.
+    before its first item, and `result` is what it yields instead. A map in processes is refused: its function runs
+    elsewhere; give it a `Chaos` policy, or disturb its `one`.
 
     Example:
         >>> from opero import opero
@@ -93,6 +93,10 @@ def _found(operation: str | Callable[..., Any]) -> list[Operation]:
         if found is None:
             raise ConfigurationError(
                 "operation", operation, "a function decorated with @opero, or the name of one; patch others themselves"
+            )
+        if getattr(getattr(operation, "pool", None), "elsewhere", False):
+            raise ConfigurationError(
+                "operation", operation, "its `one`; the map runs in other processes, where only a Chaos policy strikes"
             )
         return [found]
     named = [each for each in catalogue.operations() if each.name == operation]

@@ -311,3 +311,22 @@ def test_without_waits_a_limiter_of_somebody_else_is_not_waited_for():
 
 async def plain():
     return 1
+
+
+@pytest.mark.parametrize("mode", ["process", "auto"])
+def test_chaos_on_a_map_in_processes_says_what_to_do(mode):
+    each = o.opmap(mode=mode, name="kit.map")(abs)
+    with (
+        pytest.raises(o.ConfigurationError, match=r"its `one`; the map runs in other processes"),
+        testing.chaos(each, error=OSError),
+    ):
+        pass
+    with testing.chaos(each.one, error=OSError), pytest.raises(OSError):
+        each.one(-1)
+
+
+def test_chaos_strikes_a_map_in_threads():
+    each = o.opmap(mode="thread", workers=2, errors="skip", name="kit.map")(abs)
+    with testing.chaos(each, error=OSError):
+        assert each([-1, -2]) == []
+    assert each([-1, -2]) == [1, 2]
