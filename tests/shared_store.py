@@ -1,6 +1,7 @@
 """A store whose states lie in this process's memory, for what policies do with one."""
 
 import os
+import weakref
 from contextlib import contextmanager
 
 from opero import testing
@@ -23,8 +24,8 @@ class MappedStore(mapped.Mapped):
 
 @contextmanager
 def opened(kind=MappedStore):
-    """Give one of this kind on a virtual clock, and close it at the end."""
+    """Give one of this kind on a virtual clock. It closes with its last operation, which may be read until then."""
     store = kind()
+    weakref.finalize(store, os.close, store.descriptor)
     with testing.clock() as store.time:
         yield store
-    os.close(store.descriptor)

@@ -7,7 +7,7 @@
 4. Stuck is whom the kernel has not let run since the last look, several times. Where it does not say that (it does on
    Linux): whose frame has not moved. A slow machine makes this later, not wrong.
 5. Time never goes back. It begins where the clock before it is, and when the block ends that one goes on from there, as
-   do the loops whose timers were set in it.
+   do the loops whose timers were set in it. Only who says where to begin gets a time of its own, and leaves none.
 
 Source: trio's MockClock, whose time also jumps when everybody waits.
 """
@@ -161,8 +161,8 @@ class Clock:
 def clock(start: float | None = None) -> Iterator[Clock]:
     """Make every wait, window and timer virtual while the block runs: in threads, on asyncio's own loops, on trio.
 
-    It begins at the time that is, so what was used before the block goes on in it; `start` is for blocks that use
-    nothing from before. After the block time goes on from where it was, at its own pace.
+    It begins at the time that is, so what was used before the block goes on in it; after the block time goes on from
+    where it was. With `start` it is a time of its own, for what is used in the block alone.
 
     Example:
         >>> with clock() as virtual:
@@ -183,8 +183,9 @@ def clock(start: float | None = None) -> Iterator[Clock]:
         finally:
             for name, value in saved.items():
                 setattr(real, name, value)
-            outer = getattr(before, "__self__", None)
-            (outer.advance_to if isinstance(outer, Clock) else real.resume)(virtual.now())
+            if start is None:
+                outer = getattr(before, "__self__", None)
+                (outer.advance_to if isinstance(outer, Clock) else real.resume)(virtual.now())
             virtual.close()
             _renew_control()
 
