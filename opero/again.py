@@ -15,7 +15,8 @@ from opero import clock, events, forks
 from opero.call import ATTEMPT_DURATION, ATTEMPT_STARTED, EVERY_CALL, HISTORY, SHORT, History, Record, ids, spell
 from opero.deadlines import deadline, within
 from opero.errors import OperoError
-from opero.primitives.retry import DELAY, EXHAUSTED, GAVE_UP, SCHEDULED, SUCCEEDED, gave_up, marked
+from opero.nested import GAVE_UP, gave_up, marked
+from opero.primitives.retry import DELAY, EXHAUSTED, SCHEDULED, SUCCEEDED
 from opero.signals import SECONDS
 
 TYPE_CHECKING = False

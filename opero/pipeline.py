@@ -24,6 +24,7 @@ from opero.call import (
 )
 from opero.deadlines import inherited
 from opero.errors import CallTimeout, ConfigurationError, DoNotRetry, Rejected, bare, belongs, note, notes_of
+from opero.nested import mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -296,8 +297,6 @@ def _finish(call: Call, error: BaseException | None) -> None:
     if isinstance(error, Exception):
         _annotate(bare(error), record, duration)
         if record.words and isinstance(call.word(error), DoNotRetry):
-            from opero.primitives.retry import mark
-
             mark(call, bare(error))
         record.words.clear()
     record.errors, record.judged = None, None  # frames of the traceback hold the record; keep no error in a circle

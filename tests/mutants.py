@@ -36,6 +36,12 @@ TESTS = {
     ],
     "tokens": ["core/test_tokens.py", "primitives/test_retry_budget.py"],
     "keyed": ["core/test_keyed.py", "primitives/test_circuit_breaker.py", "primitives/test_rate_limit.py"],
+    "nested": [
+        "core/test_nested.py",
+        "primitives/test_nested_retry.py",
+        "core/test_again.py",
+        "conformance/test_conformance.py",
+    ],
     "ring": [
         "primitives/test_ring_ends.py",
         "primitives/test_arg_fallback.py",
@@ -47,7 +53,7 @@ BESIDE = [
     "primitives/test_defaults.py", "conformance/test_conformance.py", "core/test_drivers.py", "doors/test_blocks.py",
     "doors/test_generators.py", "doors/test_loops.py", "primitives/test_absurd.py", "doors/test_bad_input.py",
     "doors/test_async_hooks.py", "doors/test_without_effect.py", "primitives/test_hooks.py",
-    "doors/test_policies_decorate.py",
+    "doors/test_policies_decorate.py", "doors/test_setting_values.py",
 ]  # fmt: skip
 MORE = {
     "circuit_breaker": [
@@ -59,6 +65,7 @@ MORE = {
     ],
     "retry": [
         "primitives/test_nested_retry.py",
+        "core/test_nested.py",
         "primitives/test_responses.py",
         "primitives/test_retry_budget.py",
         "core/test_again.py",
@@ -82,6 +89,7 @@ MORE = {
     ],
     "cache": [
         "primitives/test_cache_settings.py",
+        "cache/test_cached_values.py",
         "cache/test_single_flight.py",
         "cache/test_cache_outages.py",
         "cache/test_memory_store.py",
@@ -406,8 +414,12 @@ def examine(named):
         if verdict != "killed":
             print(f"{name}:{line}: {verdict}: {what}", flush=True)
     every = sum(counts.values())
-    print(f"{name}: {counts['killed']} of {every} killed ({counts['killed'] / every:.1%}); {counts}", flush=True)
+    print(f"{name}: {counts['killed']} of {every} killed ({share(counts['killed'], every)}); {counts}", flush=True)
     return counts["killed"], every
+
+
+def share(killed, every):
+    return f"{killed / every:.1%}" if every else "no mutants"
 
 
 def main(names):
@@ -417,9 +429,11 @@ def main(names):
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     primitives = sorted(p.stem for p in (ROOT / "opero" / "primitives").glob("*.py") if p.stem != "__init__")
-    results = [examine(name) for name in names or ["windows", "quota", "tokens", "circuit", *primitives]]
+    results = [
+        examine(name) for name in names or ["windows", "quota", "tokens", "circuit", "nested", "keyed", *primitives]
+    ]
     killed, every = map(sum, zip(*results, strict=True))
-    print(f"{killed} of {every} killed ({killed / every:.1%})")
+    print(f"{killed} of {every} killed ({share(killed, every)})")
 
 
 if __name__ == "__main__":

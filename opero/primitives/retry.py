@@ -13,21 +13,20 @@
 
 from __future__ import annotations
 
-from _contextvars import ContextVar
-from _thread import get_ident
 from abc import ABCMeta
 
-from opero import conditions, forks, stops, waits
+from opero import conditions, stops, waits
 from opero.call import KEPT
-from opero.errors import AllFailedError, ConfigurationError, OperoError, RetryNow, notes_of
+from opero.errors import AllFailedError, ConfigurationError, OperoError, RetryNow
 from opero.kinds import is_awaited
+from opero.nested import mark, retried_inside
 from opero.policy import NOT_AWAITED, Fragment, Policy, answered, boolean, choice, optional, whole
 from opero.signals import REJECTIONS, SECONDS, Event, Metric, Signals
 from opero.strategies import FALLBACK, RETRY, ROTATE, Strategies, Strategy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from opero.call import Call, Layer, Next
@@ -60,9 +59,6 @@ NESTED = Event(
     ("attempts", "inner", "error"),
 )
 SIGNALS = Signals("retry", (SCHEDULED, SUCCEEDED, EXHAUSTED, NESTED), (DELAY,), ("deadline",))
-
-GAVE_UP = "_opero_gave_up"  # on an error: process, time, operation and place of the call that retried it to its end
-gave_up: ContextVar[int] = ContextVar("opero.gave_up", default=0)
 
 
 class Retry(Policy):
@@ -263,7 +259,7 @@ class _Tries:
             if call.deadline is not None and call.deadline.hit and self.made > 1:
                 mark(call, error)
             return False
-        inner = None if self.policy.nested else _retried_inside(call, error)
+        inner = None if self.policy.nested else retried_inside(call, error)
         if inner is not None:
             call.record.why = f"{inner} had retried it"
             call.emit(NESTED, attempts=self.made, inner=inner, error=type(error).__name__)
@@ -359,61 +355,6 @@ class _Tries:
         return None
 
 
-def mark(call: Call, error: BaseException) -> None:
-    """Let an outer retry know that this error is at its end, and where: in which thread, or in which task."""
-    where = get_ident()
-    if call.operation.is_async:
-        where = call.record.id
-        gave_up.set(where)
-    notes_of(error)[GAVE_UP] = (forks.pid, call.runtime.now(), call.operation.name, where)
-
-
-def marked(error: BaseException) -> bool:
-    """Whether somebody gave up on it, or on what is behind it."""
-    return any(GAVE_UP in notes_of(each) for each in conditions.chain(error))
-
-
 def _by_type(kind: type) -> bool:
     """Whether its type alone says if an error is one of these; some classes look at the error itself."""
     return type(kind).__instancecheck__ in (type.__instancecheck__, ABCMeta.__instancecheck__)
-
-
-def _retried_inside(call: Call, error: BaseException) -> str | None:
-    """Return the operation that retried this error to its end within this call.
-
-    A mark older than this call is of an earlier one. One of the same operation is inside only if it was made here: an
-    error object that two threads or tasks raise, as mocks do, says nothing about the other's call.
-    """
-    if isinstance(error, BaseExceptionGroup):
-        inner = [_retried_inside(call, each) for each in error.exceptions]
-        return inner[0] if all(inner) else None
-    for each in _failures(error):
-        process, at, operation, where = notes_of(each).get(GAVE_UP, (0, 0.0, "", 0))
-        ours = operation != call.operation.name or where in (get_ident(), gave_up.get())
-        if process and (process != forks.pid or (at > call.record.started and ours)):
-            return str(operation)
-    return None
-
-
-def _failures(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those it stands for: its causes, and what it took the place of where that was handled.
-
-    An error that was raised `from` none of them stands for another when it was raised where that was caught, as who
-    translates errors does. What is raised further in, by something that was called meanwhile, is another failure.
-    """
-    shown: BaseException | None = None
-    for each in conditions.chain(error):
-        if shown is not None and shown.__cause__ is not each and not _raised_where_caught(shown, each):
-            return
-        yield each
-        shown = each
-
-
-def _raised_where_caught(error: BaseException, handled: BaseException) -> bool:
-    """Whether the frame that handled one raised the other; so it is if their tracebacks were taken away."""
-    trace, caught = error.__traceback__, handled.__traceback__
-    if trace is None or caught is None:
-        return True
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace.tb_frame is caught.tb_frame

@@ -1,6 +1,8 @@
 """Slots under threads, tasks and cancellation."""
 
 import asyncio
+import os
+import signal
 import threading
 
 import pytest
@@ -276,3 +278,16 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_that_is_forked_while_the_lock_is_held_has_a_bulkhead_of_its_own():
+    policy = o.Bulkhead(1)
+    f = o.opero(policy)(lambda: 7)
+    with policy, policy.slots._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)  # ends a child that waits for ever
+            os._exit(f())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -89,7 +89,7 @@ def test_a_fallback_and_a_retry_leave_the_fast_path_to_calls_that_succeed():
     assert o.Fallback(0).fragment() is not None
     assert o.Retry().fragment() is not None
     assert o.Fallback(0, on_result=bool).fragment() is o.Retry(on_result=bool).fragment() is None
-    assert (o.Retry().minds_refusals, o.Retry.reads_arguments) == (False, False)
+    assert (o.Retry().minds_refusals, o.Retry.reads_arguments, o.Chaos.reads_arguments) == (False, False, False)
 
 
 def test_a_circuit_may_open_at_its_first_call():
