@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from opero import events
+from opero import conditions, events
 from opero.errors import AllFailedError, DoNotRetry, Rejected, RetryNow, Stopped, bare, claim, note, notes_of
 from opero.signals import (
     ATTEMPT_OUTCOME,
@@ -286,7 +286,7 @@ class Call:
     def heed(self, error: Exception) -> Exception:
         """Return the user's error, and keep what the function said of it: all but the retry see the error alone."""
         record, word = self.record, error if isinstance(error, DoNotRetry | RetryNow) else None
-        own = None if word is None else word.error
+        own = None if word is None else word.error or _handled(word)
         if word is None or own is None or (self.operation.is_async and isinstance(own, StopIteration)):
             if record.words.pop(id(error), None) is not None:  # the same object, raised as it is this time
                 record.judged = None
@@ -373,6 +373,14 @@ def attempts(error: BaseException) -> tuple[Attempt, ...]:
 def spell(seconds: float) -> str:
     """Return a duration in words for people; what is short is not worth spelling."""
     return f"{seconds:.3g} s" if seconds > SHORT else "under 1 ms"
+
+
+def _handled(word: DoNotRetry | RetryNow) -> Exception | None:
+    """Return the error in whose place a word that names none was raised: its cause, or what was handled there."""
+    behind = list(conditions.chain(word))[1:2]
+    if word.args or not behind or not isinstance(behind[0], Exception) or isinstance(behind[0], DoNotRetry | RetryNow):
+        return None
+    return behind[0] if behind[0] is word.__cause__ or conditions.raised_where_caught(word, behind[0]) else None
 
 
 def _each(error: Exception) -> Sequence[Exception]:

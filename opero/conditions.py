@@ -160,6 +160,16 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         seen = _behind(seen)
 
 
+def raised_where_caught(error: BaseException, handled: BaseException) -> bool:
+    """Whether the frame that handled one raised the other; so it is if their tracebacks were taken away."""
+    trace, caught = error.__traceback__, handled.__traceback__
+    if trace is None or caught is None:
+        return True
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame is caught.tb_frame
+
+
 def _behind(error: BaseException) -> BaseException | None:
     try:
         cause, context = error.__cause__, None if error.__suppress_context__ else error.__context__

@@ -341,6 +341,8 @@ def _refuse(function: Any) -> None:
     """Refuse what would be wrapped without effect."""
     if isinstance(function, type) and hasattr(function, "place"):
         raise ConfigurationError("policies", function, f"a policy, not its class: @opero({function.__name__}(...))")
+    if isinstance(function, property):
+        raise ConfigurationError("function", function, "a function: @property goes above this decorator")
     if not callable(function) or isinstance(function, type | Policy):
         raise ConfigurationError(
             "function", function, "a function, method, coroutine function, partial or callable object"

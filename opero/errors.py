@@ -150,7 +150,8 @@ class RetryNow(ExecutionError):
 class DoNotRetry(ExecutionError):
     """For your function to raise: do not try again.
 
-    The caller gets `error`, an exception or its class, else this, with `error` as its text if that is a text.
+    The caller gets `error`, an exception or its class; without one, where it is raised `from` an error or in its
+    `except` block, that error; else this, with `error` as its text if that is a text.
     """
 
     again = False

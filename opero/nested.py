@@ -64,17 +64,7 @@ def _failures(error: BaseException) -> Iterator[BaseException]:
     """
     shown: BaseException | None = None
     for each in conditions.chain(error):
-        if shown is not None and shown.__cause__ is not each and not _raised_where_caught(shown, each):
+        if shown is not None and shown.__cause__ is not each and not conditions.raised_where_caught(shown, each):
             return
         yield each
         shown = each
-
-
-def _raised_where_caught(error: BaseException, handled: BaseException) -> bool:
-    """Whether the frame that handled one raised the other; so it is if their tracebacks were taken away."""
-    trace, caught = error.__traceback__, handled.__traceback__
-    if trace is None or caught is None:
-        return True
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace.tb_frame is caught.tb_frame

@@ -204,7 +204,7 @@ def _in_parentheses(kind: type) -> str:
 
 def decorates(value: object) -> bool:
     """Whether a decorator may be given this."""
-    return callable(value) or isinstance(value, staticmethod | classmethod)
+    return callable(value) or isinstance(value, staticmethod | classmethod | property)
 
 
 def _after_parentheses(init: Callable[..., None]) -> Callable[..., None]:

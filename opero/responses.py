@@ -42,9 +42,9 @@ def retry_after(outcome: object, wall: float) -> float | None:
 
 
 def seconds(value: object, wall: float) -> float | None:
-    """Read what a header says; None where it says nothing."""
+    """Read what a header, or an error's own attribute, says; None where it says nothing."""
     try:
-        found = float(value)  # type: ignore[arg-type]
+        found = value.total_seconds() if hasattr(value, "total_seconds") else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return _until(value, wall) if isinstance(value, str) else None
     return max(0.0, found) if isfinite(found) else None

@@ -105,3 +105,9 @@ def test_a_policy_is_no_predicate_and_no_key():
     ):
         with pytest.raises(o.ConfigurationError):
             make(o.Timeout(1))
+
+
+@pytest.mark.parametrize("decorator", [o.opero, o.opero(retries=1), o.Retry(1)], ids=["bare", "settings", "policy"])
+def test_a_property_goes_above_and_is_told_so(decorator):
+    with pytest.raises(o.ConfigurationError, match="@property goes above this decorator"):
+        decorator(property(lambda self: 1))

@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+import trio
 
 import opero as o
 from opero import CircuitBreaker, events, fused, testing
@@ -38,8 +39,6 @@ def made(outcome, driver, *policies, **settings):
 
     f = o.opero(*policies, **settings)(end if driver == "blocking" else end_async)
     if driver == "trio":
-        import trio
-
         return f, lambda *args: trio.run(f, *args)
     return f, f if driver == "blocking" else lambda *args: asyncio.run(f(*args))
 
@@ -291,3 +290,65 @@ def test_retry_now_refuses_what_is_no_pause_and_keeps_the_users_error(after):
     with pytest.raises(o.ConfigurationError, match="after takes seconds") as caught:
         o.RetryNow(mine, after=after)
     assert caught.value.__cause__ is mine
+
+
+@BOTH
+@SPEEDS
+@DRIVERS
+@pytest.mark.parametrize("how", ["from", "handled"])
+def test_a_word_that_names_no_error_stands_for_the_one_in_whose_place_it_is_raised(
+    word, fast, driver, how, monkeypatch
+):
+    monkeypatch.setattr(fused, "enabled", fast)
+    mine = Denied("mine")
+
+    def end():
+        try:
+            raise mine
+        except Denied as error:
+            if how == "from":
+                raise word from error
+            raise word  # noqa: B904 - that is the case
+
+    async def end_async():
+        end()
+
+    f = o.Retry(2, wait=0)(end if driver == "blocking" else end_async)
+    call = {"blocking": f, "aio": lambda: asyncio.run(f()), "trio": lambda: trio.run(f)}[driver]
+    assert outcome(call) is mine
+    assert len(o.attempts(mine)) == (3 if word is o.RetryNow else 1)
+    assert mine.__cause__ is mine.__context__ is None
+
+
+def deny():
+    raise Denied
+
+
+@BOTH
+@SPEEDS
+def test_a_word_stands_for_nothing_that_was_handled_elsewhere_or_hidden(word, fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+
+    @o.Retry(2, wait=0)
+    def alone():
+        raise word
+
+    @o.Retry(2, wait=0)
+    def hidden():
+        try:
+            deny()
+        except Denied:
+            raise word from None
+
+    @o.Retry(2, wait=0)
+    def told():
+        try:
+            deny()
+        except Denied as error:
+            raise word("bad input") from error
+
+    for f in (alone, hidden, told):
+        try:
+            deny()
+        except Denied:
+            assert type(outcome(f)) is word

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import urllib.error
 import urllib.request
+from datetime import timedelta
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -55,6 +56,8 @@ def test_an_error_may_say_it_itself():
     assert responses.retry_after(error, NOW) == 3
     error.retry_after = "Fri, 15 Jan 2027 08:00:05 GMT"
     assert responses.retry_after(error, NOW) == 5
+    error.retry_after = timedelta(minutes=1)
+    assert responses.retry_after(error, NOW) == 60
 
 
 @pytest.mark.parametrize(("code", "found"), [(99, None), (100, 100), (101, 101), (599, 599), (600, None)])
