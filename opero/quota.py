@@ -143,6 +143,13 @@ class Quota:
             if last is None or last.number < self._left.number or not _woken(last):
                 self._move_up_locked(now)  # else the last one does it, once for many that leave together
 
+    def reset(self) -> None:
+        """Forget what was used; who waits keeps the time it was given."""
+        with self._lock:
+            self._waiting.clear()
+            self._left = None
+            self._set_locked([-inf for _ in self.rates])
+
     def idle(self, now: float) -> bool:
         """Whether it is as good as new."""
         return not self._waiting and all(rate.due <= now for rate in self.rates)

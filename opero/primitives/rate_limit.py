@@ -168,13 +168,25 @@ class RateLimit(Block, Policy):
 
         Of a quota of this process only: of one in a store calls alone tell.
         """
+        now = clock.now()
+        quota = self._own().of(key, now)
+        return quota.available(now), quota.book(now, -inf, weight)[0]
+
+    def reset(self, *keys: Hashable) -> None:
+        """Let the whole burst go at once again, for some keys or for all; who waits keeps its time.
+
+        Of quotas of this process only: those in a store run out by themselves.
+        """
+        now, local = clock.now(), self._own()
+        for quota in [local.of(key, now) for key in keys] if keys else local.every():
+            quota.reset()
+
+    def _own(self) -> Local:
         if self.local is None or self.store is not None:
             raise ConfigurationError(
-                "store", self.store, "None, and a rate: only a quota of this process can be peeked at"
+                "store", self.store, "None, and a rate: only a quota of this process can be peeked at, or reset"
             )
-        now = clock.now()
-        quota = self.local.of(key, now)
-        return quota.available(now), quota.book(now, -inf, weight)[0]
+        return self.local
 
     def can_share(self) -> bool:
         return self.store is None and self.local is not None
@@ -277,6 +289,10 @@ class Local:
     def of(self, key: Hashable, now: float) -> Quota:
         """Return the quota of a key."""
         return self.quota if key is None else self._keyed.get(key, now)
+
+    def every(self) -> list[Quota]:
+        """Return all quotas there are."""
+        return [self.quota, *self._keyed.values()]
 
     def check(self, weight: float) -> None:
         """Refuse what could never go."""

@@ -176,7 +176,7 @@ def test_an_error_given_as_an_object_is_raised_as_it_was_given_each_time():
         Teapot("mine", status=418),
         ExceptionGroup("mine", [OSError()]),
         decoded,
-        o.RetryNow(after=0),
+        o.RetryNow("mine", after=0),
     ):
         given.__cause__ = cause
         given.add_note("given")

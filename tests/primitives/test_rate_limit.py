@@ -311,8 +311,42 @@ def test_it_can_be_peeked_at():
         time.advance(0.1)
         assert limit.peek("a") == (1, 0)
     for other in (o.RateLimit(5, store="redis://localhost", name="shop"), o.RateLimit(AsyncLimiter(1))):
-        with pytest.raises(o.ConfigurationError, match="only a quota of this process can be peeked at"):
-            other.peek()
+        for ask in (other.peek, other.reset):
+            with pytest.raises(o.ConfigurationError, match="only a quota of this process can be peeked at, or reset"):
+                ask()
+
+
+def test_it_can_be_reset_for_some_keys_or_for_all():
+    limit = o.RateLimit("2/s; 3/min", wait=False, key="tenant")
+    with testing.clock():
+        for tenant in "abc":
+            assert [passes(limit, tenant=tenant) for _ in range(3)] == [True, True, False]
+        limit.reset("a", "new")
+        assert [passes(limit, tenant=tenant) for tenant in "aaabc"] == [True, True, False, False, False]
+        limit.reset()
+        assert [limit.peek(tenant) for tenant in "abc"] == [(2, 0)] * 3
+
+
+@pytest.mark.parametrize("rate", ["1/min", "1/min; 60/h"])
+def test_who_waits_keeps_its_time_when_it_is_reset(rate):
+    limit, passed = o.RateLimit(rate), []
+
+    @o.opero(limit)
+    async def f(n):
+        passed.append((n, o.clock.now()))
+
+    async def main():
+        await f(0)
+        tasks = [asyncio.create_task(f(n)) for n in (1, 2, 3)]
+        await asyncio.sleep(10)
+        limit.reset()
+        tasks[1].cancel()  # its place is given back to a quota that knows nothing of it
+        await f(4)
+        await asyncio.gather(*tasks, f(5), return_exceptions=True)
+
+    with testing.clock(start=0):
+        asyncio.run(main())
+    assert passed == [(0, 0), (4, 10), (1, 60), (5, 70), (3, 180)]
 
 
 def test_a_deadline_as_far_as_its_own_patience_is_not_to_blame():
