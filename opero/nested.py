@@ -49,9 +49,12 @@ def retried_inside(call: Call, error: BaseException) -> str | None:
         inner = [retried_inside(call, each) for each in error.exceptions]
         return inner[0] if all(inner) else None
     for each in _failures(error):
-        process, at, operation, where = notes_of(each).get(GAVE_UP, (0, 0.0, "", 0))
+        found = notes_of(each).get(GAVE_UP)
+        if found is None:
+            continue
+        process, at, operation, where = found
         ours = operation != call.operation.name or where in (get_ident(), gave_up.get())
-        if process and (process != forks.pid or (at > call.record.started and ours)):
+        if process != forks.pid or (at > call.record.started and ours):
             return str(operation)
     return None
 

@@ -1,9 +1,13 @@
 """Which of many states are forgotten, and which stay."""
 
+import os
+import signal
 import time
 from math import inf
 
-from opero.keyed import Keyed
+import pytest
+
+from opero.keyed import Keyed, reader
 
 
 class Box:
@@ -93,6 +97,50 @@ def test_where_all_stay_a_new_key_costs_no_look_at_all_of_them():
         keyed.get(n - 1000, 0.0)
     assert len(looks) < 40_000
     assert len(keyed._kept._order) <= 2 * 2_000 + 100
+
+
+def test_what_is_set_aside_again_and_again_leaves_nothing_behind():
+    keyed = boxes(10)
+    keyed.get("first", 0.0).until = 5.0
+    for n in range(8):
+        keyed.get(n, 0.0).until = 100.0 - n
+    for n in range(100):
+        keyed.get(("new", n), 0.0)
+        for known in range(8):
+            keyed.get(known, 0.0)
+        assert len(keyed._kept._order) <= 2 * 10 + 8
+    assert set(there(keyed)) == {"first", *range(8), ("new", 99)}
+    keyed.get("stays", 0.0).until = inf
+    for n, gone in enumerate(["first", 7, 6, 5]):
+        keyed.get(("more", n), 0.0).until = inf
+        assert gone not in there(keyed)
+        assert len(there(keyed)) == 10
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_finds_the_lock_free():
+    keyed = boxes(2)
+    with keyed._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)  # ends a child that waits for ever
+            keyed.get("a", 0.0)
+            os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_the_key_of_a_call_is_an_argument_or_its_default():
+    def f(x, tenant="none", *, host=None, **more):
+        """Take a key in each place."""
+
+    def asks(x, tenant):
+        """Have no default."""
+
+    read = reader("key", "tenant", f)
+    assert (read((1,), {}), read((1, "a"), {}), read((1,), {"tenant": "b"})) == ("none", "a", "b")
+    assert (reader("key", "host", f)((1,), {"host": "h"}), reader("key", "other", f)((1,), {"other": 3})) == ("h", 3)
+    assert reader("key", "tenant", asks)((1,), {}) is None  # the call itself will fail
 
 
 def test_a_new_key_is_quick_among_many_that_stay():

@@ -77,7 +77,7 @@ def test_of_one_operation_a_mark_is_its_own_only_in_its_own_place():
 
 def test_of_a_group_each_error_must_have_been_retried():
     call = Call()
-    both = ExceptionGroup("both", [given_up(OSError()), given_up(KeyError())])
+    both = ExceptionGroup("both", [given_up(OSError()), given_up(KeyError(), operation="second")])
     one = ExceptionGroup("one", [given_up(OSError()), KeyError()])
     assert (retried_inside(call, both), retried_inside(call, one)) == ("inner", None)
 
