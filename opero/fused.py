@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 enabled = GIL  # read when decorating; without a GIL its additions would not be exact
 VARARGS, VARKEYWORDS = 0x04, 0x08
+FRAMES = 100  # that the general path may take, and what it asks of the user's functions
 HAND_OVER, REFUSE = "HAND_OVER", "REFUSE"  # lines of a fragment: let the general path go on from here; refuse the call
 _PLAIN = {"define": "def", "wait": ""}
 _ASYNC = {"define": "async def", "wait": "await "}
@@ -85,6 +86,12 @@ def begun(started: float, by_place: dict[str, Any]) -> Record:
     record = held(started, by_place)
     record.begun = True
     return record
+
+
+def _room(frames: int = FRAMES) -> None:
+    """Raise RecursionError unless there are as many frames left as the general path may take."""
+    if frames:
+        _room(frames - 1)
 
 
 # ruff: noqa: F821
@@ -163,6 +170,7 @@ def _text(operation: Operation, shape: _Shape, found: list[tuple[Policy, Fragmen
     if found is None:
         return _GENERAL.format(**texts)
     parts = {name: _part(found, name) for name in ("check", "fail", "settle")}
+    parts["owed"] = _part(found, "owed", "    ")
     parts |= {"admit": _admit(found, texts), "already": _already(found)}
     last = _AGAIN if again.plain(operation) else _GO_ON
     parts |= {name: line.format(**texts, **parts) for name, line in last.items()}
@@ -274,6 +282,16 @@ _FAST = """\
         end = clock.now()
 {check}        took = end - now
         index = bisect(bounds, took) if took > least else 0
+    except RecursionError as error:
+        enough = True
+        try:
+            room()
+        except RecursionError:
+            enough = False
+        if not enough:
+{owed}            started[0] -= 1
+            raise
+{keep}
     except BaseException as error:
 {keep}
     else:
@@ -299,7 +317,7 @@ _OVER = "return {wait}general(operation, {args}, {kwargs}, begun(now, {{{place!r
 _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, "within": within, "late": late}
 _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "begun": begun, "failed": failed}
 _TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "warm": _warm, "ran": _ran}
-_TOOLS |= {"BaseException": BaseException, "KeyError": KeyError}
+_TOOLS |= {"BaseException": BaseException, "KeyError": KeyError, "RecursionError": RecursionError, "room": _room}
 
 
 def _admit(found: list[tuple[Policy, Fragment]], texts: dict[str, str]) -> str:
@@ -322,9 +340,9 @@ def _may_refuse(before: list[tuple[Policy, Fragment]]) -> bool:
     return not any(policy.minds_refusals or fragment.held for policy, fragment in before)
 
 
-def _part(fragments: list[tuple[Policy, Fragment]], name: str) -> str:
+def _part(fragments: list[tuple[Policy, Fragment]], name: str, margin: str = "") -> str:
     lines = [line for _, fragment in reversed(fragments) for line in getattr(fragment, name).splitlines()]
-    return "".join(f"        {line}\n" for line in lines)
+    return "".join(f"{margin}        {line}\n" for line in lines)
 
 
 def _already(fragments: list[tuple[Policy, Fragment]]) -> str:

@@ -35,10 +35,11 @@ class Fragment:
     `admit` runs before the function, where `now` is the time; a line `HAND_OVER` lets the general path go on. `check`
     runs right after it, at `end`, and may still raise. `settle` runs when nothing can fail any more; it `took` so many
     seconds. `fail` runs instead, and may put another `error` in the place of what was raised; `undo`, where a later
-    gate hands over. `names` are what they refer to. `held` is what the layer finds in `call.record.held` when the
-    path is left halfway. In the distributions `passed` each call counts as a 0. A line `REFUSE` ends in `refuse`, which
-    raises, and counts as `refused`: kind, reason and error type. A shortcut's calls count as `counted`. Between a read
-    and its write nothing may be called.
+    gate hands over; `owed`, which calls nothing of ours, where no frame is left for the general path. `names` are what
+    they refer to. `held` is what the layer finds in `call.record.held` when the path is left halfway. In the
+    distributions `passed` each call counts as a 0. A line `REFUSE` ends in `refuse`, which raises, and counts as
+    `refused`: kind, reason and error type. A shortcut's calls count as `counted`. Between a read and its write nothing
+    may be called.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Fragment:
         "fail",
         "held",
         "names",
+        "owed",
         "passed",
         "refuse",
         "refused",
@@ -63,6 +65,7 @@ class Fragment:
         check: str = "",
         fail: str = "",
         undo: str = "",
+        owed: str = "",
         names: Mapping[str, Any] | None = None,
         held: str = "",
         passed: Sequence[tuple[Metric, Attributes]] = (),
@@ -75,6 +78,7 @@ class Fragment:
         self.check = check
         self.fail = fail
         self.undo = undo
+        self.owed = owed or undo
         self.names = names or {}
         self.held = held
         self.passed = passed

@@ -148,6 +148,7 @@ class Bulkhead(Block, Policy):
         return Fragment(
             f"if slots.used >= slots.limit.value or slots.queue{throttled}:\n    HAND_OVER\nslots.used += 1",
             "if slots.queue:\n    slots.release()\nelse:\n    slots.used -= 1",
+            owed="slots.used -= 1",
             names={"slots": self.slots, **({"throttle": self.seen.throttle} if self.seen is not None else {})},
             held="True",
             passed=[(WAITED, (self.name or "",))],
