@@ -40,6 +40,7 @@ JITTERS = ("full", "equal", "none")
 GENERATOR = ("first", "restart")
 _AGAIN = (RETRY, ROTATE)
 
+most: int | None = None  # attempts that any call makes: a test said so
 DELAY = Metric("opero.retry.delay", "histogram", "s", "How long retries waited.", buckets=SECONDS)
 SCHEDULED = Event(
     "opero.retry.scheduled",
@@ -336,7 +337,7 @@ class _Tries:
         own = strategy if strategy is not None and strategy.limit is not None else None
         limit = policy.retries if own is None else own.limit
         self.counts[own] = self.counts.get(own, 0) + 1
-        if limit is not None and self.counts[own] > limit:
+        if (limit is not None and self.counts[own] > limit) or (most is not None and self.made >= most):
             return "attempts"
         wait = None if strategy is None else strategy.wait
         hook, word = "retry.wait", call.word(outcome)

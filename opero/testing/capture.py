@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from opero import catalogue, clock, events
 from opero.testing import virtual
+from opero.testing.blocks import block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ class Captured:
         span.update(end=at, **fields)
 
 
-@contextmanager
+@block
 def capture(*patterns: str) -> Iterator[Captured]:
     """Take down the events that match (all, unless given), the spans and the metrics while the block runs.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from opero import catalogue, events
@@ -12,7 +12,10 @@ from opero.call import STARTED
 from opero.drivers.aio import ways
 from opero.errors import ConfigurationError
 from opero.kinds import is_generator_function
+from opero.policy import whole
+from opero.primitives import retry
 from opero.primitives.chaos import NOTHING, Chaos
+from opero.testing.blocks import block
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from opero.primitives.chaos import Raises, Strike
 
 
-@contextmanager
+@block
 def chaos(
     operation: str | Callable[..., Any],
     *,
@@ -55,7 +58,7 @@ def chaos(
     for each in found:
         each.function = _disturber(each)(each.function, policy)
     try:
-        with events.subscribe(_nothing, STARTED.name):  # who hears every call takes them off the fast path
+        with _off_the_fast_path():
             yield policy
     finally:
         policy.disable()
@@ -63,12 +66,12 @@ def chaos(
             each.function = function
 
 
-@contextmanager
-def no_waits() -> Iterator[None]:
+@block
+def no_waits(attempts: int | None = None) -> Iterator[None]:
     """Let backoffs and waits for a rate limit take no time while the block runs, and time go on as it does.
 
     Everything else waits as ever: for a slot of a bulkhead, for a hedge, for a store that is away. Use `clock()` where
-    windows, timeouts and time to live are under test as well.
+    windows, timeouts and time to live are under test as well. With `attempts` no call makes more of them.
 
     Example:
         >>> from opero import opero
@@ -81,9 +84,27 @@ def no_waits() -> Iterator[None]:
     """
     before, real.hurried = real.hurried, True
     try:
-        yield
+        with nullcontext() if attempts is None else _at_most(whole("attempts", attempts, low=1)):
+            yield
     finally:
         real.hurried = before
+
+
+@contextmanager
+def _at_most(attempts: int) -> Iterator[None]:
+    before, retry.most = retry.most, attempts
+    try:
+        with _off_the_fast_path():
+            yield
+    finally:
+        retry.most = before
+
+
+@contextmanager
+def _off_the_fast_path() -> Iterator[None]:
+    """Let the general path make all calls, for somebody hears every one."""
+    with events.subscribe(_nothing, STARTED.name):
+        yield
 
 
 def _found(operation: str | Callable[..., Any]) -> list[Operation]:
@@ -92,7 +113,7 @@ def _found(operation: str | Callable[..., Any]) -> list[Operation]:
         found = getattr(handle, "operation", None)
         if found is None:
             raise ConfigurationError(
-                "operation", operation, "a function decorated with @opero, or the name of one; patch others themselves"
+                "operation", operation, "what @opero decorated, or the name of it; a mock takes the place of any other"
             )
         if getattr(getattr(operation, "pool", None), "elsewhere", False):
             raise ConfigurationError(

@@ -26,6 +26,7 @@ from weakref import WeakSet
 
 from opero import clock as real
 from opero.errors import ConfigurationError
+from opero.testing.blocks import block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,7 +158,7 @@ class Clock:
         self._moved.notify_all()
 
 
-@contextmanager
+@block
 def clock(start: float | None = None) -> Iterator[Clock]:
     """Make every wait, window and timer virtual while the block runs: in threads, on asyncio's own loops, on trio.
 

@@ -245,7 +245,7 @@ def test_a_refusal_goes_to_whoever_minds_it(settings):
     f = opero(**{**STACK, **settings})(lambda: 1)
     f()
     assert "REFUSE" not in f.opero.source()
-    assert ("raise" in f.opero.source()) == ("fallback" not in settings)
+    assert ("raise refusal" in f.opero.source()) == ("fallback" not in settings)
 
 
 def test_hits_are_counted_exactly_under_threads():

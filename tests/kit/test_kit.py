@@ -273,7 +273,7 @@ def test_chaos_with_latency_on_trio():
 def test_chaos_on_what_is_not_decorated_says_what_to_do():
     for operation in (len, lambda: 1, 7):
         with (
-            pytest.raises(o.ConfigurationError, match=r"a function decorated with @opero"),
+            pytest.raises(o.ConfigurationError, match=r"what @opero decorated, or the name of it; a mock"),
             testing.chaos(operation, error=OSError),
         ):
             pass
@@ -330,3 +330,55 @@ def test_chaos_strikes_a_map_in_threads():
     with testing.chaos(each, error=OSError):
         assert each([-1, -2]) == []
     assert each([-1, -2]) == [1, 2]
+
+
+def test_no_call_makes_more_attempts_than_a_test_allows():
+    @o.opero(retries=5, min_delay=30, name="kit.attempts")
+    def failing():
+        raise OSError
+
+    @o.opero(retries=5, min_delay=30)
+    async def failing_async():
+        raise OSError
+
+    def made(call):
+        with pytest.raises(OSError) as caught:
+            call()
+        return len(o.attempts(caught.value))
+
+    for _ in range(2):
+        with testing.no_waits(attempts=2):
+            assert made(failing) == made(lambda: asyncio.run(failing_async())) == 2
+            with testing.no_waits(attempts=1):
+                assert made(failing) == 1
+            with testing.no_waits():
+                assert made(failing) == 2
+        with testing.no_waits():
+            assert made(failing) == made(lambda: asyncio.run(failing_async())) == 6
+    with pytest.raises(o.ConfigurationError, match="attempts=0"), testing.no_waits(attempts=0):
+        pass
+    assert not o.clock.hurried
+
+
+def test_blocks_decorate_plain_and_coroutine_functions_and_refuse_generators():
+    @testing.no_waits()
+    @testing.chaos(flaky, error=OSError)
+    def plain_test(value):
+        with pytest.raises(OSError):
+            flaky()
+        return value
+
+    @testing.clock(start=0)
+    async def async_test(value):
+        await asyncio.sleep(30)
+        return value, o.clock.now()
+
+    for _ in range(2):
+        assert plain_test(7) == 7
+        assert asyncio.run(async_test(value=7)) == (7, 30)
+    assert o.clock.sleep is o.clock._sleep
+    with pytest.raises(o.ConfigurationError, match="use `with` inside of it"):
+
+        @testing.clock()
+        def items():
+            yield 1
