@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _heapq import heapify, heappop, heappush
 from _thread import allocate_lock
+from itertools import count
 from math import inf
 
 from opero import forks
@@ -109,7 +110,7 @@ class _Kept(Generic[S]):
     def __init__(self) -> None:
         self._states: dict[Hashable, tuple[int, S]] = {}
         self._order: list[tuple[float, int, Hashable]] = []  # a heap; an entry whose number is not the state's is old
-        self._added = 0
+        self._numbers = count()
 
     def __len__(self) -> int:
         return len(self._states)
@@ -118,9 +119,9 @@ class _Kept(Generic[S]):
         return [(key, state) for key, (_, state) in self._states.items()]
 
     def add(self, key: Hashable, state: S, until: float) -> None:
-        self._added += 1
-        self._states[key] = self._added, state
-        heappush(self._order, (until, self._added, key))
+        number = next(self._numbers)
+        self._states[key] = number, state
+        heappush(self._order, (until, number, key))
         if len(self._order) > 2 * len(self._states) + LOOK:
             self._order = [entry for entry in self._order if self._is_current(entry)]
             heapify(self._order)

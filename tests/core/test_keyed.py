@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from opero.keyed import Keyed, reader
+from opero.keyed import Keyed, _Kept, reader
 
 
 class Box:
@@ -99,22 +99,16 @@ def test_where_all_stay_a_new_key_costs_no_look_at_all_of_them():
     assert len(keyed._kept._order) <= 2 * 2_000 + 100
 
 
-def test_what_is_set_aside_again_and_again_leaves_nothing_behind():
-    keyed = boxes(10)
-    keyed.get("first", 0.0).until = 5.0
-    for n in range(8):
-        keyed.get(n, 0.0).until = 100.0 - n
-    for n in range(100):
-        keyed.get(("new", n), 0.0)
-        for known in range(8):
-            keyed.get(known, 0.0)
-        assert len(keyed._kept._order) <= 2 * 10 + 8
-    assert set(there(keyed)) == {"first", *range(8), ("new", 99)}
-    keyed.get("stays", 0.0).until = inf
-    for n, gone in enumerate(["first", 7, 6, 5]):
-        keyed.get(("more", n), 0.0).until = inf
-        assert gone not in there(keyed)
-        assert len(there(keyed)) == 10
+def test_what_is_kept_again_and_again_is_known_by_its_last_time_and_leaves_nothing_behind():
+    kept, last = _Kept(), {}
+    for n in range(1_000):
+        key, until = n * n % 23, n * 7919 % 101
+        kept.pop(key)
+        kept.add(key, object(), float(until))
+        last[key] = until, n
+        assert len(kept._order) <= 2 * len(kept) + 8
+    assert [key for key, _ in kept.pop_until(inf)] == sorted(last, key=last.get)
+    assert (len(kept), kept._order) == (0, [])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

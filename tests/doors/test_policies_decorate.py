@@ -1,6 +1,7 @@
 """A policy alone decorates, as in the libraries people come from."""
 
 import asyncio
+import functools
 import inspect
 
 import pytest
@@ -111,3 +112,58 @@ def test_a_policy_is_no_predicate_and_no_key():
 def test_a_property_goes_above_and_is_told_so(decorator):
     with pytest.raises(o.ConfigurationError, match="@property goes above this decorator"):
         decorator(property(lambda self: 1))
+
+
+def called(*, policy):
+    """Return a class whose members are decorated in every way there is."""
+
+    class Shop:
+        @policy
+        def method(self, x):
+            return self, x
+
+        @policy
+        @classmethod
+        def above(cls, x):
+            return cls, x
+
+        @classmethod
+        @policy
+        def below(cls, x):
+            return cls, x
+
+        @policy
+        @staticmethod
+        def static(x):
+            return x
+
+        @staticmethod
+        @policy
+        def static_below(x):
+            return x
+
+        def __call__(self, x):
+            return self, x
+
+        def plain(self, x):
+            return self, x
+
+    return Shop
+
+
+ONE_OF_EACH = [
+    o.Retry(1), o.CircuitBreaker(), o.RateLimit(10_000), o.Bulkhead(5), o.Timeout(9), o.Timeout(attempt=9), o.Hedge(9),
+    o.Cache(9, key="{x}"), o.Fallback(0), o.ArgFallback("x", alternatives=[7]), o.Chaos(result=1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", ONE_OF_EACH, ids=lambda policy: policy.place)
+def test_it_decorates_whatever_can_be_called(policy):
+    cls = called(policy=policy)
+    shop = cls()
+    for on in (cls, shop):
+        assert on.above(x=7) == on.below(x=7) == (cls, 7)
+        assert on.static(x=7) == on.static_below(x=7) == 7
+    assert shop.method(x=7) == cls.method(shop, x=7) == (shop, 7)
+    for other in (shop, shop.plain, functools.partial(cls.plain, shop), functools.partial(shop)):
+        assert policy(other)(x=7) == (shop, 7)

@@ -215,3 +215,34 @@ def test_what_is_suppressed_is_no_cause_to_a_condition_either():
 
     odd.__cause__ = Empty()
     assert [o.conditions.cause(OSError)(error) for error in (shown, hidden, odd)] == [True, False, True]
+
+
+@BOTH_SPEEDS
+def test_an_error_object_of_two_tasks_that_both_gave_up_before_is_each_ones_own(fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+    shared, made = OSError("shared"), []
+
+    async def main():
+        inside, given_up = asyncio.Event(), asyncio.Event()
+
+        @o.opero(TWICE, name="one")
+        async def f(waits):
+            made.append(waits)
+            if waits:
+                inside.set()
+                await given_up.wait()
+            raise shared
+
+        async def first():
+            await inside.wait()
+            await outcome(lambda: f(False))
+            given_up.set()
+
+        async def second():
+            await outcome(counted("before", []))  # it gave up on something else
+            await outcome(lambda: f(True))
+
+        await asyncio.gather(first(), second())
+
+    asyncio.run(main())
+    assert (made.count(True), made.count(False)) == (2, 2)

@@ -114,6 +114,14 @@ class Shop:
         return cls()
 
 
+class Doubler:
+    def __call__(self, x: int) -> int:
+        return 2 * x
+
+    def half(self, x: int) -> float:
+        return x / 2
+
+
 @opero
 def parse(text: str) -> int:
     return int(text)
@@ -177,6 +185,10 @@ def see(shop: Shop) -> None:
     assert_type(Shop.remake("1"), Shop)
     assert_type(Shop.again("1"), Shop)
     assert_type(opero(partial(bare, 3))(name="y"), str)
+    assert_type(Retry(2)(partial(bare, 3))(name="y"), str)
+    assert_type(Retry(2)(Doubler())(3), int)
+    assert_type(opero(Doubler())(3), int)
+    assert_type(opero(retries=1)(Doubler().half)(3), float)
     assert_type(everything("a"), float)
     assert_type(everything(), float)
     assert_type(rows(3), Iterator[int])

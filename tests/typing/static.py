@@ -2,7 +2,7 @@
 
 from typing import assert_type
 
-from opero import opero
+from opero import Retry, opero
 
 
 class Shop:
@@ -11,7 +11,14 @@ class Shop:
     def parse(text: str) -> int:
         return int(text)
 
+    @Retry(2)
+    @staticmethod
+    def again(text: str) -> int:
+        return int(text)
+
 
 def see(shop: Shop) -> None:
     assert_type(Shop.parse("1"), int)
     assert_type(shop.parse("1"), int)
+    assert_type(Shop.again("1"), int)
+    assert_type(shop.again("1"), int)
