@@ -60,7 +60,8 @@ class Clock:
         self._real_wait = real.wait
 
     def now(self) -> float:
-        """Return the virtual time."""
+        """Return the virtual time; raise `ConfigurationError` inside an event loop that cannot be moved in it."""
+        _refuse_other_loops()
         return self._now
 
     def wall(self) -> float:

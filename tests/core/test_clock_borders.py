@@ -205,6 +205,15 @@ def test_a_loop_of_somebody_else_is_refused():
             pass
     finally:
         asyncio._set_running_loop(None)
+    function = o.opero(retries=0)(lambda: 1)
+    with testing.clock():
+        asyncio._set_running_loop(Other())
+        try:
+            with pytest.raises(o.ConfigurationError, match="one of asyncio's own"):
+                function()
+        finally:
+            asyncio._set_running_loop(None)
+        assert function() == 1
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
