@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from opero.testing.capture import Captured, capture
 from opero.testing.faults import chaos, no_waits
-from opero.testing.virtual import Clock, clock
+from opero.testing.timeline import Clock
+from opero.testing.virtual import clock
 
 __all__ = ["Captured", "Clock", "capture", "chaos", "clock", "no_waits"]

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from trio._core._run import GLOBAL_RUN_CONTEXT, SystemClock
 
-from opero.testing.virtual import even
+from opero.errors import ConfigurationError
+from opero.testing.timeline import even
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from opero.testing.virtual import Clock
+    from opero.testing.timeline import Clock
 
 Shifts = dict[int, tuple[Any, float]]
 
@@ -56,7 +57,9 @@ def moved(virtual: Clock) -> Iterator[None]:
 
 def _wait(virtual: Clock, at: float, poller: Any) -> None:
     """Wait for a time, or for something to be ready sooner, and leave that for trio to find."""
-    queue = getattr(poller, "_epoll", None) or poller._kqueue  # noqa: SLF001
+    queue = getattr(poller, "_epoll", None) or getattr(poller, "_kqueue", None)
+    if queue is None:
+        raise ConfigurationError("loop", "trio", "asyncio's here: trio can be moved in time on Linux and macOS")
 
     def ready(seconds: float) -> bool:
         return bool(select([queue], [], [], seconds)[0])

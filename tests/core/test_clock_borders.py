@@ -8,6 +8,7 @@ from contextlib import suppress
 import anyio
 import pytest
 import trio
+import trio.testing
 
 import opero as o
 from opero import clock, testing

@@ -1,16 +1,19 @@
 """The testing kit as its users meet it."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from itertools import count
 
 import pytest
 
 import opero as o
 from opero import testing
+from shared_store import MappedStore
 
 
 @o.opero(retries=2, min_delay=30, jitter="none", backoff="constant", name="kit.flaky")
@@ -129,6 +132,7 @@ def test_without_waits_backoffs_and_limits_take_no_time():
 
 PLUGIN = """
 import time
+import weakref
 from itertools import count
 from opero import opero
 
@@ -382,3 +386,32 @@ def test_blocks_decorate_plain_and_coroutine_functions_and_refuse_generators():
         @testing.clock()
         def items():
             yield 1
+
+
+def test_without_waits_a_slot_of_all_processes_is_looked_for_no_more_often():
+    looks, holding = [], threading.Event()
+
+    class Counted(MappedStore):
+        async def take(self, *args):
+            looks.append(args)
+            return await super().take(*args)
+
+    store = Counted()
+    weakref.finalize(store, os.close, store.descriptor)
+    hold, quick = (o.opero(o.Bulkhead(1, max_queue=1, store=store, name="kit"))(f) for f in (held, abs))
+
+    def first():
+        hold(holding)
+
+    with testing.no_waits():
+        thread = threading.Thread(target=first)
+        thread.start()
+        assert holding.wait(30)
+        assert quick(-7) == 7
+        thread.join()
+    assert 2 < len(looks) < 50
+
+
+def held(holding):
+    holding.set()
+    time.sleep(0.2)
