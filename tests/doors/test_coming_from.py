@@ -188,4 +188,4 @@ def test_many_keys_take_no_threads_and_tasks_at_once_no_more_than_there_is():
         return await asyncio.gather(*(hit(n % 100) for n in range(1_000)), return_exceptions=True)
 
     assert sum(answer is None for answer in asyncio.run(main())) == 400
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
