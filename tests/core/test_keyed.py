@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from math import inf
+from random import Random
 
 import pytest
 
@@ -100,9 +101,9 @@ def test_where_all_stay_a_new_key_costs_no_look_at_all_of_them():
 
 
 def test_what_is_kept_again_and_again_is_known_by_its_last_time_and_leaves_nothing_behind():
-    kept, last = _Kept(), {}
-    for n in range(1_000):
-        key, until = n * n % 23, n * 7919 % 101
+    kept, last, chance = _Kept(), {}, Random(1)
+    for n in range(2_000):
+        key, until = chance.randrange(100), chance.randrange(1_000)
         kept.pop(key)
         kept.add(key, object(), float(until))
         last[key] = until, n
