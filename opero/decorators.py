@@ -352,10 +352,11 @@ def _refuse(function: Any) -> None:
 
 
 def _refuse_unpaid(policies: Sequence[Policy], keywords: Mapping[str, Any]) -> None:
-    """Refuse a budget that nothing pays from, unless retries were switched off by hand."""
-    places = {policy.place: policy for policy in policies}
-    if "retry_budget" in places and not places.keys() & {"retry", "hedge"} and keywords.get("retries") != 0:
-        raise ConfigurationError("retry_budget", places["retry_budget"], "retries or a hedge that it bounds: Retry(3)")
+    """Refuse a budget that nothing pays from. One made outside may have its income here, and be spent elsewhere."""
+    ratio, places = keywords.get("retry_budget"), {policy.place for policy in policies}
+    if ratio is None or isinstance(ratio, Policy) or places & {"retry", "hedge"} or keywords.get("retries") == 0:
+        return
+    raise ConfigurationError("retry_budget", ratio, "retries or a hedge that it bounds: retries=3")
 
 
 def is_decorable(value: Any) -> bool:
