@@ -179,10 +179,9 @@ class Policy:
     def __call__(self, *given: Any, **more: Any) -> Any:
         """Decorate a function with this policy alone: `@Retry(5)` is `@opero(Retry(5))`."""
         if len(given) != 1 or more or not decorates(given[0]):
-            kind = type(self)
-            raise ConfigurationError(
-                "function", (*given, *more), f"a function and nothing else; {_in_parentheses(kind)}"
-            )
+            kinds = tuple(map(type, (*given, *more.values())))  # the values may be secrets
+            allowed = f"a function and nothing else; {_in_parentheses(type(self))}"
+            raise ConfigurationError("function", kinds, allowed)
         (function,) = given
         from importlib import import_module  # the doors stand above the policies
 

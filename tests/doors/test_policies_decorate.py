@@ -79,6 +79,17 @@ def test_a_policy_without_parentheses_says_so(kind):
                 asked(*args, **kwargs)
 
 
+def test_a_policy_that_is_called_as_its_function_would_be_tells_no_arguments():
+    @o.Fallback
+    def login(password):
+        """Forgot the answer, and so the parentheses."""
+
+    for args, kwargs in ((["hunter2"], {}), ([], {"password": "hunter2"})):
+        with pytest.raises(o.ConfigurationError, match="@Fallback") as refused:
+            login(*args, **kwargs)
+        assert "hunter2" not in f"{refused.value!r} {refused.value}"
+
+
 def test_policies_show_their_settings_for_all_that():
     assert list(inspect.signature(o.Hedge).parameters) == ["delay", "max_hedges", "name"]
     with pytest.raises(TypeError, match="unexpected keyword argument 'retrys'"):
