@@ -46,10 +46,6 @@ class Rate:
         self.slack = self.interval * (burst - 1)
         self.due = -inf
 
-    def available(self, now: float) -> float:
-        """How many calls would go at once."""
-        return self.burst - max(0.0, self.due - now) / self.interval
-
 
 class Ticket:
     """Leave to go at `at`. `before` is what was due when it was given."""

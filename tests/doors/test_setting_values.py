@@ -96,6 +96,14 @@ def test_a_setting_takes_what_can_be_meant(setting):
     assert taken == sorted(TABLE[setting], key=[*VALUES].index)
 
 
+@pytest.mark.parametrize("setting", [each for each in SETTINGS if each not in ANYTHING])
+def test_what_is_taken_is_kept(setting):
+    for label in TABLE[setting]:
+        if label not in {"None", "timedelta", "True"}:
+            kept = made(setting, VALUES[label])
+            assert kept is not None, label
+
+
 TRUTHS = [setting for setting, labels in TABLE.items() if labels == ["True"]]
 
 
