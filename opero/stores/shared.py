@@ -51,7 +51,7 @@ class SharedLimit:
         """How many calls would go at once, where looking costs nothing."""
         known = getattr(self._guard.store, "known", None)
         dues = known and known(key_of("rate_limit", self._name, None))
-        return left_at_once(self._rates, dues, now) if dues else None
+        return left_at_once(self._rates, dues, now - clock.ahead) if dues else None
 
     async def acquire(self, call: Call, key: Any, weight: float, patience: float) -> float:
         """Book in the store, and wait for the booked time."""
@@ -261,7 +261,7 @@ class SharedTokens:
         known = getattr(self._guard.store, "known", None)
         if found := known and known(self._key):
             left, successes, since = found
-            left, _, cap = gathered(self._law(), left, successes, max(0.0, clock.now() - since), 0)
+            left, _, cap = gathered(self._law(), left, successes, max(0.0, clock.common() - since), 0)
             return spent(left, cap)
         return None if self._guard.away else self._share
 

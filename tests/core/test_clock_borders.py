@@ -1,8 +1,10 @@
 """Where the virtual clock begins and ends: time goes on, and never back."""
 
 import asyncio
+import os
 import threading
 import time
+import weakref
 from contextlib import suppress
 
 import anyio
@@ -12,6 +14,7 @@ import trio.testing
 
 import opero as o
 from opero import clock, testing
+from shared_store import MappedStore
 
 
 def opened():
@@ -72,6 +75,19 @@ def test_time_goes_on_at_its_own_pace_after_the_block():
     assert 0 <= now - last < 60
     assert 0 < clock.now() - now < 60
     assert clock.common() == pytest.approx(time.monotonic(), abs=10)
+
+
+def test_what_processes_share_is_of_the_time_they_have_in_common():
+    store = MappedStore()
+    weakref.finalize(store, os.close, store.descriptor)
+    with testing.clock() as virtual:
+        virtual.advance(3600)
+    limit = o.RateLimit(40, per=3600, burst=40, store=store, name="borders")
+    with limit:
+        pass
+    seen = {metric.name: value for metric, _, value in limit.observe(clock.now())}
+    assert seen["opero.rate_limiter.available"] == 39
+    assert max(store.known("opero:{borders}:v1:rate_limit")) < time.monotonic() + 100
 
 
 def test_differences_are_exact():
