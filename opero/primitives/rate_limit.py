@@ -170,7 +170,7 @@ class RateLimit(Block, Policy):
         """
         now = clock.now()
         quota = self._own().of(key, now)
-        return quota.available(now), quota.book(now, -inf, weight)[0]
+        return quota.available(now), quota.wait(now, weight)
 
     def reset(self, *keys: Hashable) -> None:
         """Let the whole burst go at once again, for some keys or for all; who waits keeps its time.
@@ -317,9 +317,8 @@ class Local:
         try:
             await _until(call, quota, ticket)
         except BaseException:
-            quota.give_back(ticket, call.runtime.now())
+            quota.give_back(ticket)
             raise
-        quota.go(ticket)
         return call.runtime.now() - started
 
     def _make(self) -> Quota:
@@ -359,17 +358,21 @@ class Foreign:
 
 
 async def _until(call: Call, quota: Quota, ticket: Ticket) -> None:
-    """Wait for a ticket's time, which moves up when somebody before it leaves."""
+    """Wait for a ticket's time, which moves up when somebody before it leaves, and on when somebody is late."""
     runtime = call.runtime
     while True:
         waiter, now = runtime.waiter(), runtime.now()
         at, first = quota.turn(ticket, waiter, now)
         if at <= now:
             return
-        if first or clock.hurried:
+        if clock.hurried:
             await runtime.pause(at - now)
+            quota.go(ticket, at)
             return
-        await runtime.park(waiter, at)
+        if first:
+            await runtime.pause(at - now)
+        else:
+            await runtime.park(waiter, at)
 
 
 def parsed(field: str, text: str) -> list[tuple[float, float]]:

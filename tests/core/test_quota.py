@@ -69,9 +69,9 @@ def test_a_thread_on_the_fast_path_and_one_that_waits_lose_nothing_to_each_other
     """Whoever finds room moves `due` on without the lock; nothing may be called between the read and the write."""
     import dis
 
-    charge = Quota._charge_locked.__code__
-    names = [(i.opname, i.argval) for i in dis.get_instructions(charge)]
-    read = len(names) - 1 - names[::-1].index(("LOAD_ATTR", "due"))
+    names = [(i.opname, i.argval) for i in dis.get_instructions(Quota._begin_locked.__code__)]
+    assert names.count(("LOAD_ATTR", "due")) == 1
+    read = names.index(("LOAD_ATTR", "due"))
     write = len(names) - 1 - names[::-1].index(("STORE_ATTR", "due"))
     assert read < write
     assert not [op for op, _ in names[read:write] if op.startswith(("CALL", "JUMP_BACKWARD"))]
@@ -86,31 +86,22 @@ class Waiter:
         return self.alive
 
 
-def test_who_leaves_moves_up_everyone_behind_and_they_are_told():
+def test_who_leaves_makes_room_for_those_behind_and_the_first_is_told():
     bucket = quota((1, 1, 1))
     bucket.book(0.0, inf)
-    tickets = [bucket.book(0.0, inf)[1] for _ in range(4)]
+    tickets = [bucket.book(0.0, inf)[1] for _ in range(4)]  # for 1, 2, 3 and 4
     waiters = [Waiter() for _ in tickets]
     for ticket, waiter in zip(tickets, waiters, strict=True):
         bucket.turn(ticket, waiter, 0.0)
-    bucket.give_back(tickets[1], 0.5)
-    assert waiters[3].woken == 1  # the last one looks, and tells the others
-    assert bucket.turn(tickets[3], waiters[3], 0.5) == (3.0, False)
-    assert [ticket.at for ticket in tickets] == [1, 2, 2, 3]
-    assert [waiter.woken for waiter in waiters] == [0, 0, 1, 1]
+    bucket.give_back(tickets[1])
     assert bucket.book(0.5, inf)[0] == 3.5
-
-
-def test_who_books_before_anybody_has_looked_is_behind_those_who_moved_up():
-    bucket = quota((1, 1, 1))
-    bucket.book(0.0, inf)
-    first, second = (bucket.book(0.0, inf)[1] for _ in range(2))
-    waiter = Waiter()
-    bucket.turn(second, waiter, 0.0)
-    bucket.give_back(first, 0.5)
-    assert (waiter.woken, second.at) == (1, 2)
-    delay, third = bucket.book(0.5, inf)
-    assert (second.at, third.at, delay) == (1, 2, 1.5)
+    assert [waiter.woken for waiter in waiters] == [0, 0, 0, 0]
+    assert bucket.turn(tickets[0], waiters[0], 1.0)[0] == 1.0
+    assert [waiter.woken for waiter in waiters] == [0, 0, 1, 0]
+    assert bucket.turn(tickets[2], waiters[2], 1.0) == (2.0, True)
+    bucket.give_back(tickets[2])
+    assert [waiter.woken for waiter in waiters] == [0, 0, 1, 1]
+    assert bucket.turn(tickets[3], waiters[3], 1.0) == (2.0, True)
 
 
 def test_a_forked_child_waits_for_nobody():
@@ -124,23 +115,96 @@ def test_a_forked_child_waits_for_nobody():
     assert bucket.idle(2.0)
 
 
-def test_a_waiter_that_is_gone_does_not_keep_the_others_from_moving_up():
+def test_a_waiter_that_is_gone_does_not_keep_the_others_from_being_told():
     bucket = quota((1, 1, 1))
     bucket.book(0.0, inf)
     first, second, last = (bucket.book(0.0, inf)[1] for _ in range(3))
-    dead = Waiter()
+    dead, waiter = Waiter(), Waiter()
     dead.alive = False
-    bucket.turn(last, dead, 0.0)
-    bucket.give_back(first, 0.0)
-    assert (second.at, last.at) == (1, 2)
+    bucket.turn(second, dead, 0.0)
+    bucket.turn(last, waiter, 0.0)
+    bucket.give_back(first)
+    assert (dead.woken, waiter.woken) == (1, 1)
 
 
-def test_a_ticket_whose_time_has_come_is_used_up():
+def test_a_ticket_that_was_not_used_can_be_given_back_when_its_time_has_come():
     bucket = quota((1, 1, 1))
     bucket.book(0.0, inf)
     ticket = bucket.book(0.0, inf)[1]
-    bucket.give_back(ticket, 1.0)
+    bucket.give_back(ticket)
+    assert bucket.book(1.0, inf)[0] == 0.0
+    bucket.give_back(ticket)
     assert bucket.book(1.0, inf)[0] == 1.0
+
+
+def test_who_comes_late_moves_nobody_into_the_same_moment():
+    bucket = quota((1, 1, 1))
+    bucket.book(0.0, inf)
+    tickets = [bucket.book(0.0, inf)[1] for _ in range(4)]  # for 1, 2, 3 and 4
+    times = [bucket.turn(ticket, Waiter(), 3.5)[0] for ticket in tickets]
+    assert times == [3.5, 4.5, 5.5, 6.5]
+    assert bucket.book(3.5, inf)[0] == 4.0
+    assert [bucket.turn(ticket, Waiter(), 6.5)[0] for ticket in reversed(tickets[1:])] == [6.5, 7.5, 7.5]
+
+
+def test_where_the_first_must_wait_on_all_slide_back_with_it():
+    bucket = quota((1, 1, 1))
+    bucket.book(0.0, inf)
+    first, second, third, fourth = (bucket.book(0.0, inf)[1] for _ in range(4))
+    assert bucket.turn(first, Waiter(), 1.75)[0] == 1.75
+    assert bucket.turn(second, Waiter(), 2.0) == (2.75, True)
+    assert bucket.turn(third, Waiter(), 2.0) == (3.75, False)
+    delay, fifth = bucket.book(2.0, inf)
+    assert (delay, bucket.turn(fifth, Waiter(), 2.0)) == (3.75, (5.75, False))
+    assert bucket.turn(second, Waiter(), 3.0)[0] == 3.0
+    assert bucket.turn(third, Waiter(), 3.5) == (4.0, True)
+    bucket.reset()
+    assert [bucket.turn(each, Waiter(), 2.0) for each in (third, fourth)] == [(4.0, True), (5.0, True)]  # as they know
+    assert bucket.book(2.0, 0.0)[0] == 0.0
+
+
+def test_in_a_hurry_a_ticket_is_used_before_its_time_and_charged():
+    bucket = quota((1, 1, 1))
+    bucket.book(0.0, inf)
+    ticket = bucket.book(0.0, inf)[1]
+    bucket.go(ticket, 1.0)
+    assert bucket.idle(2.0)
+    assert bucket.book(0.0, inf)[0] == 2.0
+    bucket.go(ticket, 1.0)
+    assert bucket.wait(0.0, 1) == 3.0
+
+
+def test_who_is_not_there_does_not_keep_the_others_waiting():
+    bucket = quota((1, 1, 1))
+    bucket.book(0.0, inf)
+    absent, second, third = (bucket.book(0.0, inf)[1] for _ in range(3))
+    assert [bucket.turn(ticket, Waiter(), at)[0] for ticket, at in ((second, 2.0), (third, 3.0))] == [2.0, 3.0]
+    assert bucket.book(3.5, 0.0) == (1.5, None)
+    assert bucket.book(5.0, 0.0)[0] == 0.0
+    assert bucket.turn(absent, Waiter(), 5.0) == (6.0, True)
+    assert bucket.turn(absent, Waiter(), 6.0) == (6.0, True)
+    assert bucket.idle(7.0)
+
+
+def test_within_the_burst_it_matters_to_nobody_that_one_is_late():
+    bucket = quota((1, 1, 3))
+    for _ in range(3):
+        bucket.book(0.0, inf)
+    first, second = (bucket.book(0.0, inf)[1] for _ in range(2))
+    assert bucket.turn(first, Waiter(), 2.5)[0] == bucket.turn(second, Waiter(), 2.5)[0] == 2.5
+    assert [bucket.book(2.5, inf)[0] for _ in range(2)] == [0.5, 1.5]
+
+
+def test_a_forked_child_does_not_wait_for_the_places_of_its_parent():
+    bucket = quota((1, 1, 1))
+    bucket.book(0.0, inf)
+    bucket.book(0.0, inf)
+    bucket.after_fork()
+    assert bucket.book(1.0, 0.0)[0] == 0.0
+    bucket = quota((1, 1, 1))
+    bucket.rates[0].due = inf  # the parent was about to write down who waits
+    bucket.after_fork()
+    assert bucket.book(1.0, 0.0)[0] == 0.0
 
 
 def test_a_heavy_call_waits_for_all_it_weighs():
@@ -183,17 +247,14 @@ def test_a_millionth_of_a_second_early_is_a_matter_of_rounding():
         assert bucket.book(0.0, patience)[1] is None
 
 
-def test_who_does_not_move_up_is_not_woken():
+def test_who_may_not_go_earlier_is_not_woken():
     bucket = quota((1, 1, 1))
-    for _ in range(3):
-        bucket.book(0.0, inf)
-    light, middle, last = (bucket.book(0.0, inf, weight)[1] for weight in (0, 1, 1))
-    waiters = {ticket: Waiter() for ticket in (middle, last)}
-    for ticket, waiter in waiters.items():
-        bucket.turn(ticket, waiter, 0.0)
-    bucket.give_back(light, 0.5)
-    bucket.turn(last, waiters[last], 0.5)
-    assert (middle.at, waiters[middle].woken) == (3.0, 0)
+    bucket.book(0.0, inf)
+    light, middle = (bucket.book(0.0, inf, weight)[1] for weight in (0, 1))
+    waiter = Waiter()
+    bucket.turn(middle, waiter, 0.0)
+    bucket.give_back(light)
+    assert (middle.at, waiter.woken) == (1.0, 0)
 
 
 def test_available_says_what_would_go_at_once():
@@ -206,7 +267,7 @@ def test_available_says_what_would_go_at_once():
 
 
 class Machine(RuleBasedStateMachine):
-    """Arrivals, departures and time in any order: first come first served, and the law of each rate holds."""
+    """Arrivals, departures, time and who is late, in any order: everyone goes, and the law of each rate holds."""
 
     RATES = ((2, 1, 2), (3, 4, 5))
 
@@ -214,56 +275,69 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.quota = quota(*self.RATES)
         self.now = 0.0
-        self.waiting = []
+        self.waiting = {}  # until when each sleeps
+        self.waiters = {}
         self.gone = []
 
     @rule(weight=st.integers(1, 2))
     def arrive(self, weight):
         delay, ticket = self.quota.book(self.now, inf, weight)
         if delay <= 0:
-            assert not self.waiting
             self.gone += [self.now] * weight
         else:
-            self.waiting.append((ticket, Waiter()))
-            self.quota.turn(ticket, self.waiting[-1][1], self.now)
+            self.waiting[ticket] = self.now
+            self.wake(ticket)
 
     @rule(eighths=st.integers(1, 12))
     def pass_time(self, eighths):
+        """Everyone is there when its time comes."""
+        until = self.now + eighths / 8
         self.look()
+        while self.waiting and min(self.waiting.values()) <= until:
+            ticket = min(self.waiting, key=self.waiting.get)
+            self.now = max(self.now, self.waiting[ticket])
+            self.wake(ticket)
+            self.look()
+        self.now = until
+
+    @precondition(lambda self: self.waiting)
+    @rule(eighths=st.integers(1, 24), data=st.data())
+    def stand_still(self, eighths, data):
+        """Nobody is there for a while; then some come, in any order."""
         self.now += eighths / 8
-        while self.waiting and self.waiting[0][0].at <= self.now:
-            ticket, _ = self.waiting.pop(0)
-            self.quota.go(ticket)
-            self.gone += [ticket.at] * int(ticket.weight)
+        for ticket in data.draw(st.lists(st.sampled_from([*self.waiting]), unique=True)):
+            self.wake(ticket)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def leave(self, data):
-        place = data.draw(st.integers(0, len(self.waiting) - 1))
-        before = [ticket.at for ticket, _ in self.waiting]
-        ticket, _ = self.waiting.pop(place)
-        self.quota.give_back(ticket, self.now)
+        ticket = data.draw(st.sampled_from([*self.waiting]))
+        del self.waiting[ticket]
+        self.quota.give_back(ticket)
         self.look()
-        after = [ticket.at for ticket, _ in self.waiting]
-        assert after[:place] == before[:place]
-        assert all(new <= old for new, old in zip(after[place:], before[place + 1 :], strict=True))
 
     def look(self):
         """Let those look who were told to."""
-        for ticket, waiter in self.waiting:
-            if waiter.woken:
-                waiter.woken = 0
-                self.quota.turn(ticket, waiter, self.now)
+        for ticket in [ticket for ticket in self.waiting if self.waiters[ticket].woken]:
+            self.wake(ticket)
+
+    def wake(self, ticket):
+        self.waiters[ticket] = Waiter()
+        at, first = self.quota.turn(ticket, self.waiters[ticket], self.now)
+        assert first == (ticket is next(iter(self.waiting)))
+        self.waiting[ticket] = at
+        if at <= self.now:
+            del self.waiting[ticket]
+            self.gone += [self.now] * int(ticket.weight)
 
     @invariant()
-    def first_come_first_served(self):
-        times = [ticket.at for ticket, _ in self.waiting]
-        assert times == sorted(times)
-        assert len(self.quota._waiting) == len(self.waiting)
+    def nobody_is_forgotten(self):
+        assert [*self.quota._waiting] == [*self.waiting]
 
     def teardown(self):
-        self.look()
-        self.gone += [ticket.at for ticket, _ in self.waiting for _ in range(int(ticket.weight))]
+        self.pass_time(8 * 600)
+        assert not self.waiting
+        assert self.quota.idle(self.now)
         holds(self.gone, self.RATES)
 
 

@@ -1,7 +1,10 @@
 """The rate limit as users meet it: waits, refusals, weights, keys, threads and tasks."""
 
 import asyncio
+import ctypes
 import pickle
+import threading
+import time
 
 import pytest
 from aiolimiter import AsyncLimiter
@@ -398,3 +401,37 @@ def test_a_limiter_of_ones_own_is_asked_with_key_weight_and_patience():
     assert caught.value.primitive == "rate_limiter"
     assert asked == [("f", "a", 1, 3), ("f", "b", 3, 3)]
     assert f.opero.stats()["rejected"] == 1
+
+
+@pytest.mark.parametrize("driver", ["tasks", "threads"])
+def test_after_a_stall_nobody_goes_beyond_the_limit(driver):
+    went = []
+
+    @o.opero(o.RateLimit("50/s", burst=1), retries=0)
+    def f():
+        went.append(time.monotonic())
+
+    @o.opero(o.RateLimit("50/s", burst=1), retries=0)
+    async def g():
+        went.append(time.monotonic())
+
+    async def main():
+        tasks = [asyncio.create_task(g()) for _ in range(20)]
+        await asyncio.sleep(0.05)
+        time.sleep(0.2)  # noqa: ASYNC251 - that is the stall
+        await asyncio.gather(*tasks)
+
+    if driver == "tasks":
+        asyncio.run(main())
+    else:
+        threads = [threading.Thread(target=f) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        ctypes.PyDLL(None).usleep(200_000)  # no thread has a turn
+        for thread in threads:
+            thread.join()
+    went.sort()
+    assert len(went) == 20
+    for first, began in enumerate(went):
+        for number, ended in enumerate(went[first:], 1):
+            assert number <= 1 + 1.1 + (ended - began) * 50  # a thread may be held up between its turn and the clock

@@ -104,6 +104,26 @@ def test_a_lease_ends_with_its_time_and_stays_with_its_process(redis_server):
             o.RateLimit(20, **{"store": store, "name": "wrong"} | wrong)
 
 
+def test_who_comes_late_books_again(redis_server):
+    limit = o.RateLimit(50, burst=1, store=RedisStore(redis_server.url, timeout=5), name="late")
+    went = []
+
+    @o.opero(limit)
+    async def f():
+        went.append(time.monotonic())
+
+    async def main():
+        tasks = [asyncio.create_task(f()) for _ in range(20)]
+        await asyncio.sleep(0.05)
+        time.sleep(0.3)  # noqa: ASYNC251 - 15 of them miss their time
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    assert len(went) == 20
+    together = [sum(0 <= later - one < 0.002 for later in went) for one in went]
+    assert max(together) < 8
+
+
 def test_no_call_fails_because_the_server_is_killed_in_the_middle(redis_server):
     workers = Workers(redis_server.url, 5)
     time.sleep(1.5)

@@ -47,16 +47,21 @@ def scripts(redis_of_module):
     st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(3, 5)), min_size=1, max_size=3),
 )
 def test_a_quota_in_redis_admits_what_one_in_memory_does(scripts, steps, rates):
-    quota, key, passed = Quota(Rate(*rate) for rate in rates), scripts.fresh(), 0.0
+    quota, key, passed, waiting = Quota(Rate(*rate) for rate in rates), scripts.fresh(), 0.0, []
     given = [part for count, per, burst in rates for part in (per / count * 1e6, burst)]
     for eighths, weight, patient in steps:
         passed += eighths / 8
+        while waiting and waiting[0][0] <= passed:  # who waits goes when it is time
+            at, ticket = waiting.pop(0)
+            assert quota.turn(ticket, None, at)[0] == pytest.approx(at, abs=1e-4)
         delay, ticket = quota.book(passed, inf if patient else 0.0, weight)
         went, wait, *_ = scripts.run(
             "reserve", [key], (START + passed) * 1e6, NEVER if patient else 0, weight, 0, *given
         )
         assert bool(went) == (ticket is not None)
         assert int(wait) / 1e6 == pytest.approx(delay, abs=1e-4)
+        if went and delay > 0:
+            waiting.append((passed + delay, ticket))
 
 
 def test_a_booking_is_undone_unless_somebody_booked_behind_it(scripts):
