@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import UnionType
 
 from opero.errors import ConfigurationError, OperoError, Rejected, bare
-from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable
+from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable, read
 from opero.policy import NOT_AWAITED, answered, asked
 from opero.responses import status as status_of
 
@@ -195,7 +195,7 @@ def _predicate(field: str, value: Any, allowed: str) -> Any:
 
 
 def _name(matches: Any) -> str:
-    return getattr(matches, "__name__", None) or repr(matches)
+    return read(matches, "__name__", str) or repr(matches)
 
 
 def kinds(value: Any) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial, update_wrapper
+from functools import partial
 
 from opero import acts, catalogue, clock, control, fused, objectives, recording, settings
 from opero.circuit import Change
@@ -10,10 +10,13 @@ from opero.drivers import blocking
 from opero.errors import ConfigurationError
 from opero.kinds import (
     AWAIT_INSIDE,
+    dress,
     is_async_generator_function,
     is_coroutine_function,
     is_generator_function,
+    named,
     promises_awaitable,
+    read,
 )
 from opero.pipeline import Operation
 from opero.policy import Policy, decorates, optional, text
@@ -168,7 +171,7 @@ class Handle(Generic[P, R]):
             function: Any = handle.operation.function
             while isinstance(function, partial):
                 function = function.func
-            handle = getattr(function, "opero", None)
+            handle = read(function, "opero", Handle)
 
     def __repr__(self) -> str:
         return f"<opero {self.name}: {', '.join(map(repr, self.policies)) or 'no policies'}>"
@@ -284,10 +287,7 @@ def decorate(function: Any, given: Sequence[Any], keywords: Mapping[str, Any], *
 
 def name_of(function: Any) -> str:
     """Return `module.qualname`; of the type, for a callable object."""
-    while isinstance(function, partial):
-        function = function.func
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
+    return ".".join(named(function))
 
 
 def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any], *, name: str) -> Any:
@@ -307,8 +307,7 @@ def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any]
     wrapper: Any = (
         _streamer(operation) if is_generator_function(function) else fused.wrapper(operation, **_driver(is_async))
     )
-    update_wrapper(wrapper, function)
-    wrapper.__wrapped__ = function
+    dress(wrapper, function)
     wrapper.opero = Handle(operation, keywords)
     catalogue.register(operation)
     return wrapper
@@ -361,4 +360,4 @@ def _refuse_unpaid(policies: Sequence[Policy], keywords: Mapping[str, Any]) -> N
 
 def is_decorable(value: Any) -> bool:
     """Whether `@opero` without parentheses was meant."""
-    return decorates(value) and not isinstance(value, Policy) and not hasattr(value, "recipe")
+    return decorates(value) and not isinstance(value, Policy) and not hasattr(type(value), "recipe")

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 from opero import clock, forks
 from opero.errors import ConfigurationError
-from opero.kinds import is_awaited, promises_awaitable
+from opero.kinds import is_awaited, promises_awaitable, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -210,4 +210,5 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _name(handler: Handler) -> str:
-    return getattr(handler, "__qualname__", type(handler).__name__)
+    name: str = read(handler, "__qualname__", str, type(handler).__name__)
+    return name

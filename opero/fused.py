@@ -256,7 +256,7 @@ ANY = _Shape((), (), "args", "kwargs")
 
 
 def _own_shape(function: Callable[..., Any]) -> _Shape:
-    if not isinstance(function, FunctionType):
+    if type(function) is not FunctionType:
         return ANY
     code = function.__code__
     count, only = code.co_argcount, code.co_kwonlyargcount

@@ -9,6 +9,7 @@ from math import inf
 
 from opero import forks
 from opero.errors import ConfigurationError
+from opero.kinds import signature_of
 from opero.policy import answered, asked
 
 TYPE_CHECKING = False
@@ -157,9 +158,10 @@ def reader(field: str, key: str | Callable[..., Hashable], function: Callable[..
     """Return what reads the key of a call: a function of its arguments, or the name of one of them."""
     if callable(key):
         return lambda args, kwargs: answered(key(*args, **kwargs))
-    from inspect import Parameter, signature
+    from inspect import Parameter
 
-    parameters = signature(function).parameters
+    told = signature_of(function)
+    parameters = {} if told is None else told.parameters
     found = parameters.get(key)
     if found is None and any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values()):
         return lambda _, kwargs: kwargs.get(key)

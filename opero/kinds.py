@@ -1,19 +1,41 @@
-"""What kind of function it is: plain, coroutine function, generator, async generator. Looks through what wraps it."""
+"""What kind of function it is: plain, coroutine function, generator, async generator. Looks through what wraps it.
+
+A callable may be anything: a mock or a client of a remote service has whatever attribute it is asked for, and a method
+of a C type lacks what every function has. So nothing foreign is believed, or called, but what is of the right type.
+"""
 
 from __future__ import annotations
 
+import sys
+from functools import WRAPPER_ASSIGNMENTS, partial
+from types import CodeType, MethodType
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from inspect import Signature
     from typing import Any
 
 COROUTINE, GENERATOR, ASYNC_GENERATOR = 0x80, 0x20, 0x200  # inspect's flags, without importing inspect
+MARKS = (("inspect", "_is_coroutine_mark"), ("asyncio.coroutines", "_is_coroutine"))  # what a coroutine function has
+TOLD = ("__module__", "__name__", "__qualname__")
+LOOKS = {"__annotations__": dict, "__type_params__": tuple, "__annotate__": object}
 
 AWAIT_INSIDE = "it would count as done before it ran; make it `async def` and await inside"
 
 
+def read(thing: object, name: str, kind: Any = object, default: Any = None) -> Any:
+    """Return an attribute of something foreign, if it is of a type; whatever its reading raises means it is not."""
+    try:
+        value = getattr(thing, name, default)
+        return value if isinstance(value, kind) else default
+    except Exception:  # noqa: BLE001 - foreign code: its error is none of the call's
+        return default
+
+
 def is_coroutine_function(function: Any) -> bool:
     """Whether calling it returns a coroutine; looks through partials, bound methods and callables."""
-    return bool(_flags(function) & COROUTINE) or hasattr(function, "_is_coroutine_mark")  # markcoroutinefunction, 3.12
+    return bool(_flags(function) & COROUTINE) or _marked(_behind(function))
 
 
 def is_generator_function(function: Any) -> bool:
@@ -33,21 +55,67 @@ def is_awaited(function: Any) -> bool:
 
 def promises_awaitable(function: Any) -> bool:
     """Whether a plain function is annotated to return something to await."""
-    said = getattr(function, "__annotations__", {}).get("return")
-    text = said if isinstance(said, str) else getattr(said, "__name__", None) or repr(said)
+    said = read(function, "__annotations__", dict, {}).get("return")
+    text = said if isinstance(said, str) else read(said, "__name__", str) or repr(said)
     name = text.partition("[")[0].rpartition(".")[2]
     return name in {"Awaitable", "Coroutine"} and not is_coroutine_function(function)
 
 
+def named(function: Any) -> tuple[str, str]:
+    """Return its module and qualified name; those of its type, for a callable object."""
+    function = _behind(function)
+    name = read(function, "__qualname__", str)
+    if name is None:
+        return type(function).__module__, type(function).__qualname__
+    owner = read(function, "__objclass__", type) or type(read(function, "__self__"))  # of a method of a C type
+    return read(function, "__module__", str) or owner.__module__, name
+
+
+def signature_of(function: Callable[..., Any]) -> Signature | None:
+    """Return its signature; None where it does not tell, as some built-in functions."""
+    from inspect import Signature, signature
+
+    if not isinstance(read(function, "__signature__", object, None), Signature | None):
+        return None
+    try:
+        return signature(function)
+    except Exception:  # noqa: BLE001 - foreign code was asked for it
+        return None
+
+
+def dress(wrapper: Any, function: Any) -> None:
+    """Let a wrapper look like what it wraps, as `functools.update_wrapper` does, where that says something sound."""
+    for name in WRAPPER_ASSIGNMENTS:
+        value = read(function, name, str if name in TOLD else LOOKS.get(name, str))
+        if value is not None:
+            setattr(wrapper, name, value)
+    wrapper.__dict__.update(read(function, "__dict__", dict, {}))
+    wrapper.__wrapped__ = function
+
+
+def _behind(function: Any) -> Any:
+    """Return what partials and bound methods call."""
+    while isinstance(function, partial | MethodType):
+        function = function.func if isinstance(function, partial) else function.__func__
+    return function
+
+
 def _flags(function: Any) -> int:
     """Return the code flags of what will run in the end."""
-    from functools import partial
+    last = None
+    while function is not last:  # the type of what calls itself
+        last = function = _behind(function)
+        code = read(function, "__code__", CodeType)
+        if code is not None:
+            return int(code.co_flags)
+        function = getattr(type(function), "__call__", None)  # noqa: B004 - what will run
+    return 0
 
-    while not hasattr(function, "__code__"):
-        if isinstance(function, partial):
-            function = function.func
-        else:
-            function = getattr(function, "__func__", None) or getattr(type(function), "__call__", None)  # noqa: B004
-        if function is None or type(function).__name__ in {"wrapper_descriptor", "method-wrapper"}:
-            return 0
-    return int(function.__code__.co_flags)
+
+def _marked(function: Any) -> bool:
+    """Whether somebody marked it as a coroutine function, as `inspect.markcoroutinefunction` and mocks do."""
+    for module, name in MARKS:
+        mark = getattr(sys.modules.get(module), name, None)
+        if mark is not None and read(function, name) is mark:
+            return True
+    return False

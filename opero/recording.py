@@ -10,6 +10,7 @@ Arguments are cleaned of what looks like a secret, and cut:
 from __future__ import annotations
 
 from opero.errors import ConfigurationError
+from opero.kinds import signature_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ def of(function: Callable[..., Any], names: object, tags: Sequence[str] = ()) ->
     if names is None:
         return (lambda *_: always) if tags else None
     chosen: Sequence[Any] = (names,) if isinstance(names, str) else names  # type: ignore[assignment]
-    from inspect import signature
-
-    shape = signature(function)
+    shape = signature_of(function)
+    if shape is None:
+        raise ConfigurationError("record", names, "nothing here: the function does not tell its parameters")
     if not isinstance(chosen, list | tuple) or any(name not in shape.parameters for name in chosen):
         raise ConfigurationError(
             "record", names, f"names of parameters: {', '.join(shape.parameters) or 'it has none'}"

@@ -97,11 +97,11 @@ def expanded(given: Sequence[Any], keywords: Mapping[str, Any], name: str) -> tu
     made: dict[str, Policy] = {}
     merged: dict[str, Any] = {}
     for recipe in given:
-        if hasattr(recipe, "recipe"):
+        if hasattr(type(recipe), "recipe"):
             policies, said = recipe.recipe(name)
             made.update((policy.place, policy) for policy in policies)
             merged.update(said)
-    own = [each for each in given if not hasattr(each, "recipe")]
+    own = [each for each in given if not hasattr(type(each), "recipe")]
     taken = {place_of(keyword) for keyword in (*merged, *keywords)} | {getattr(each, "place", "") for each in own}
     kept = [policy for place, policy in made.items() if place not in taken]
     mine = {getattr(each, "place", "") for each in own}

@@ -6,10 +6,8 @@ attempt: a wrong one is an error like any other, is retried, and reaches neither
 
 from __future__ import annotations
 
-from functools import update_wrapper
-
 from opero.errors import ConfigurationError
-from opero.kinds import is_coroutine_function, is_generator_function
+from opero.kinds import dress, is_coroutine_function, is_generator_function, read, signature_of
 from opero.policy import Policy
 from opero.signals import Signals
 
@@ -31,7 +29,7 @@ class Validation(Policy):
         self._freeze()
 
     def attach(self, function: Callable[..., Any]) -> Layer:
-        given = _pydantic().validate_call(_arguments_of(getattr(function, "_opero_bare", function)))
+        given = _pydantic().validate_call(_arguments_of(_bare(function) or function))
 
         async def layer(call: Call, next: Next) -> Any:  # noqa: A002
             """Check the arguments, and pass on what they were converted to."""
@@ -43,7 +41,7 @@ class Validation(Policy):
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         from typing import get_type_hints
 
-        if hasattr(function, "_opero_bare"):
+        if _bare(function) is not None:
             return function
         if is_generator_function(function):
             raise ConfigurationError("validate", True, "for a function that is no generator: it has no result to check")
@@ -52,7 +50,7 @@ class Validation(Policy):
             return function
         check = _pydantic().TypeAdapter(kind).validate_python
         wrapped: Any = _checked_async(function, check) if is_coroutine_function(function) else _checked(function, check)
-        update_wrapper(wrapped, function)
+        dress(wrapped, function)
         wrapped._opero_bare = function  # noqa: SLF001 - our own mark
         return wrapped  # type: ignore[no-any-return]
 
@@ -77,12 +75,20 @@ def _arguments_of(function: Callable[..., Any]) -> Callable[..., Any]:
     def arguments(*args: Any, **kwargs: Any) -> Any:
         return args, kwargs
 
-    update_wrapper(arguments, function)
+    arguments.__annotations__ = {}  # ours are no rules
+    dress(arguments, function)
+    if signature_of(function) is None:
+        del arguments.__wrapped__  # type: ignore[attr-defined]
     return arguments
 
 
+def _bare(function: Callable[..., Any]) -> Any:
+    """Return the function whose results are checked already."""
+    return read(function, "__dict__", dict, {}).get("_opero_bare")
+
+
 def _annotated(function: Callable[..., Any]) -> bool:
-    return hasattr(function, "__annotations__")
+    return read(function, "__annotations__", dict) is not None
 
 
 def _pydantic() -> Any:

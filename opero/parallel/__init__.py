@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import update_wrapper
-
 from opero import settings
 from opero.decorators import decorate, is_decorable
 from opero.errors import ConfigurationError
+from opero.kinds import dress
 from opero.parallel.kept import Kept
 from opero.parallel.plan import Plan
 from opero.parallel.run import Run
@@ -85,8 +84,8 @@ def _mapped(function: Any, given: Any, keywords: dict[str, Any], of_map: dict[st
 
         plan.tuning = Tuning(plan, one.opero.operation)
     mapped: Any = _async_map(plan) if plan.is_async else _map(plan)
-    update_wrapper(mapped, function)
-    mapped.one, mapped.opero, mapped.__wrapped__, mapped.last_run = one, one.opero, function, None
+    dress(mapped, function)
+    mapped.one, mapped.opero, mapped.last_run = one, one.opero, None
     mapped.pool = Kept(mapped, plan)
     return mapped
 

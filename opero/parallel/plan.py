@@ -7,7 +7,7 @@ from opero.deadlines import within
 from opero.decorators import decorate
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
-from opero.kinds import is_coroutine_function, is_generator_function
+from opero.kinds import is_coroutine_function, is_generator_function, signature_of
 from opero.knobs import Knob
 from opero.parallel import fitting
 from opero.parallel.progress import shown
@@ -297,13 +297,10 @@ class Plan:
         return CALLS[self.is_async] if self.mode == "gpu" else WORKERS[self.mode] * cores()
 
     def _takes_one(self, function: Callable[..., Any]) -> None:
-        from inspect import signature
-
         if isinstance(function, classmethod):
             raise ConfigurationError("function", function, "a function, or a bound method: opmap(Class.method)(items)")
-        try:
-            parameters = signature(function)
-        except ValueError:  # a built-in function that does not tell
+        parameters = signature_of(function)
+        if parameters is None:
             return
         try:
             parameters.bind(None, **self.constants)

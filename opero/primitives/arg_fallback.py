@@ -17,7 +17,7 @@ from math import inf
 
 from opero import clock, conditions, responses
 from opero.errors import AllFailedError, ConfigurationError, Rejected
-from opero.kinds import is_awaited
+from opero.kinds import is_awaited, signature_of
 from opero.policy import Policy, asked, boolean, duration, optional
 from opero.ring import Refreshing, Ring
 from opero.signals import Event, Signals
@@ -254,10 +254,11 @@ def _several(field: str, alternatives: Any) -> tuple[Any, ...]:
 
 def _finder(function: Callable[..., Any], parameter: str) -> tuple[Find, Any]:
     """Return what finds the argument in a call, and makes the call with another one; and its default."""
-    from inspect import Parameter, signature
+    from inspect import Parameter
 
     variable = {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
-    parameters = signature(function).parameters
+    told = signature_of(function)
+    parameters = {} if told is None else told.parameters
     found = parameters.get(parameter)
     if found is None or found.kind in variable:
         named = ", ".join(p.name for p in parameters.values() if p.kind not in variable)

@@ -11,6 +11,7 @@ import pickle
 import sys
 from traceback import extract_tb, format_list
 
+from opero.kinds import named
 from opero.workers import mains
 
 TYPE_CHECKING = False
@@ -108,7 +109,8 @@ def _note(error: BaseException) -> None:
 
 def can_be_found(function: Any) -> bool:
     """Whether another process finds this very object by its module and name."""
-    found: Any = sys.modules.get(function.__module__)
-    for part in function.__qualname__.split("."):
+    module, name = named(function)
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
         found = getattr(found, part, None)
-    return found is function and function.__module__ != "__main__"
+    return found is function and module != "__main__"

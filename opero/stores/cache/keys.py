@@ -12,6 +12,7 @@ from __future__ import annotations
 from string import Formatter
 
 from opero.errors import ConfigurationError
+from opero.kinds import named, signature_of
 from opero.stores.cache.canonical import encode, serial
 
 TYPE_CHECKING = False
@@ -123,15 +124,9 @@ class Parameters:
     """The parameters of a function, and how to lay arguments out in their order."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        from inspect import signature
-
-        try:
-            found = list(signature(function).parameters.values())
-        except (TypeError, ValueError):  # a builtin that does not tell
-            found = []
-            self.any = True
-        else:
-            self.any = False
+        told = signature_of(function)
+        found = [] if told is None else list(told.parameters.values())
+        self.any = told is None
         self.names = [p.name for p in found if p.kind in POSITIONAL]
         self.keyword_only = [p.name for p in found if p.kind == KEYWORD_ONLY]
         self.positional_only = {p.name for p in found if p.kind == 0}
@@ -240,7 +235,4 @@ def own_of(function: Any, version: object) -> Hashable:
 
 def name_of(function: Any) -> str:
     """Return `module:qualname`, of the type for a callable object."""
-    while not hasattr(function, "__qualname__") and hasattr(function, "func"):
-        function = function.func
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}:{named.__qualname__}"
+    return ":".join(named(function))
