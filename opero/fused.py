@@ -19,7 +19,7 @@ from opero.call import Record, heard, rejections_heard
 from opero.deadlines import late, within
 from opero.errors import ConfigurationError
 from opero.exclusive import GIL
-from opero.kinds import AWAIT_INSIDE, is_generator_function
+from opero.kinds import deferred, is_generator_function, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 enabled = GIL  # read when decorating; without a GIL its additions would not be exact
 VARARGS, VARKEYWORDS = 0x04, 0x08
 FRAMES = 100  # that the general path may take, and what it asks of the user's functions
+MINDS_THE_END = {"fallback", "timeout", "arg_fallback", "hedge", "circuit_breaker", "bulkhead", "attempt_timeout"}
 HAND_OVER, REFUSE = "HAND_OVER", "REFUSE"  # lines of a fragment: let the general path go on from here; refuse the call
 _PLAIN = {"define": "def", "wait": ""}
 _ASYNC = {"define": "async def", "wait": "await "}
@@ -118,13 +119,20 @@ def _warm(wrapped: Any) -> Any:
 
 
 def _ran(wrapped: Any, result: Any) -> Any:
-    """Return the result of the first call. A coroutine never ran: refuse it, and look at the next call's, too."""
-    if type(result) is not CoroutineType:
+    """Return the result of the first call. What has yet to run is refused, and the next call's looked at, too."""
+    operation = wrapped.__globals__["operation"]
+    what = deferred(result)
+    if what is None or not (type(result) is CoroutineType or _meant_for_it(operation)):
         return result
-    result.close()
+    read(result, "close", object, bool)()
     wrapped.__code__, wrapped.__defaults__, wrapped.__kwdefaults__ = _cold.__code__, None, None
-    name = wrapped.__globals__["operation"].name
-    raise ConfigurationError("function", name, f"no plain function that returns a coroutine: {AWAIT_INSIDE}")
+    raise ConfigurationError("function", operation.name, f"no plain function that returns {what}")
+
+
+def _meant_for_it(operation: Operation) -> bool:
+    """Whether a policy is about how the call ends, and would see only that it was begun."""
+    retries = operation.retry is not None and operation.retry.retries != 0
+    return retries or not MINDS_THE_END.isdisjoint(operation.places)
 
 
 @lru_cache(1024)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from functools import WRAPPER_ASSIGNMENTS, partial
-from types import CodeType, MethodType
+from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType, MethodType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ MARKS = (("inspect", "_is_coroutine_mark"), ("asyncio.coroutines", "_is_coroutin
 TOLD = ("__module__", "__name__", "__qualname__")
 LOOKS = {"__annotations__": dict, "__type_params__": tuple, "__annotate__": object}
 
-AWAIT_INSIDE = "it would count as done before it ran; make it `async def` and await inside"
+COUNTS = "it would count as done before it ran"
+AWAIT_INSIDE = f"{COUNTS}; make it `async def` and await inside"
 
 
 def read(thing: object, name: str, kind: Any = object, default: Any = None) -> Any:
@@ -59,6 +60,23 @@ def promises_awaitable(function: Any) -> bool:
     text = said if isinstance(said, str) else read(said, "__name__", str) or repr(said)
     name = text.partition("[")[0].rpartition(".")[2]
     return name in {"Awaitable", "Coroutine"} and not is_coroutine_function(function)
+
+
+def deferred(result: object) -> str | None:
+    """Return what a result is that has yet to run, and the way out; None for an ordinary value."""
+    kind = type(result)
+    if kind is CoroutineType:
+        return f"a coroutine: {AWAIT_INSIDE}"
+    if kind is GeneratorType:
+        return f"a generator: {COUNTS}; `yield from` it inside, or return a list"
+    if kind is AsyncGeneratorType:
+        return f"an asynchronous generator: {COUNTS}; make it `async def`, and yield its items in an `async for` inside"
+    if hasattr(kind, "__await__"):
+        return f"an awaitable: {AWAIT_INSIDE}"
+    futures = sys.modules.get("concurrent.futures._base")
+    if futures is not None and issubclass(kind, futures.Future):
+        return f"a future: {COUNTS}; return its .result() inside"
+    return None
 
 
 def named(function: Any) -> tuple[str, str]:
