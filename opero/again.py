@@ -15,7 +15,7 @@ from opero import clock, events, forks
 from opero.call import ATTEMPT_DURATION, ATTEMPT_STARTED, EVERY_CALL, HISTORY, SHORT, History, Record, ids, spell
 from opero.deadlines import deadline, within
 from opero.errors import OperoError
-from opero.nested import GAVE_UP, gave_up, marked
+from opero.nested import GAVE_UP, gave_up, last, marked
 from opero.primitives.retry import DELAY, EXHAUSTED, SCHEDULED, SUCCEEDED
 from opero.signals import SECONDS
 
@@ -81,7 +81,7 @@ def _meet(operation: Operation, error: BaseException) -> Failing | None:
 
 
 _TOOLS: dict[str, Any] = {"bisect": bisect_left, "kind_of": type, "within": within, "deadline": deadline}
-_TOOLS |= {"clock": clock, "marked": marked, "Exception": Exception}
+_TOOLS |= {"clock": clock, "marked": marked, "last": last, "Exception": Exception}
 _TOOLS |= {"History": History, "resumed": _resumed, "meet": _meet, "listened": listened, "forks": forks}
 _TOOLS |= {"gave_up": gave_up, "ids": ids, "get_ident": get_ident, "spell": spell, "SHORT": SHORT}
 _TOOLS |= {"OK": ("ok", ""), "SECONDS": SECONDS, "ATTEMPT_DURATION": ATTEMPT_DURATION, "DELAY": DELAY}
@@ -129,6 +129,9 @@ def make(operation, retry, general, pause):
                 if tally is None or told and (GAVE_UP in told or NOTES in told):
                     break
                 if (error.__context__ is not None or error.__cause__ is not None) and marked(error):
+                    break
+                given = last.get()
+                if given is not None and given.at > begun:
                     break
             except Exception:
                 break

@@ -150,14 +150,14 @@ def message(part: str | Pattern[str]) -> Condition:
     return Condition(_Says(part), f"message({part!r})")
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes."""
+def chain(error: BaseException, *, hidden: bool = False) -> Iterator[BaseException]:
+    """Yield an error and its causes, with those that `from None` hides if asked for them."""
     seen: BaseException | None = error
     for _ in range(100):  # a chain may be a circle
         if seen is None:
             return
         yield seen
-        seen = _behind(seen)
+        seen = _behind(seen, hidden=hidden)
 
 
 def raised_where_caught(error: BaseException, handled: BaseException) -> bool:
@@ -170,9 +170,10 @@ def raised_where_caught(error: BaseException, handled: BaseException) -> bool:
     return trace.tb_frame is caught.tb_frame
 
 
-def _behind(error: BaseException) -> BaseException | None:
+def _behind(error: BaseException, *, hidden: bool) -> BaseException | None:
     try:
-        cause, context = error.__cause__, None if error.__suppress_context__ else error.__context__
+        cause = error.__cause__
+        context = None if error.__suppress_context__ and not hidden else error.__context__
     except Exception:  # noqa: BLE001 - a class that does not tell has nothing behind it
         return None
     return context if cause is None else cause

@@ -13,6 +13,7 @@ from __future__ import annotations
 from opero import conditions
 from opero.errors import ConfigurationError, OperoError
 from opero.kinds import is_awaited, is_coroutine_function, promises_awaitable
+from opero.nested import last
 from opero.policy import NOT_AWAITED, Fragment, Policy
 from opero.signals import Event, Signals
 from opero.strategies import FALLBACK, RAISE
@@ -132,6 +133,7 @@ class Fallback(Policy):
                     raise
                 continue
             call.record.fell_back = True
+            last.set(None)  # what was given up inside is made good
             call.emit(USED, error=error, answer=number)
             return value
         return None  # not reached: there is an answer, and the last one raises

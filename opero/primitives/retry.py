@@ -4,8 +4,8 @@
 2. What `on` does not match passes through at once. Refusals by Opero itself are not retried unless named. The function
    has the last word: `RetryNow` is always retried, `DoNotRetry` never. `strategies` come before `on`.
 3. A wait that would end after the deadline is not begun: the last error is raised instead, with reason `deadline`.
-4. What an inner decorated function retried to its end is not retried again, unless `nested=True`: three functions of
-   three attempts each make three calls to a service that is down, not 27.
+4. What an inner decorated function retried to its end, error or result, is not retried again, unless `nested=True`:
+   three functions of three attempts each make three calls to a service that is down, not 27.
 5. With a budget a token is reserved before the wait; it comes back when the retry succeeds, or never begins.
 6. When retries are used up the user's own error passes through, with a note; an unwanted result is returned.
 7. A generator is retried until it yielded its first item; with `generator="restart"` also later, from its first item.
@@ -19,7 +19,7 @@ from opero import conditions, stops, waits
 from opero.call import KEPT
 from opero.errors import AllFailedError, ConfigurationError, OperoError, RetryNow
 from opero.kinds import is_awaited
-from opero.nested import mark, retried_inside
+from opero.nested import given_up_inside, mark, mark_result, retried_inside
 from opero.policy import NOT_AWAITED, Fragment, Policy, answered, boolean, choice, optional, whole
 from opero.signals import REJECTIONS, SECONDS, Event, Metric, Signals
 from opero.strategies import FALLBACK, RETRY, ROTATE, Strategies, Strategy
@@ -215,10 +215,11 @@ class Retry(Policy):
                 if not (asks and await call.agrees("retry.on_result", self.condition.unwanted, result)):
                     tries.succeed()
                     return result
-                if not await tries.schedule(result, None):
+                if not await tries.repeat(result):
                     return result
             if not await tries.wait():
                 if tries.last is None:
+                    mark_result(call, result)
                     return result
                 break
         try:
@@ -262,12 +263,22 @@ class _Tries:
             return False
         inner = None if self.policy.nested else retried_inside(call, error)
         if inner is not None:
-            call.record.why = f"{inner} had retried it"
-            call.emit(NESTED, attempts=self.made, inner=inner, error=type(error).__name__)
+            self._leave(inner, type(error).__name__)
             return False
         if await self.schedule(error, error):
             return True
         mark(call, error)
+        return False
+
+    async def repeat(self, result: object) -> bool:
+        """Whether another attempt follows this unwanted result."""
+        inner = None if self.policy.nested else given_up_inside(self.call, result)
+        if inner is not None:
+            self._leave(inner, "")
+            return False
+        if await self.schedule(result, None):
+            return True
+        mark_result(self.call, result)
         return False
 
     async def schedule(self, outcome: object, error: Exception | None) -> bool:
@@ -326,6 +337,11 @@ class _Tries:
                 return False
             self.reserved = cost
         return True
+
+    def _leave(self, inner: str, error: str) -> None:
+        """Leave it at what a call inside gave up."""
+        self.call.record.why = f"{inner} had retried it"
+        self.call.emit(NESTED, attempts=self.made, inner=inner, error=error)
 
     def _refund(self) -> None:
         if self.reserved:

@@ -14,6 +14,7 @@ def given_up(error, *, at=5.0, operation="inner", process=None, where=0):
 
 class Record:
     started = 4.0
+    attempts = ()
 
 
 class Operation:

@@ -165,6 +165,23 @@ def test_an_error_that_takes_the_place_of_the_inner_one_is_that_failure(fast, mo
 
 
 @BOTH_SPEEDS
+def test_one_that_hides_it_is_that_failure_too(fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+    made = []
+
+    def hiding(inner):
+        def function():
+            try:
+                inner()
+            except (OSError, Unavailable):
+                raise Unavailable from None
+
+        return o.opero(TWICE, name="hiding")(function)
+
+    assert calls_of(hiding(hiding(leaf(made))), made) == 2
+
+
+@BOTH_SPEEDS
 def test_a_handled_error_is_not_the_cause_of_what_comes_after_it(fast, monkeypatch):
     monkeypatch.setattr(fused, "enabled", fast)
     made = []
@@ -183,7 +200,10 @@ def test_a_handled_error_is_not_the_cause_of_what_comes_after_it(fast, monkeypat
         try:
             inner()
         except OSError:
-            raise Unavailable from None
+            hidden()
+
+    def hidden():
+        raise Unavailable from None
 
     for function in (other, suppressed):
         assert calls_of(o.opero(TWICE, name="outer")(function), made) == 4
