@@ -6,7 +6,8 @@ closed     Every call passes and is counted in the window. It opens when at leas
 open       Every call is refused, for `reset_after`; doubled each time it opens again, up to `max_reset_after`, and then
            shortened by up to a `jitter`th, so that many processes do not probe at the same moment.
 half-open  `half_open_probes` calls pass, the others are refused. The same ratio decides: it opens when the probes reach
-           it, and closes when they no longer can. Probes that never came back are given out again after another pause.
+           it, and closes when they no longer can. Where all are out and none came back for `max_reset_after`, they are
+           taken for lost, and given out again.
 held       By hand: forced open, or closed whatever happens, or disabled, where nothing is counted either.
 
 A permit carries the generation of the state that gave it; an outcome of another generation changes nothing. A call
@@ -93,15 +94,16 @@ class Circuit:
         self.opened_in_a_row = 0
         self.changed_at = 0.0
         self.pause = 0.0
-        self.probes_out = 0
+        self.probed_at = 0.0
         self.probes_good = 0
         self.probes_bad = 0
         self.after_fork()
         forks.remember(self)
 
     def after_fork(self) -> None:
-        """Make the lock anew."""
+        """Make the lock anew, and wait for no probe of the parent's."""
         self._lock = allocate_lock()
+        self.probes_out = 0
 
     def admit(self, now: float) -> tuple[Permit | None, Change | None, float | None]:
         """Return a permit or None, a change of state if there was one, and seconds until it is worth asking again."""
@@ -115,12 +117,13 @@ class Circuit:
                 return Permit(self.good, probe=False), None, None
             if self.state == FORCED_OPEN:
                 return None, None, None
-            left = self.changed_at + self.pause - now
             if self.state == OPEN or self._probes_given() >= self.rules.half_open_probes:
+                left = self._until_probes_locked(now)
                 if left > 0:
-                    return None, None, left
+                    return None, None, min(left, self.pause)
                 change = self._change_locked(HALF_OPEN, now)
             self.probes_out += 1
+            self.probed_at = now
             return Permit(self.good, probe=True), change, None
 
     def settle(self, permit: Permit, outcome: str, duration: float, now: float) -> Change | None:
@@ -171,7 +174,7 @@ class Circuit:
         return self._change_locked(OPEN, now) if tripped and self.mode == AUTO else None
 
     def _settle_probe_locked(self, outcome: str, duration: float, now: float) -> Change | None:
-        self.probes_out -= 1
+        self.probes_out = max(0, self.probes_out - 1)  # that of a forked child counts in its parent
         if outcome == NONE:
             return None
         bad = outcome == FAILURE or duration > self.slow
@@ -208,6 +211,13 @@ class Circuit:
         self.state, self.changed_at = state, now
         self.failed_in_a_row = self.good_at_failure = self.probes_out = self.probes_good = self.probes_bad = 0
         return Change(state, **fields)
+
+    def _until_probes_locked(self, now: float) -> float:
+        """Seconds until probes are given out: the first, or others for those that were lost."""
+        since, pause = self.probed_at, self.rules.max_reset_after
+        if self.state == OPEN:
+            since, pause = self.changed_at, self.pause
+        return since + pause - now
 
     def _probes_given(self) -> int:
         return self.probes_out + self.probes_good + self.probes_bad

@@ -230,8 +230,9 @@ class CircuitBreaker(Block, Rules, Policy):
                 unwanted = self.unwanted is not None and call.says(UNWANTED, self.unwanted.rejects, result)
                 outcome = FAILURE if unwanted else SUCCESS
             except GeneratorExit:
-                if not isinstance(permit, Permit):
-                    permit = UNCOUNTED  # nothing may be awaited now; its probe is given out again after a pause
+                if self.shared is not None and not isinstance(permit, Permit):
+                    self.shared.give_back(of, permit)  # nothing may be awaited now
+                    permit = UNCOUNTED
                 raise
             except Exception as error:
                 outcome = NONE if call.excuses(error) else self.judge(error, call.says)

@@ -191,7 +191,7 @@ class SharedCircuit:
         self._heard = "" if answer is None else answer.state
         return answer
 
-    async def settle(self, call: Call, key: Any, permit: Permit, outcome: str, duration: float) -> Change | None:
+    async def settle(self, call: Any, key: Any, permit: Permit, outcome: str, duration: float) -> Change | None:
         """Tell how the call ended; a call without an outcome has only a probe to give back."""
         if outcome == NONE and not permit.probe:
             return None
@@ -204,6 +204,11 @@ class SharedCircuit:
             return None
         self._heard = told[0]
         return Change(told[0], **told[1])
+
+    def give_back(self, key: Any, permit: Permit) -> None:
+        """Tell in the background, for who may not wait, that the call has no outcome."""
+        if permit.probe:
+            self._guard.later(lambda: run(self.settle(BY_HAND, key, permit, NONE, 0.0)))
 
     def hold(self, runtime: Runtime, key: Any, mode: str) -> Coroutine[Any, Any, str]:
         """Hold the circuit of a key for all processes; raises what the store raises."""

@@ -91,15 +91,30 @@ def test_a_probe_that_was_cancelled_goes_back():
     assert circuit.state == CLOSED
 
 
-def test_probes_that_never_come_back_are_given_out_again_after_a_pause():
+def test_a_probe_keeps_its_place_until_it_is_taken_for_lost():
+    circuit = CircuitBreaker(min_calls=1, half_open_probes=2, reset_after=5, max_reset_after=20).circuit
+    fill(circuit, [FAILURE])
+    first, _, _ = circuit.admit(5.0)
+    last, _, _ = circuit.admit(12.0)
+    assert [circuit.admit(now)[0] for now in (12.0, 17.0, 31.9)] == [None] * 3
+    assert [circuit.admit(now)[2] for now in (12.0, 30.0)] == [5.0, 2.0]  # worth asking: they may be back by then
+    again, change, _ = circuit.admit(32.0)
+    assert change.state == HALF_OPEN
+    assert circuit.settle(last, FAILURE, 0, 32.0) is circuit.settle(first, FAILURE, 0, 32.0) is None
+    circuit.admit(32.0)
+    assert circuit.settle(again, FAILURE, 0, 32.0).state == OPEN
+
+
+def test_a_forked_child_waits_for_no_probe_of_its_parent():
     circuit = CircuitBreaker(min_calls=1, half_open_probes=1, reset_after=5).circuit
     fill(circuit, [FAILURE])
-    lost, _, _ = circuit.admit(5.0)
+    parents, _, _ = circuit.admit(5.0)
+    circuit.after_fork()
+    own, _, _ = circuit.admit(6.0)
     assert circuit.admit(6.0)[0] is None
-    assert circuit.admit(6.0)[2] == 4.0
-    again, _, _ = circuit.admit(10.0)
-    assert circuit.settle(lost, FAILURE, 0, 10.0) is None
-    assert circuit.settle(again, SUCCESS, 0, 10.0).state == CLOSED
+    assert circuit.settle(parents, NONE, 0, 7.0) is circuit.settle(own, NONE, 0, 7.0) is None
+    assert circuit.admit(7.0)[0] is not None
+    assert circuit.admit(7.0)[0] is None
 
 
 def test_a_late_result_from_before_a_transition_changes_nothing():

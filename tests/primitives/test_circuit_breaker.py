@@ -2,12 +2,17 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
 
 import opero as o
 from opero import CircuitBreaker, clock, events, testing
 from opero.call import FAILURE, NONE, SUCCESS
 from opero.circuit import CLOSED, OPEN
+from together import together
 
 
 def broken(policy, now):
@@ -245,3 +250,51 @@ def test_it_pickles_with_its_settings_and_without_its_state():
     broken(policy, 0.0)
     copy = pickle.loads(pickle.dumps(policy))
     assert (copy.settings, copy.circuit.state) == (policy.settings, CLOSED)
+
+
+@pytest.mark.parametrize("driver", ["tasks", "threads"])
+def test_a_probe_that_is_slower_than_a_pause_keeps_its_place(driver):
+    breaker, bad, running, most = o.CircuitBreaker(consecutive=1, reset_after=0.05, half_open_probes=1), [1], [], []
+
+    @o.opero(breaker, retries=0)
+    def f():
+        if bad:
+            raise ConnectionError
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.4)
+        running.pop()
+
+    @o.opero(breaker, retries=0)
+    async def g():
+        running.append(1)
+        most.append(len(running))
+        await asyncio.sleep(0.4)
+        running.pop()
+
+    async def ask():
+        for _ in range(8):
+            with suppress(o.CircuitOpenError):
+                await g()
+                return
+            await asyncio.sleep(0.04)
+
+    async def main():
+        await asyncio.gather(*(ask() for _ in range(10)))
+
+    def insist():
+        for _ in range(8):
+            with suppress(o.CircuitOpenError):
+                f()
+                return
+            time.sleep(0.04)
+
+    with pytest.raises(ConnectionError):
+        f()
+    bad.clear()
+    time.sleep(0.06)
+    if driver == "tasks":
+        asyncio.run(main())
+    else:
+        together(*[insist] * 10)
+    assert max(most) == 1
