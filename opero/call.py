@@ -286,7 +286,7 @@ class Call:
     def heed(self, error: Exception) -> Exception:
         """Return the user's error, and keep what the function said of it: all but the retry see the error alone."""
         record, word = self.record, error if isinstance(error, DoNotRetry | RetryNow) else None
-        own = None if word is None else word.error or _handled(word)
+        own = None if word is None else _handled(word) if word.error is None else word.error
         if word is None or own is None or (self.operation.is_async and isinstance(own, StopIteration)):
             if record.words.pop(id(error), None) is not None:  # the same object, raised as it is this time
                 record.judged = None

@@ -143,7 +143,7 @@ class RetryNow(ExecutionError):
         self, error: Exception | type[Exception] | str | None = None, *, after: float | timedelta | str = 0.0
     ) -> None:
         self.error = _carried(error)
-        super().__init__(*(() if error is None else (self.error or error,)))
+        super().__init__(*(() if error is None else (error if self.error is None else self.error,)))
         self.after = _pause(after, self.error)
 
 
@@ -158,7 +158,7 @@ class DoNotRetry(ExecutionError):
 
     def __init__(self, error: Exception | type[Exception] | str | None = None) -> None:
         self.error = _carried(error)
-        super().__init__(*(() if error is None else (self.error or error,)))
+        super().__init__(*(() if error is None else (error if self.error is None else self.error,)))
 
 
 class CacheError(ExecutionError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from opero import conditions, responses, waits
 from opero.builder import build
+from opero.kinds import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,6 +110,6 @@ def _transport(error: BaseException) -> bool:
 def _database(error: BaseException) -> bool:
     if isinstance(error, ConnectionError):
         return True
-    held = [error, getattr(error, "orig", None), error.__cause__]
-    codes = {getattr(each, name, None) for each in held for name in ("sqlstate", "pgcode")}
+    held = [error, read(error, "orig"), error.__cause__]
+    codes = {read(each, name, str) for each in held for name in ("sqlstate", "pgcode")}
     return bool(codes & CONFLICT) or any(type(each).__name__ in GONE for each in held)

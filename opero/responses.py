@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from math import isfinite
 
+from opero.kinds import read
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -16,10 +18,10 @@ HEADER = "Retry-After"
 
 def status(outcome: object) -> int | None:
     """Return the HTTP status of a response, or of an error that carries one."""
-    for holder in (outcome, getattr(outcome, "response", None)):
+    for holder in (outcome, read(outcome, "response")):
         for name in ("status_code", "status", "code"):
-            value = getattr(holder, name, None)
-            if isinstance(value, int) and 100 <= value < 600:
+            value = read(holder, name, int, 0)
+            if 100 <= value < 600:
                 return int(value)
     return None
 
@@ -29,23 +31,30 @@ def retry_after(outcome: object, wall: float) -> float | None:
 
     `wall` is the time now, as Unix time. A date that is past means 0.
     """
-    own = getattr(outcome, "retry_after", None)
+    own = read(outcome, "retry_after")
     if own is not None:
         return seconds(own, wall)
-    for holder in (outcome, getattr(outcome, "response", None)):
-        headers: Any = getattr(holder, "headers", None)
-        for name in (HEADER, HEADER.lower()) if hasattr(headers, "get") else ():
-            found = headers.get(name)
-            if found is not None:
-                return seconds(found, wall)
+    for holder in (outcome, read(outcome, "response")):
+        found = _header(read(holder, "headers"))
+        if found is not None:
+            return seconds(found, wall)
     return None
+
+
+def _header(headers: Any) -> object:
+    """Return what the header says; nothing where it does not let itself be asked."""
+    try:
+        found = headers.get(HEADER)
+        return headers.get(HEADER.lower()) if found is None else found
+    except Exception:  # noqa: BLE001 - foreign code: its error is none of the call's
+        return None
 
 
 def seconds(value: object, wall: float) -> float | None:
     """Read what a header, or an error's own attribute, says; None where it says nothing."""
     try:
-        found = value.total_seconds() if hasattr(value, "total_seconds") else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
+        found = float(value.total_seconds() if hasattr(value, "total_seconds") else value)  # type: ignore[arg-type]
+    except Exception:  # noqa: BLE001 - foreign code: its error is none of the call's
         return _until(value, wall) if isinstance(value, str) else None
     return max(0.0, found) if isfinite(found) else None
 

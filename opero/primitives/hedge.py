@@ -130,10 +130,11 @@ class _Race:
                 self.win(ended)
                 return ended.branch.value
             if not isinstance(error, Exception) or all(runner.branch.ended for runner in self.runners):
+                first = self.runners[0].branch.error
                 try:
-                    raise error if not isinstance(error, Exception) else self.runners[0].branch.error or error
+                    raise error if first is None or not isinstance(error, Exception) else first
                 finally:
-                    del error  # its traceback holds this frame
+                    del error, first  # their tracebacks hold this frame
             self.closed = True
 
     def start(self, cost: float) -> None:

@@ -283,7 +283,7 @@ class _Tries:
 
     async def schedule(self, outcome: object, error: Exception | None) -> bool:
         """Plan the next attempt, or say why there is none."""
-        call, name = self.call, type(error).__name__ if error else ""
+        call, name = self.call, type(error).__name__ if error is not None else ""
         last = error.errors[-1] if isinstance(error, AllFailedError) else error
         strategy = None if last is None else call.strategy(last)
         reason = self._refusal(strategy, outcome)
@@ -321,7 +321,7 @@ class _Tries:
             call.record.make_room()
             return True
         self._refund()
-        name = type(self.last).__name__ if self.last else ""
+        name = type(self.last).__name__ if self.last is not None else ""
         call.record.why = WHY["stop"]
         call.emit(EXHAUSTED, attempts=self.made, reason="stop", error=name)
         if self.last is not None:

@@ -33,7 +33,9 @@ class Job:
 
     def result(self) -> list[Any]:
         """Return the answers, or raise the first error among them."""
-        failed = self.error or next((answer for answer in self.answers if isinstance(answer, Exception)), None)
+        failed = self.error
+        if failed is None:
+            failed = next((answer for answer in self.answers if isinstance(answer, Exception)), None)
         if failed is not None:
             raise failed
         return self.answers
