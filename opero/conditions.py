@@ -15,7 +15,7 @@ from opero.responses import status as status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from re import Pattern
     from typing import Any, TypeAlias, Union
 
@@ -209,6 +209,18 @@ def kinds(value: Any) -> tuple[Any, ...]:
 def _too_wide(value: Any) -> bool:
     """Whether it names what is never an outcome."""
     return any(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds(value))
+
+
+def in_order(field: str, keys: Iterable[Any]) -> Iterable[Any]:
+    """Return keys of which the first that matches an error answers; refuse one that never would."""
+    before: tuple[type, ...] = ()
+    for key in keys:
+        own = tuple(kind for kind in kinds(key) if isinstance(kind, type))
+        if own and len(own) == len(kinds(key)):
+            if all(issubclass(kind, before) for kind in own):
+                raise ConfigurationError(field, key, "no class after its base class: the first that matches answers")
+            before += own
+    return keys
 
 
 def awaited(value: Any) -> bool:

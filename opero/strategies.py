@@ -47,6 +47,7 @@ class Strategies:
             (conditions.of("strategies", key), value if isinstance(value, Strategy) else Strategy(value))
             for key, value in (given or {}).items()
         )
+        conditions.in_order("strategies", given or {})
 
     def of(self, error: BaseException) -> Strategy | None:
         """Return what was said about this error."""

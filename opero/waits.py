@@ -53,7 +53,7 @@ def _generator() -> _Randomness:
 
 
 class Wait:
-    """Base of the strategies. `a + b` uses each of `a` once where it ends (`sequence`), then goes on with `b`."""
+    """Base of the strategies. `a + b` uses each delay of `a` once, then goes on with `b`: only a `sequence` ends."""
 
     jittered = False  # takes no jitter on top: it draws its own, or is not to be shortened
     never = False  # no delay at all
@@ -71,7 +71,12 @@ class Wait:
         return None
 
     def __add__(self, other: WaitLike) -> Wait:
-        return _Chain(self, waiting("wait", other))
+        then = waiting("wait", other)
+        if self.steps() is None:
+            raise ConfigurationError(
+                "wait", self, "before `+` a wait that ends, such as sequence(); the sum is summed(a, b)"
+            )
+        return _Chain(self, then)
 
     def __radd__(self, other: WaitLike) -> Wait:
         return waiting("wait", other) + self
@@ -215,7 +220,8 @@ class by_error(_Choice):  # noqa: N801
     """A wait for each class of errors, the first match: `by_error({Throttled: constant(5)}, otherwise=linear())`."""
 
     def __init__(self, waits: Mapping[Any, WaitLike], otherwise: WaitLike | None = None) -> None:
-        self.entries = tuple((conditions.of("by_error", key), waiting("by_error", wait)) for key, wait in waits.items())
+        keys = conditions.in_order("by_error", waits)
+        self.entries = tuple((conditions.of("by_error", key), waiting("by_error", waits[key])) for key in keys)
         self.otherwise = _or_exponential(otherwise)
 
     def part(self, n: int, outcome: object) -> tuple[Wait, int]:
@@ -278,11 +284,11 @@ class _Chain(_Choice):
     def __init__(self, first: Wait, then: Wait) -> None:
         self.first = first
         self.then = then
+        self.ends = first.steps() or 0
 
     def part(self, n: int, outcome: object) -> tuple[Wait, int]:
-        steps = self.first.steps()
-        return self.first.part(n, outcome) if steps is None or n <= steps else self.then.part(n - steps, outcome)
+        return self.first.part(n, outcome) if n <= self.ends else self.then.part(n - self.ends, outcome)
 
     def steps(self) -> int | None:
-        first, then = self.first.steps(), self.then.steps()
-        return None if first is None or then is None else first + then
+        then = self.then.steps()
+        return None if then is None else self.ends + then

@@ -75,6 +75,7 @@ class Fallback(Policy):
         condition = conditions.of("on", on, awaits=True)
         if self.on_result is not None:
             condition |= conditions.of_result("on_result", self.on_result, awaits=True)
+        conditions.in_order("by", self.by or {})
         table = [(conditions.of("by", key, awaits=True), answer) for key, answer in (self.by or {}).items()]
         everything = (*self.answers, *(answer for _, answer in table))
         self._keep(condition=condition, table=table, reads_arguments=any(map(callable, everything)))

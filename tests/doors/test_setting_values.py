@@ -130,7 +130,7 @@ WAITS = {
     "fibonacci": waits.fibonacci, "decorrelated_jitter": waits.decorrelated_jitter, "summed": waits.summed,
     "between": lambda second: waits.between(second, second), "high": lambda second: waits.retry_after(high=second),
     "by_error": lambda second: waits.by_error({OSError: second}), "elapsed": stops.elapsed, "before": stops.before,
-    "strategy": lambda second: o.Strategy(wait=second), "chain": lambda second: waits.constant(0) + second,
+    "strategy": lambda second: o.Strategy(wait=second), "chain": lambda second: waits.sequence(0) + second,
 }  # fmt: skip
 
 

@@ -57,6 +57,13 @@ REFUSED = [
     lambda: waits.sequence(0.0) + "5",
     lambda: "5" + waits.sequence(0.0),
     lambda: waits.sequence(0.0) + -1,
+    lambda: waits.constant(1) + waits.between(0, 2),
+    lambda: waits.retry_after(waits.sequence(1)) + 5,
+    lambda: waits.by_error({OSError: 1}) + 5,
+    lambda: 5 + waits.sequence(1),
+    lambda: waits.by_error({OSError: 1, ConnectionError: 2}),
+    lambda: o.Retry(strategies={(ValueError, OSError): "raise", TimeoutError: "retry"}),
+    lambda: o.Fallback(by={Exception: 0, OSError | ValueError: 1}),
     lambda: stops.event(None),
     lambda: o.Fallback(by={OSError: o.Retry(2)}),
     lambda: o.Fallback(by=[OSError]),
@@ -70,17 +77,27 @@ def test_what_cannot_be_meant_is_refused_as_everything_else(make):
         make()
 
 
+def test_a_wait_without_an_end_names_the_sum():
+    with pytest.raises(o.ConfigurationError, match="summed"):
+        waits.exponential() + waits.between(0, 1)
+
+
+def test_a_class_before_its_base_class_is_an_own_rule():
+    wait = waits.by_error({ConnectionError: 1, OSError | ConnectionError: 2, Exception: 3})
+    assert [wait.delay(1, 0, error) for error in (ConnectionError(), OSError(), KeyError())] == [1, 2, 3]
+
+
 def test_a_wait_adds_what_may_stand_for_one():
     with testing.clock() as clock:
         for wait, total in (
             (waits.sequence(1) + 5, 11),
-            (5 + waits.sequence(1), 10),
             (waits.sequence(1) + (lambda n, _: 7), 15),
             (sum([waits.sequence(1), waits.constant(2)], waits.sequence(3)), 6),
+            (waits.sequence(1) + waits.sequence(2) + 4, 7),
         ):
             began = clock.now()
             with pytest.raises(ZeroDivisionError):
-                o.opero(o.Retry(3 if total != 10 else 2, wait=wait, jitter="none"))(lambda: 1 / 0)()
+                o.opero(o.Retry(3, wait=wait, jitter="none"))(lambda: 1 / 0)()
             assert clock.now() - began == total
 
 
