@@ -2,6 +2,8 @@
 
 `getaddrinfo` takes no timeout. So where an address is a name, a thread resolves it and connects, and who waits for that
 goes on after `socket_connect_timeout`; what is connected later is closed. asyncio does the same in its own executor.
+
+A socket's timeout is for each piece of an answer. Here it is for all of them, from when the question was sent.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from functools import cache
 from ipaddress import ip_address
+from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,10 +42,53 @@ def _bounded_connection(connections: type) -> Any:
         def _connect(self) -> Any:
             connect: Callable[[], Any] = super()._connect
             if _resolved(getattr(self, "host", None)):
-                return connect()
-            return Attempt(connect).within(self.socket_connect_timeout)
+                return Whole(connect())
+            return Whole(Attempt(connect).within(self.socket_connect_timeout))
 
     return BoundedConnection
+
+
+class Whole:
+    """A socket that has its timeout for a whole answer. A timeout of zero, a look whether there is something, stays."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._given = self._bound = socket.gettimeout()
+        self._until = 0.0
+        self._begun = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._given = self._bound = seconds
+        self._socket.settimeout(seconds)
+
+    def sendall(self, data: Any) -> None:
+        if self._bound != self._given:
+            self.settimeout(self._given)
+        self._begun = False
+        if self._given:
+            self._until = monotonic() + self._given
+        self._socket.sendall(data)
+
+    def recv(self, *args: Any) -> Any:
+        self._hurry()
+        return self._socket.recv(*args)
+
+    def recv_into(self, *args: Any) -> Any:
+        self._hurry()
+        return self._socket.recv_into(*args)
+
+    def _hurry(self) -> None:
+        """Leave a further piece only what is left of the time."""
+        if not self._begun:
+            self._begun = True
+        elif self._given:
+            self._bound = self._until - monotonic()
+            if self._bound <= 0:
+                raise TimeoutError
+            self._socket.settimeout(self._bound)
 
 
 class Attempt:

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from opero.errors import ConfigurationError, StateError
 from opero.stores import ALLOWED, LEASE, Address, Admission, Permit
 from opero.stores.connecting import bound, bounded
+from opero.stores.turns import Turns
 from opero.waits import uniform
 
 TYPE_CHECKING = False
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from opero.circuit import Rules
     from opero.runtime import Runtime
 
-TIMEOUT = 0.25  # seconds for a connection, and for an answer
-CONNECTIONS = 16  # of an event loop
+TIMEOUT = 0.25  # seconds for a connection, and for an answer; for both where tasks ask
+CONNECTIONS = 16  # of an event loop: so many of its tasks ask at once
 THREADS = 10_000  # that may ask at once, each on a connection of its own
 SILENCE = 1.0  # seconds after which who does not ask again has left the queue of a bulkhead
 NEVER = 1e15  # microseconds
@@ -64,6 +65,7 @@ class RedisStore:
         self._timeout = timeout
         self._blocking: Any = None
         self._by_loop: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._bound = 2 * timeout if "+cluster:" in url else timeout  # of a task: finding its node, and asking it
         self._scripts: dict[str, Script] = {}
         self._lost = "opero:{}"  # what was asked about when it failed, without its kind
         self._connect(redis, redis.retry.Retry, reads=True)  # a URL that cannot be read is said now
@@ -143,11 +145,11 @@ class RedisStore:
 
     async def take(self, runtime: Runtime, key: str, token: str, limit: int, room: int) -> tuple[str, int, int]:
         given = ["", token, limit, room, LEASE * 1e6, SILENCE * 1e6]
-        verdict, used, length = await self._run(runtime, "take", _slots(key), given)
+        verdict, used, length = await self._run(runtime, "take", [*_slots(key), f"{key}:left:{token}"], given)
         return ("full", "taken", "queued")[verdict], used, length
 
     async def leave(self, runtime: Runtime, key: str, token: str) -> None:
-        await self._run(runtime, "leave", _slots(key), [token])
+        await self._run(runtime, "leave", [*_slots(key), f"{key}:left:{token}"], [token])
 
     def renew(self, key: str, tokens: Sequence[str]) -> None:
         self._evaluate(self._script("renew"), [key], [LEASE * 1e6, *tokens])
@@ -160,11 +162,14 @@ class RedisStore:
                 lambda: self._evaluate_async(runtime.home(), script, keys, args),
             )
         except Exception as error:
-            if not isinstance(error, self._failed) or FOREIGN.search(str(error)) is None:
+            if self._is_outage(error):
                 self._lost = keys[0].rpartition(":")[0]
                 raise
             why = "what lies under its key was not written by Opero; delete the key, or give another name"
             raise StateError(keys[0].rpartition(":")[2], why) from None
+
+    def _is_outage(self, error: Exception) -> bool:
+        return not isinstance(error, self._failed) or FOREIGN.search(str(error)) is None
 
     def _evaluate(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         client = self._client()
@@ -175,11 +180,15 @@ class RedisStore:
 
     async def _evaluate_async(self, loop: object, script: Script, keys: list[str], args: list[Any]) -> Any:
         known = self._by_loop.get(loop)
-        client = await self._client_of(loop) if known is None else known[0]
+        client, turns, _ = await self._client_of(loop) if known is None else known
+        return await turns.take(loop, lambda: self._ask(client, script, keys, args))
+
+    async def _ask(self, client: Any, script: Script, keys: list[str], args: list[Any]) -> Any:
         where: dict[str, Any] = {}
         if hasattr(client, "get_node_from_key"):  # redis-py sends scripts to any node, and closes all after five MOVED
             await client.initialize()
-            where["target_nodes"] = client.get_node_from_key(keys[0])
+            node = where["target_nodes"] = client.get_node_from_key(keys[0])
+            await _drop_closed(node)
         try:
             return await client.execute_command("EVALSHA", script.digest, len(keys), *keys, *args, **where)
         except self._missing:
@@ -201,37 +210,37 @@ class RedisStore:
             del self._by_loop[ended]
         client = self._connect(redis.asyncio, redis.asyncio.retry.Retry)
         closing = _closing(client)  # kept with it: dropped, it would close the client at once, and nobody at the end
-        self._by_loop[loop] = client, closing
+        known = self._by_loop[loop] = client, Turns(CONNECTIONS, self._bound, self._is_outage), closing
         await anext(closing)
-        return client
+        return known
 
     def _connect(self, module: Any, retry: Any, *, reads: bool = False) -> Any:
         """Return a client; with `reads`, read the URL and connect to nothing."""
         from redis.backoff import NoBackoff
-        from redis.exceptions import ConnectionError as Broken
 
-        again = retry(NoBackoff(), 1, supported_errors=(Broken,))  # an idle connection may have been closed
-        options: dict[str, Any] = {"socket_timeout": self._timeout, "socket_connect_timeout": self._timeout}
-        options |= {
-            "retry": again,
-            "protocol": 2,
-        }  # the older protocol needs no greeting, and no server older than ours
+        blocking = module.__name__ == "redis"
         scheme, _, rest = self._url.partition("://")
         plain, _, kind = scheme.partition("+")
+        own_bound = not blocking and kind != "cluster"  # that of turns; of a cluster one node after another is tried
+        seconds = None if own_bound else self._timeout
+        options: dict[str, Any] = {
+            "socket_timeout": seconds,
+            "socket_connect_timeout": seconds,
+            "retry": retry(NoBackoff(), 0),  # never ask twice: what was not answered may have been done
+            "protocol": 2,  # the older one needs no greeting, and no server older than ours
+        }
         try:
-            blocking = module.__name__ == "redis"
             if kind == "cluster" and reads:
                 return module.connection.parse_url(f"{plain}://{rest}")
             if kind == "cluster":
                 own = {"connection_pool_class": bounded(module.ConnectionPool)} if blocking else {}
                 return module.RedisCluster.from_url(f"{plain}://{rest}", **options, **own)
             if kind == "sentinel":
-                return _behind_sentinels(module, rest, ssl=plain == "rediss", **options)
+                return _behind_sentinels(module, rest, self._timeout, ssl=plain == "rediss", **options)
             if blocking:
                 pool = bounded(module.ConnectionPool).from_url(self._url, max_connections=THREADS, **options)
                 return module.Redis.from_pool(pool)
-            bounds = {"max_connections": CONNECTIONS, "timeout": self._timeout}  # many tasks share a few
-            return module.Redis.from_pool(module.BlockingConnectionPool.from_url(self._url, **bounds, **options))
+            return module.Redis.from_pool(module.ConnectionPool.from_url(self._url, **options))
         except ValueError as error:
             why = "; / ? # in user and password are written %2F %3F %23" if "@" in self._url else f" ({error})"
             raise ConfigurationError("store", self._url, ALLOWED + why) from None  # the error would quote the password
@@ -242,6 +251,15 @@ class RedisStore:
         return self._scripts[name]
 
 
+async def _drop_closed(node: Any) -> None:
+    """Drop the connections that a node of a cluster has closed: redis-py looks for them everywhere but here."""
+    idle: Any = getattr(node, "_free", ())
+    for connection in tuple(idle):
+        reader = connection._reader  # noqa: SLF001 - nothing public tells
+        if reader is not None and reader.at_eof():
+            await connection.disconnect(nowait=True)
+
+
 async def _closing(client: Any) -> AsyncIterator[None]:
     """Close a client when its loop shuts down its asynchronous generators: `asyncio.run` does, at its end."""
     try:
@@ -250,7 +268,7 @@ async def _closing(client: Any) -> AsyncIterator[None]:
         await client.aclose()
 
 
-def _behind_sentinels(module: Any, rest: str, **options: Any) -> Any:
+def _behind_sentinels(module: Any, rest: str, timeout: float, **options: Any) -> Any:
     """Read `user:password@a:26379,b:26379/service/0`."""
     login, _, places = rest.rpartition("@")
     hosts, _, path = places.partition("/")
@@ -260,7 +278,8 @@ def _behind_sentinels(module: Any, rest: str, **options: Any) -> Any:
         raise ValueError("redis+sentinel://host:26379,host:26379/service/0")
     user, _, password = login.rpartition(":")
     sentinels = [(host, int(port)) for host, _, port in pairs]
-    own = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout", "retry", "ssl") if key in options}
+    own = {"retry": options["retry"], "ssl": options["ssl"]}  # each leaves time for the others, and for the primary
+    own |= dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout / (len(sentinels) + 1))
     group = module.sentinel.Sentinel(sentinels, sentinel_kwargs=own)
     if module.__name__ == "redis":
         for sentinel in group.sentinels:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from opero.circuit import Rules
     from opero.runtime import Runtime
     from opero.signals import Event
-    from opero.stores import Admission, Permit
+    from opero.stores import Admission, Permit, StateStore
 
 LATE = 0.05  # seconds after its time, besides what the burst leaves room for, in which a booked call may go
 LENT = 4.0  # calls are leased for the time in which a 4th of the burst comes in
@@ -230,7 +230,13 @@ class SharedSlots:
     async def take(self, call: Call, token: str, limit: int, room: int) -> tuple[str, int, int] | None:
         """Ask for a slot: taken, queued or full; slots in use, length of the queue. None while the store is away."""
         place = self._key
-        answer = await self._guard.ask(call, place, lambda store: store.take(call.runtime, place, token, limit, room))
+        try:
+            answer = await self._guard.ask(
+                call, place, lambda store: store.take(call.runtime, place, token, limit, room)
+            )
+        except BaseException:  # cancelled: the store may have given a slot, and nobody waits here to hear of it
+            self._guard.later(lambda: run(self.leave(BY_HAND, token), "a store suspended a caller that blocks"))
+            raise
         if answer is not None and answer[0] == "taken":
             self._guard.hold(self._key, token)
         return answer
@@ -239,7 +245,7 @@ class SharedSlots:
         """Let the lease of a slot run out."""
         self._guard.drop(self._key, token)
 
-    async def leave(self, call: Call, token: str) -> None:
+    async def leave(self, call: Any, token: str) -> None:
         """Give a slot back, or leave the queue."""
         self.drop(token)
         await self._guard.ask(call, self._key, lambda store: store.leave(call.runtime, self._key, token))
@@ -286,11 +292,17 @@ class SharedTokens:
         """Take tokens: none (0) if there are too few, None while the store is away."""
         income, back = self._collect()
         law = self._law()
-        answer = await self._guard.ask(
-            call, self._key, lambda store: store.pay(call.runtime, self._key, law, income, back, cost)
-        )
+        told = False
+
+        def question(store: StateStore) -> Awaitable[tuple[bool, float]]:
+            nonlocal told
+            told = True
+            return store.pay(call.runtime, self._key, law, income, back, cost)
+
+        answer = await self._guard.ask(call, self._key, question)
         if answer is None:
-            self._keep(income, back)
+            if not told:  # else the store may know: what is lost makes fewer retries, what is told twice too many
+                self._keep(income, back)
             return None
         granted, self._share = answer
         return Paid(cost if granted else 0.0)

@@ -229,7 +229,7 @@ def test_slots_are_those_of_all_and_wait_in_one_line(redis_server):
 
     asyncio.run(main())
     assert most == 2
-    assert redis_server.cli("zcard", key_of("bulkhead", "pool", None)) == "0"
+    wait_for(lambda: redis_server.cli("zcard", key_of("bulkhead", "pool", None)) == "0")
     full = o.Bulkhead(1, store=store, name="one")
     with full, pytest.raises(o.BulkheadFullError, match="queue_full"), full:
         pass

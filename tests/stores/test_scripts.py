@@ -186,3 +186,11 @@ def test_scripts_write_only_what_goes_away(scripts):
     lasting = [key for key in client.keys if client.ttl(key) == -1]
     held = [key for key in lasting if scripts.store._client().hget(key, "mode") not in (None, b"auto")]
     assert lasting == held
+
+
+def test_who_left_before_the_question_came_gets_no_slot_later(scripts):
+    keys = _slots(scripts.fresh())
+    keys.append(f"{keys[0]}:left:a")
+    scripts.run("leave", keys, "a")
+    assert scripts.run("take", keys, "", "a", 1, 0, 1e6, 1e6)[0] == 0
+    assert scripts.run("take", [*keys[:3], f"{keys[0]}:left:b"], "", "b", 1, 0, 1e6, 1e6)[0] == 1

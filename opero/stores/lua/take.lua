@@ -1,6 +1,6 @@
 -- Take a slot of a bulkhead, or a place in its queue; ask again while queued. A slot is a lease: who dies with one gives
 -- it back by no longer renewing it. Times in microseconds of this server.
--- KEYS: slots by token, queue by token, when each of the queue last asked. ARGV: now or "", token, limit, room in the
+-- KEYS: slots by token, queue by token, when each of the queue last asked, whether this token has left. ARGV: now or "", token, limit, room in the
 -- queue, lease, after how long of silence somebody has left the queue.
 -- Returns 1 taken, 2 queued, 0 full; slots in use, and the length of the queue.
 local now = tonumber(ARGV[1])
@@ -14,6 +14,7 @@ while true do
   redis.call("ZREM", KEYS[2], head)
   redis.call("HDEL", KEYS[3], head)
 end
+if KEYS[4] and redis.call("DEL", KEYS[4]) == 1 then return {0, redis.call("ZCARD", KEYS[1]), redis.call("ZCARD", KEYS[2])} end
 local used, length = redis.call("ZCARD", KEYS[1]), redis.call("ZCARD", KEYS[2])
 local rank = redis.call("ZRANK", KEYS[2], token)
 local ttl = math.ceil(lease / 1000) * 2
