@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
+from math import inf
 
 from opero import clock, forks
 from opero.errors import CallTimeout, claim
@@ -98,7 +100,18 @@ forks.remember(_within)
 def remaining() -> float | None:
     """Seconds until the deadline of the decorated call around here, 0 after it, None without one.
 
-    What an HTTP client takes as its timeout, inside of a function with `timeout=` or a `with Timeout(...)` block.
+    What an HTTP client takes as its timeout, inside of a function with `timeout=` or a `with Timeout(...)` block. On
+    trio its own scopes count, too; asyncio does not tell when an `asyncio.timeout` ends.
     """
-    outer = deadline.get()
-    return None if outer is None else max(0.0, outer.at - clock.now())
+    outer, left = deadline.get(), _left_on_trio()
+    if outer is not None:
+        left = min(left, outer.at - clock.now())
+    return None if left == inf else max(0.0, left)
+
+
+def _left_on_trio() -> float:
+    trio = sys.modules.get("trio")
+    if trio is None or not trio.lowlevel.in_trio_task():
+        return inf
+    left: float = trio.current_effective_deadline() - trio.current_time()
+    return left

@@ -7,6 +7,7 @@ from opero import clock
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from contextvars import Context
     from typing import Any, Protocol
 
     from opero.call import Call
@@ -33,9 +34,17 @@ def run(work: Coroutine[Any, Any, Any], complaint: str = SUSPENDED) -> Any:
     raise RuntimeError(complaint)
 
 
-class Branch:
-    """Layers that run beside their caller. `value` and `error` say how it `ended`; nothing else gets out of it."""
+def adopt(context: Context) -> None:
+    """Set here what was set in a copy of this context, as if what ran in the copy had run here."""
+    for variable, value in context.items():
+        if variable.get(context) is not value:
+            variable.set(value)
 
+
+class Branch:
+    """Layers that run beside their caller, in a copy of its `context`. `value` and `error` say how it `ended`."""
+
+    context: Context
     ended = False
     wanted = True
     value: Any = None

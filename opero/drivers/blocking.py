@@ -12,7 +12,7 @@ from opero.deadlines import propagating
 from opero.errors import Rejected, Stopped
 from opero.kinds import is_coroutine_function
 from opero.primitives import timeout
-from opero.runtime import Branch, Runtime, run
+from opero.runtime import Branch, Runtime, adopt, run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class Blocking(Runtime):
             )
         if not job.wait(deadline.at - clock.now()):
             raise deadline.expire(call.operation)
+        adopt(job.context)
         return job.result()
 
 
@@ -121,6 +122,7 @@ class _Branch(Branch):
         from opero.workers import spare
 
         self._job = spare.start(self._run, (layers, done), {})
+        self.context = self._job.context
 
     def cancel(self) -> None:
         super().cancel()

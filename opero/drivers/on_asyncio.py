@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 
 from opero import clock, runtime
 
@@ -35,7 +36,8 @@ class Branch(runtime.Branch):
     """Layers that run in a task of their own."""
 
     def __init__(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
-        self.task = asyncio.get_running_loop().create_task(self._run(layers, done))
+        self.context = copy_context()
+        self.task = asyncio.get_running_loop().create_task(self._run(layers, done), context=self.context)
         _running.add(self.task)
         self.task.add_done_callback(_running.discard)
 

@@ -70,7 +70,8 @@ class Branch(runtime.Branch):
 
     def __init__(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
         self._scope = trio.CancelScope()
-        trio.lowlevel.spawn_system_task(self._run, layers, done, name="opero", context=copy_context())
+        self.context = copy_context()
+        trio.lowlevel.spawn_system_task(self._run, layers, done, name="opero", context=self.context)
 
     def cancel(self) -> None:
         super().cancel()

@@ -17,6 +17,7 @@ from collections import deque
 from opero import forks
 from opero.errors import ConfigurationError
 from opero.policy import Policy, duration, is_duration, whole
+from opero.runtime import adopt
 from opero.signals import Event, Metric, Signals
 from opero.windows import LatencyHistogram
 
@@ -128,6 +129,7 @@ class _Race:
             error = ended.branch.error
             if error is None:
                 self.win(ended)
+                adopt(ended.branch.context)
                 return ended.branch.value
             if not isinstance(error, Exception) or all(runner.branch.ended for runner in self.runners):
                 first = self.runners[0].branch.error

@@ -24,7 +24,7 @@ class Job:
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._work: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (function, args, kwargs)
-        self._context: Context = copy_context()
+        self.context: Context = copy_context()
         self._done = Event()
         self._value: Any = None
         self._error: BaseException | None = None
@@ -58,7 +58,7 @@ class Job:
         function, args, kwargs = self._work
         self._work = None
         try:
-            self._value = self._context.run(function, *args, **kwargs)
+            self._value = self.context.run(function, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
             self._error = error
         _threads.end(self)

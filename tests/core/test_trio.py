@@ -278,3 +278,19 @@ assert asyncio.run(f()) == 1
 assert "trio" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_remaining_tells_the_nearer_of_our_deadline_and_trios():
+    async def main():
+        assert o.remaining() is None
+        with trio.fail_after(20):
+            assert o.remaining() == pytest.approx(20, abs=1)
+            async with o.Timeout(5):
+                assert o.remaining() == pytest.approx(5, abs=1)
+            async with o.Timeout(90):
+                assert o.remaining() == pytest.approx(20, abs=1)
+        with trio.move_on_after(0):
+            assert o.remaining() == 0
+            await trio.sleep(1)
+
+    trio.run(main)

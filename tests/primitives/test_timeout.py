@@ -211,3 +211,53 @@ def test_the_fast_path_of_a_blocking_function_is_for_timeouts_that_cooperate():
     assert o.Timeout(1, how="cooperative").fragment() is not None
     assert o.Timeout(1).fragment() is o.Timeout(attempt=1, how="cooperative").fragment() is None
     assert (o.Timeout.minds_refusals, o.Timeout.reads_arguments) == (False, False)
+
+
+def test_a_timeout_of_asyncio_around_a_call_cancels_it():
+    @o.opero(o.Retry(3, wait=5, jitter="none"), o.Fallback("never"))
+    async def f():
+        raise OSError
+
+    async def main():
+        async with asyncio.timeout(1):
+            assert o.remaining() is None  # which asyncio does not tell
+            await f()
+
+    with testing.clock() as virtual:
+        began = virtual.now()
+        with pytest.raises(TimeoutError) as caught:
+            asyncio.run(main())
+        assert virtual.now() - began == 1
+    assert not isinstance(caught.value, o.CallTimeout)
+    stats = f.opero.stats()
+    assert (stats["cancelled"], stats["errors"], stats["timeouts"], stats["attempts"]) == (1, 0, 0, 1)
+
+
+def test_one_inside_of_a_function_is_an_error_of_that_function():
+    @o.opero(o.Retry(2, wait=0, on=TimeoutError), o.Timeout(60))
+    async def f():
+        async with asyncio.timeout(1):
+            assert o.remaining() > 50
+            await asyncio.sleep(9)
+
+    with testing.clock(), pytest.raises(TimeoutError) as caught:
+        asyncio.run(f())
+    assert not isinstance(caught.value, o.CallTimeout)
+    stats = f.opero.stats()
+    assert (stats["errors"], stats["timeouts"], stats["attempts"]) == (1, 0, 3)
+
+
+def test_before_the_end_of_a_block_no_wait_is_begun_that_would_pass_it():
+    @o.opero(o.Retry(3, wait=5, jitter="none"))
+    async def f():
+        raise OSError
+
+    async def main():
+        async with o.Timeout(1):
+            await f()
+
+    with testing.clock() as virtual:
+        began = virtual.now()
+        with pytest.raises(OSError):
+            asyncio.run(main())
+        assert virtual.now() == began
