@@ -25,7 +25,7 @@ from opero.strategies import ROTATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
     from opero.call import Call, Layer, Next
@@ -127,31 +127,47 @@ class ArgFallback(Policy):
         find, default = _finder(function, self.parameter)
 
         async def layer(call: Call, next: Next) -> Any:  # noqa: A002
-            """Try one alternative after the other."""
+            """Try one alternative after the other; once more with new ones, if all our own were refused by that."""
             passed, branch = find(call)
+            errors: list[Exception] = []
+            fresh = self._spent(passed)
             given = await self._given(call, passed, default)
             if given is None:
                 return await next(call)
-            order = self._order(call, given)
             if self.cooldown is not None:
                 call.record.excused = self.condition
-            errors: list[Exception] = []
-            for position in order:
+            try:
+                result = await self._round(call, lambda value: next(branch(value)), given, errors)
+                if result is MISSING and not fresh and self._spent(passed):
+                    given = await self._given(call, passed, default) or given
+                    result = await self._round(call, lambda value: next(branch(value)), given, errors)
+                if result is MISSING:
+                    raise AllFailedError(f"every alternative of {self.parameter} failed", errors)
+                return result
+            finally:
+                del errors  # their tracebacks hold this frame
+
+        return layer
+
+    async def _round(
+        self, call: Call, attempt: Callable[[Any], Awaitable[Any]], given: Sequence[Any], errors: list[Exception]
+    ) -> Any:
+        """Return the first result, MISSING if there is none; add the errors."""
+        order = self._order(call, given)
+        try:
+            for turn, position in enumerate(order, 1):
                 try:
-                    return await next(branch(given[position]))
+                    return await attempt(given[position])
                 except Exception as error:
                     if not self._passes_over(call, error):
                         raise
                     errors.append(error)
                     self._rest(call, given[position], position + 1, error)
-                    if len(errors) < len(order):
+                    if turn < len(order):
                         self._say(call, ADVANCED, position + 1, error=type(error).__name__)
-            try:
-                raise AllFailedError(f"every alternative of {self.parameter} failed", errors)
-            finally:
-                del errors  # the group's traceback holds this frame
-
-        return layer
+            return MISSING
+        finally:
+            del errors  # their tracebacks hold this frame
 
     def _passes_over(self, call: Call, error: Exception) -> bool:
         if isinstance(error, Rejected) and self.on is None:
@@ -180,6 +196,11 @@ class ArgFallback(Policy):
         if self.refresh is not None and ring.refused():
             await self._refresh(call, self.refresh)
         return ring.alternatives
+
+    def _spent(self, passed: Any) -> bool:
+        """Whether a call is to begin with a refresh."""
+        ring = self.ring
+        return self.refresh is not None and passed is MISSING and ring.alternatives is not None and ring.refused()
 
     async def _refresh(self, call: Call, refresh: Callable[[], Any]) -> None:
         """Have new alternatives, by a refresh of our own or of somebody else's."""

@@ -158,8 +158,6 @@ def test_tasks_wait_for_one_refresh():
         return key
 
     async def main():
-        with pytest.raises(o.AllFailedError):
-            await f()
         return await asyncio.gather(*(f() for _ in range(20)))
 
     with testing.clock():
@@ -182,8 +180,6 @@ def test_threads_wait_for_one_refresh():
             raise Refused
         return key
 
-    with pytest.raises(o.AllFailedError):
-        f()
     assert together(*[f] * 8) == ["fresh"] * 8
     assert made == [1]
 
@@ -196,9 +192,7 @@ def test_a_refresh_that_fails_leaves_nobody_waiting():
     def f(key=""):
         raise Refused
 
-    with pytest.raises(o.AllFailedError):
-        f()
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(KeyError, match="vault"):
             f()
 

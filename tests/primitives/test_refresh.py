@@ -387,3 +387,33 @@ def test_a_task_that_a_refresh_left_behind_may_refresh_later():
 
     with testing.clock():
         assert asyncio.run(main()) == "fresh"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_call_whose_last_key_is_refused_goes_on_with_new_ones(is_async):
+    asked = []
+
+    def refresh():
+        asked.append(1)
+        return ["old", "new"] if len(asked) == 1 else ["old"]
+
+    f, policy = ringed(refresh, o.Retry(0), is_async=is_async)
+    policy.replace(["old"])
+
+    def call():
+        return asyncio.run(f()) if is_async else f()
+
+    assert (call(), asked, f.opero.stats()["attempts"]) == ("new", [1], 3)
+
+
+def test_it_asks_for_new_keys_once_and_tells_all_refusals():
+    asked = []
+    f, policy = ringed(lambda: asked.append(1) or ["old"], o.Retry(0))
+    for calls in (1, 2):
+        policy.replace(["old"])
+        with pytest.raises(o.AllFailedError) as caught:
+            f()
+        assert (len(caught.value.errors), len(asked)) == (2, calls)
+    with pytest.raises(o.AllFailedError) as caught:  # it begins with a refresh, and does not make another
+        f()
+    assert (len(caught.value.errors), len(asked)) == (1, 3)
