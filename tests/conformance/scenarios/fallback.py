@@ -52,7 +52,7 @@ def of_two_classes_that_match_the_first_has_the_answer(w):
     def broken(value=None):
         raise KeyError
 
-    policy = o.Fallback("last", by={OSError: broken, ConnectionError: "never"})
+    policy = o.Fallback("last", by={ConnectionError: broken, OSError: "never"})
     f = w.decorate([ConnectionError()], policies=[policy])
     assert w.call(f)[0] == "last"
     assert w.heard[-1].fields["answer"] == 2
