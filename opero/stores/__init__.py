@@ -56,13 +56,16 @@ class Admission:
 
 
 class Address(str):
-    """The address of a store; shown without user and password."""
+    """The address of a store; shown without user, password, and what comes after one among its options."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         scheme, separator, rest = self.partition("://")
-        return repr(f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else str(self))
+        before, password, _ = rest.partition("password=")
+        if "@" in rest:
+            before = f"***@{before.rpartition('@')[2] if '@' in before else '***'}"
+        return repr(f"{scheme}{separator}{before}{password}{password and '***'}")
 
 
 SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")

@@ -12,7 +12,9 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from opero.errors import ConfigurationError, StateError
-from opero.stores import ALLOWED, LEASE, Address, Admission, Permit
+from opero.policy import duration
+from opero.stores import LEASE, Address, Admission, Permit
+from opero.stores.addresses import Place
 from opero.stores.connecting import bound, bounded
 from opero.stores.turns import Turns
 from opero.waits import uniform
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.circuit import Rules
+    from opero.policy import Duration
     from opero.runtime import Runtime
 
 TIMEOUT = 0.25  # seconds for a connection, and for an answer; for both where tasks ask
@@ -50,25 +53,23 @@ class RedisStore:
 
     name = "redis"
 
-    def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
+    def __init__(self, url: str, *, timeout: Duration = TIMEOUT) -> None:
         url = Address(url)
         try:
-            import redis
             import redis.exceptions
-            import redis.retry
         except ModuleNotFoundError:
             raise ConfigurationError(
                 "store", url, "a URL once redis is installed: pip install 'opero[redis]'"
             ) from None
         self._missing, self._failed = redis.exceptions.NoScriptError, redis.exceptions.ResponseError
         self._url = url
-        self._timeout = timeout
+        self._place = Place(url)
+        self._timeout = duration("timeout", timeout, above=0)
         self._blocking: Any = None
         self._by_loop: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-        self._bound = 2 * timeout if "+cluster:" in url else timeout  # of a task: finding its node, and asking it
+        self._bound = self._timeout * (2 if self._place.kind == "cluster" else 1)  # of a task: to find its node, too
         self._scripts: dict[str, Script] = {}
         self._lost = "opero:{}"  # what was asked about when it failed, without its kind
-        self._connect(redis, redis.retry.Retry, reads=True)  # a URL that cannot be read is said now
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (str(self._url), self._timeout)
@@ -214,14 +215,11 @@ class RedisStore:
         await anext(closing)
         return known
 
-    def _connect(self, module: Any, retry: Any, *, reads: bool = False) -> Any:
-        """Return a client; with `reads`, read the URL and connect to nothing."""
+    def _connect(self, module: Any, retry: Any) -> Any:
         from redis.backoff import NoBackoff
 
-        blocking = module.__name__ == "redis"
-        scheme, _, rest = self._url.partition("://")
-        plain, _, kind = scheme.partition("+")
-        own_bound = not blocking and kind != "cluster"  # that of turns; of a cluster one node after another is tried
+        place, blocking = self._place, module.__name__ == "redis"
+        own_bound = not blocking and place.kind != "cluster"  # a cluster's nodes are tried in turn
         seconds = None if own_bound else self._timeout
         options: dict[str, Any] = {
             "socket_timeout": seconds,
@@ -229,21 +227,15 @@ class RedisStore:
             "retry": retry(NoBackoff(), 0),  # never ask twice: what was not answered may have been done
             "protocol": 2,  # the older one needs no greeting, and no server older than ours
         }
-        try:
-            if kind == "cluster" and reads:
-                return module.connection.parse_url(f"{plain}://{rest}")
-            if kind == "cluster":
-                own = {"connection_pool_class": bounded(module.ConnectionPool)} if blocking else {}
-                return module.RedisCluster.from_url(f"{plain}://{rest}", **options, **own)
-            if kind == "sentinel":
-                return _behind_sentinels(module, rest, self._timeout, ssl=plain == "rediss", **options)
-            if blocking:
-                pool = bounded(module.ConnectionPool).from_url(self._url, max_connections=THREADS, **options)
-                return module.Redis.from_pool(pool)
-            return module.Redis.from_pool(module.ConnectionPool.from_url(self._url, **options))
-        except ValueError as error:
-            why = "; / ? # in user and password are written %2F %3F %23" if "@" in self._url else f" ({error})"
-            raise ConfigurationError("store", self._url, ALLOWED + why) from None  # the error would quote the password
+        if place.kind == "cluster":
+            own = {"connection_pool_class": bounded(module.ConnectionPool)} if blocking else {}
+            return module.RedisCluster.from_url(place.url, **options, **own)
+        if place.kind == "sentinel":
+            return _behind_sentinels(module, place, self._timeout, options)
+        if blocking:
+            pool = bounded(module.ConnectionPool).from_url(place.url, max_connections=THREADS, **options)
+            return module.Redis.from_pool(pool)
+        return module.Redis.from_pool(module.ConnectionPool.from_url(place.url, **options))
 
     def _script(self, name: str) -> Script:
         if name not in self._scripts:
@@ -268,24 +260,17 @@ async def _closing(client: Any) -> AsyncIterator[None]:
         await client.aclose()
 
 
-def _behind_sentinels(module: Any, rest: str, timeout: float, **options: Any) -> Any:
-    """Read `user:password@a:26379,b:26379/service/0`."""
-    login, _, places = rest.rpartition("@")
-    hosts, _, path = places.partition("/")
-    service, _, database = path.partition("/")
-    pairs = [host.rpartition(":") for host in hosts.split(",")]
-    if not service or not all(port.isdigit() for _, _, port in pairs):
-        raise ValueError("redis+sentinel://host:26379,host:26379/service/0")
-    user, _, password = login.rpartition(":")
-    sentinels = [(host, int(port)) for host, _, port in pairs]
-    own = {"retry": options["retry"], "ssl": options["ssl"]}  # each leaves time for the others, and for the primary
-    own |= dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout / (len(sentinels) + 1))
-    group = module.sentinel.Sentinel(sentinels, sentinel_kwargs=own)
+def _behind_sentinels(module: Any, place: Place, timeout: float, options: dict[str, Any]) -> Any:
+    if place.tls:
+        options["ssl"] = True
+    own = {**options, **place.sentinel_options}  # each leaves time for the others, and for the primary
+    own |= dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout / (len(place.hosts) + 1))
+    group = module.sentinel.Sentinel(place.hosts, sentinel_kwargs=own)
     if module.__name__ == "redis":
         for sentinel in group.sentinels:
             bound(sentinel.connection_pool)
         options["connection_pool_class"] = bounded(module.sentinel.SentinelConnectionPool)
-    return group.master_for(service, db=int(database or 0), username=user or None, password=password or None, **options)
+    return group.master_for(place.service, **options, **place.options)
 
 
 def _unpickled(url: str, timeout: float) -> RedisStore:
