@@ -22,13 +22,19 @@ from opero.signals import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from typing import Any
+    from typing import Any, Protocol
 
     from opero.conditions import Condition
     from opero.deadlines import Deadline
     from opero.pipeline import Operation
     from opero.runtime import Runtime
     from opero.strategies import Strategy
+
+    class Left(Protocol):
+        """A function that goes on."""
+
+        def then(self, work: Callable[[], object]) -> None:
+            """Do this when it has ended, or now."""
 
     Next = Callable[["Call"], Awaitable[Any]]
     Layer = Callable[["Call", Next], Awaitable[Any]]
@@ -207,9 +213,12 @@ class Record:
 
 
 class Call:
-    """One call on its way through the layers. A layer that changes arguments or deadline passes on a copy."""
+    """One call on its way through the layers. A layer that changes arguments or deadline passes on a copy.
 
-    __slots__ = ("args", "deadline", "kwargs", "operation", "record", "runtime")
+    `left` are functions that go on though the call waits for them no longer; of whom a layer wants to know that.
+    """
+
+    __slots__ = ("args", "deadline", "kwargs", "left", "operation", "record", "runtime")
 
     def __init__(
         self,
@@ -220,6 +229,7 @@ class Call:
         *,
         record: Record | None = None,
         deadline: Deadline | None = None,
+        left: list[Left] | None = None,
     ) -> None:
         self.operation = operation
         self.runtime = runtime
@@ -227,14 +237,32 @@ class Call:
         self.kwargs = kwargs
         self.record = record or Record(runtime.now())
         self.deadline = deadline
+        self.left = left
 
     def branch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Return the same call with other arguments."""
-        return Call(self.operation, self.runtime, args, kwargs, record=self.record, deadline=self.deadline)
+        return Call(
+            self.operation, self.runtime, args, kwargs, record=self.record, deadline=self.deadline, left=self.left
+        )
 
     def until(self, deadline: Deadline) -> Call:
         """Return the same call with a nearer deadline."""
-        return Call(self.operation, self.runtime, self.args, self.kwargs, record=self.record, deadline=deadline)
+        copy = self.branch(self.args, self.kwargs)
+        copy.deadline = deadline
+        return copy
+
+    def watched(self) -> Call:
+        """Return the same call with a list of its own of what it leaves behind."""
+        copy = self.branch(self.args, self.kwargs)
+        copy.left = []
+        return copy
+
+    def afterwards(self, work: Callable[[], object]) -> None:
+        """Do this when all that the call left behind has ended."""
+        if self.left:
+            self.left.pop().then(lambda: self.afterwards(work))
+        else:
+            work()
 
     def emit(self, event: Event, **fields: Any) -> None:
         """Count the event, and tell whoever wants it."""

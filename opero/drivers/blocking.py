@@ -95,7 +95,13 @@ class Blocking(Runtime):
                     reason="queue_full",
                 )
             )
-        if not job.wait(deadline.at - clock.now()):
+        ended = False
+        try:
+            ended = job.wait(deadline.at - clock.now())
+        finally:
+            if not ended and call.left is not None:
+                call.left.append(job)
+        if not ended:
             raise deadline.expire(call.operation)
         adopt(job.context)
         return job.result()

@@ -171,10 +171,11 @@ class Bulkhead(Block, Policy):
             return await self._share(call, next, self.shared)
         if not call.passed(self.place, WAITED, self.name or ""):
             await self._enter(call)
+        call = call.watched()
         try:
             return await next(call)
         finally:
-            self.slots.release()
+            call.afterwards(self.slots.release)
 
     def _ask(self, call: Call, seen: Seen) -> None:
         """Raise where the throttle, by chance, turns the call away."""
@@ -192,6 +193,7 @@ class Bulkhead(Block, Policy):
             call.operation.book.observe(WAITED, (self.name or "",), call.runtime.now() - started)
         else:
             await self._enter(call)
+        call = call.watched()
         try:
             return await next(call)
         except GeneratorExit:  # nothing may be awaited now; the lease runs out
@@ -199,9 +201,17 @@ class Bulkhead(Block, Policy):
             token = ""
             raise
         finally:
-            self.slots.release()
-            if token:
-                await shared.leave(call, token)
+            if call.left:
+                call.afterwards(lambda: self._end(shared, token))
+            else:
+                self.slots.release()
+                if token:
+                    await shared.leave(call, token)
+
+    def _end(self, shared: SharedSlots, token: str) -> None:
+        """Give a slot back in the thread of a function that outlived its call."""
+        self.slots.release()
+        shared.end(token)
 
     async def _enter_shared(self, call: Call, shared: SharedSlots) -> str:
         """Return the token of a slot; empty if the store is away."""

@@ -245,6 +245,11 @@ class SharedSlots:
         """Let the lease of a slot run out."""
         self._guard.drop(self._key, token)
 
+    def end(self, token: str) -> None:
+        """Give a slot back, if there is one, where there is no call; blocks for a round trip."""
+        if token:
+            run(self.leave(BY_HAND, token))
+
     async def leave(self, call: Any, token: str) -> None:
         """Give a slot back, or leave the queue."""
         self.drop(token)

@@ -28,6 +28,7 @@ class Job:
         self._done = Event()
         self._value: Any = None
         self._error: BaseException | None = None
+        self.after: list[Callable[[], object]] = []  # that it has ended
 
     def wait(self, seconds: float) -> bool:
         """Whether it ended in time; when not, it is abandoned."""
@@ -41,6 +42,11 @@ class Job:
     def leave(self) -> None:
         """Wait for it no longer."""
         _threads.leave(self)
+
+    def then(self, work: Callable[[], object]) -> None:
+        """Do this when the function has ended, in its thread; at once if it has."""
+        if not _threads.leave(self, work):
+            work()
 
     def result(self) -> Any:
         """Return what the function returned, or raise what it raised."""
@@ -61,7 +67,8 @@ class Job:
             self._value = self.context.run(function, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
             self._error = error
-        _threads.end(self)
+        for work in _threads.end(self):
+            work()
         self._done.set()
 
 
@@ -87,18 +94,21 @@ class _Threads:
         thread.give(job)
         return True
 
-    def leave(self, job: Job) -> bool:
-        """Whether the job still runs, and is abandoned now."""
+    def leave(self, job: Job, *then: Callable[[], object]) -> bool:
+        """Whether the job still runs, and is abandoned now; what is to be done then is kept for its end."""
         with self._lock:
             if job in self.running:
                 self.abandoned.add(job)
+                job.after += then
                 return True
             return False
 
-    def end(self, job: Job) -> None:
+    def end(self, job: Job) -> list[Callable[[], object]]:
+        """Let it be over; return what is to be done then."""
         with self._lock:
             self.running.pop(job, None)
             self.abandoned.discard(job)
+            return job.after
 
     def rest(self, thread: _Thread) -> bool:
         """Whether the thread is kept for the next job."""

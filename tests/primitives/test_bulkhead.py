@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 
 import pytest
 from hypothesis import settings
@@ -291,3 +292,49 @@ def test_a_child_that_is_forked_while_the_lock_is_held_has_a_bulkhead_of_its_own
             signal.alarm(10)  # ends a child that waits for ever
             os._exit(f())
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.parametrize("timeout", [o.Timeout(attempt=0.05), o.Timeout(0.05)], ids=["attempt", "total"])
+def test_a_function_that_outlives_its_timeout_keeps_its_slot(timeout):
+    running, most, go_on = [], [], threading.Event()
+    bulkhead = o.Bulkhead(2)
+
+    @o.opero(bulkhead, timeout)
+    def f():
+        running.append(1)
+        most.append(len(running))
+        go_on.wait(30)
+        running.pop()
+
+    for _ in range(2):
+        with pytest.raises(o.CallTimeout):
+            f()
+    for _ in range(3):
+        with pytest.raises(o.BulkheadFullError):
+            f()
+    go_on.set()
+    deadline = time.monotonic() + 30
+    while bulkhead.slots.used and time.monotonic() < deadline:
+        time.sleep(0.01)
+    f()
+    assert max(most) == 2
+
+
+def test_a_slot_around_retries_is_kept_until_the_last_attempt_has_ended():
+    events, bulkhead = [threading.Event() for _ in range(2)], o.Bulkhead(1)
+    waiting = iter(events)
+
+    @o.opero(bulkhead, o.Retry(1, wait=0), o.Timeout(attempt=0.05), order=("bulkhead", "retry", "attempt_timeout"))
+    def f():
+        next(waiting).wait(30)
+
+    with pytest.raises(o.CallTimeout):
+        f()
+    events[1].set()
+    time.sleep(0.1)
+    assert bulkhead.slots.used == 1
+    events[0].set()
+    deadline = time.monotonic() + 30
+    while bulkhead.slots.used and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert bulkhead.slots.used == 0

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -399,3 +400,20 @@ def test_no_password_is_shown_and_no_nonsense_taken():
         assert "secret" not in str(caught.value)
     with pytest.raises(o.ConfigurationError, match="it is by the name that processes share"):
         o.CircuitBreaker(store="redis://host")
+
+
+def test_a_function_that_outlives_its_timeout_keeps_its_slot_of_all(redis_server):
+    go_on, key = threading.Event(), key_of("bulkhead", "outlived", None)
+
+    @o.opero(o.Bulkhead(1, store=redis_server.url, name="outlived"), o.Timeout(attempt=0.05))
+    def f():
+        go_on.wait(30)
+
+    with pytest.raises(o.CallTimeout):
+        f()
+    assert redis_server.cli("zcard", key) == "1"
+    with pytest.raises(o.BulkheadFullError):
+        f()
+    go_on.set()
+    wait_for(lambda: redis_server.cli("zcard", key) == "0")
+    f()
