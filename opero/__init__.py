@@ -152,10 +152,18 @@ __all__ = [
     "waits",
 ]
 
+_NAMES = __all__
+if not TYPE_CHECKING:
+    del __all__  # `from opero import *` asks for it: a name that needs pydantic is there where pydantic is
+
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
+    if name == "__all__":
+        from importlib.util import find_spec
+
+        return [each for each in _NAMES if each != "OperoConfig" or find_spec("pydantic")]
     if name in _MODULES:
         return import_module(f"opero.{name}")
     home = _HOMES.get(name)
@@ -167,4 +175,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*_NAMES, "__version__"]

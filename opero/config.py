@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,13 +34,13 @@ from opero.primitives.circuit_breaker import CircuitBreaker
 from opero.primitives.rate_limit import RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Self
 
     from opero.policy import Policy
 
 PREFIX = "OPERO_CALL_"
 POLICIES = {"circuit_breaker": CircuitBreaker, "rate_limit": RateLimit, "bulkhead": Bulkhead}
+TRUTHS = {"circuit_breaker", "cache", "fallback", "validate_"}
 Seconds = PositiveFloat
 Delay = Annotated[float, Field(ge=0)]
 Table = dict[str, Any]
@@ -92,6 +93,8 @@ class OperoConfig(BaseModel):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> OperoConfig:
         """Read a dictionary; raise `ConfigurationError` that names the setting, its value and what is allowed."""
+        if not isinstance(values, Mapping):
+            raise ConfigurationError("values", values, 'a mapping of settings: {"retries": 2}')
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
@@ -107,7 +110,12 @@ class OperoConfig(BaseModel):
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigurationError("path", str(path), f"a TOML file that can be read ({error})") from error
-        return cls.from_dict(values.get("tool", {}).get("opero", {}) if path.name == "pyproject.toml" else values)
+        if path.name == "pyproject.toml":
+            tool = values.get("tool")
+            values = tool.get("opero") if isinstance(tool, dict) else None  # type: ignore[assignment]
+            if not isinstance(values, dict):
+                raise ConfigurationError("path", str(path), "a pyproject.toml with a table [tool.opero]")
+        return cls.from_dict(values)
 
     @classmethod
     def from_env(cls, prefix: str = PREFIX, environ: Mapping[str, str] | None = None) -> OperoConfig:
@@ -152,9 +160,23 @@ class OperoConfig(BaseModel):
         """Return what it stands for in `@opero`."""
         return [], self.of(name).keywords()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_truths(cls, values: Any) -> Any:
+        """Raise `ConfigurationError` where a truth would be taken for the number 1."""
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, bool) and key in cls.model_fields and key not in TRUTHS:
+                raise ConfigurationError(key, value, "no truth, but how many, or how long")
+        return values
+
     @model_validator(mode="after")
     def _checked(self) -> Self:
         """Raise `ConfigurationError` for a value that no policy takes."""
+        for name, own in self.operations.items():
+            if own.operations:
+                raise ConfigurationError(
+                    f"operations.{name}.operations", own.operations, "nothing: it is one operation"
+                )
         settings.policies_from((), self.keywords())
         return self
 
@@ -217,6 +239,6 @@ def _one(error: Any) -> ConfigurationError:
         parts.pop()
     if error["type"] == "extra_forbidden":
         parts = [str(part) for part in error["loc"]]
-        return ConfigurationError(".".join(parts), error["input"], f"nothing: there are {', '.join(sorted(known))}")
+        return ConfigurationError(".".join(parts), error["input"], settings.instead_of(parts[-1], sorted(known)))
     allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return ConfigurationError(".".join(parts), error["input"], allowed)

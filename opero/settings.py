@@ -137,10 +137,11 @@ def check_names(settings: Mapping[str, Any], more: Iterable[str] = ()) -> None:
     """Raise `ConfigurationError` for a keyword that there is not, and say what there is; `more` besides ours."""
     for keyword in settings:
         if keyword not in known() and keyword not in _added():
-            raise ConfigurationError(keyword, settings[keyword], _instead_of(keyword, sorted({*known(), *more})))
+            raise ConfigurationError(keyword, settings[keyword], instead_of(keyword, sorted({*known(), *more})))
 
 
-def _instead_of(keyword: str, there: Sequence[str]) -> str:
+def instead_of(keyword: str, there: Sequence[str]) -> str:
+    """Say what there is instead of a keyword that there is not."""
     from difflib import get_close_matches
 
     near = get_close_matches(keyword, there, 2)

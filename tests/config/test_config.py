@@ -1,6 +1,8 @@
 """Configuration from outside: precise about what is wrong, without state, and overridden from the inside out."""
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -85,7 +87,7 @@ def test_the_environment_is_read_by_a_prefix():
 
 
 WRONG = [
-    ({"retrys": 3}, "retrys", "nothing: there are "),
+    ({"retrys": 3}, "retrys", "there are arg_fallback"),
     ({"retries": -1}, "retries", "greater than or equal to 0"),
     ({"retries": "many"}, "retries", "valid integer"),
     ({"timeout": 0}, "timeout", "greater than 0"),
@@ -96,6 +98,14 @@ WRONG = [
     ({"circuit_breaker": {"failure_ratio": 3}}, "circuit_breaker.failure_ratio", "up to 1"),
     ({"circuit_breaker": {"ratio": 3}}, "circuit_breaker", "unexpected keyword argument 'ratio'"),
     ({"retry_on": ["os.system"]}, "retry_on", "names of exceptions"),
+    ({"retires": 2}, "retires", "perhaps retries was meant"),
+    ({"timeout": True}, "timeout", "how long"),
+    ({"retries": True}, "retries", "how many"),
+    ({"operations": {"a": {"bulkhead": True}}}, "operations.a.bulkhead", "how many"),
+    ({"operations": {"a": {"operations": {"b": {}}}}}, "operations.a.operations", "it is one operation"),
+    (None, "values", "a mapping of settings"),
+    ([1], "values", "a mapping of settings"),
+    ("x", "values", "a mapping of settings"),
     ({"retry_on": ["KeyboardInterrupt"]}, "retry_on", "names of exceptions"),
     ({"operations": {"a": {"timeout": "soon"}}}, "operations.a.timeout", "valid number"),
     ({"operations": {"a": {"bulkhead": {"limit": 0}}}}, "operations.a.bulkhead.limit", "1 or more"),
@@ -108,6 +118,19 @@ def test_what_is_wrong_is_named_by_its_path(values, field, allowed):
         OperoConfig.from_dict(values)
     assert caught.value.field == field
     assert allowed in str(caught.value)
+
+
+def test_a_pyproject_without_our_table_is_said(tmp_path):
+    for text in ("tool = 3", "[tool.other]\nx = 1", ""):
+        (tmp_path / "pyproject.toml").write_text(text)
+        with pytest.raises(o.ConfigurationError, match=r"a table \[tool.opero\]"):
+            OperoConfig.from_toml(tmp_path / "pyproject.toml")
+
+
+def test_all_names_can_be_imported_where_there_is_no_pydantic():
+    code = "import sys; sys.modules['pydantic'] = None\nfrom opero import *\nprint(Retry, 'OperoConfig' in dir())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("<class 'opero.primitives.retry.Retry'> False\n", "")
 
 
 def test_all_that_is_wrong_is_noted():
