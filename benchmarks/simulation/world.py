@@ -94,7 +94,7 @@ class Task:
         self.value: Any = None
         self.error: BaseException | None = None
         self._world, self._work, self._done = world, work, done
-        self._context = copy_context()
+        self.context = copy_context()
         self._turn = 0
         world.at(world.now, lambda: self._go_on(0))
 
@@ -108,9 +108,9 @@ class Task:
         self._turn += 1
         try:
             if error is None:
-                register = self._context.run(self._work.send, None)
+                register = self.context.run(self._work.send, None)
             else:
-                register = self._context.run(self._work.throw, error)
+                register = self.context.run(self._work.throw, error)
         except StopIteration as done:
             self._end(done.value, None)
         except BaseException as raised:  # noqa: BLE001 - who began the task asks for it
