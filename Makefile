@@ -13,8 +13,8 @@ help:  ## say what the targets do
 demo: .venv/.demo  ## call a misbehaving service through Opero and compare (DEMO="--seconds 20 --plain")
 	$(BIN)/opero demo $(DEMO)
 
-test: .venv/.dev .venv/.services .venv/.receiver .venv/.types  ## run every test, in two processes (TEST="-k retry")
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(TEST)
+test: .venv/.dev .venv/.services .venv/.receiver .venv/.types  ## run every test (TEST="-k retry")
+	$(BIN)/pytest $(TEST)
 
 lint: .venv/.dev  ## ruff, mypy, pyright, import-linter, codespell
 	$(BIN)/ruff check --quiet
