@@ -6,9 +6,8 @@ def fetch(url: str) -> httpx.Response: ...
 
 from __future__ import annotations
 
-from opero import conditions, responses, waits
+from opero import conditions, databases, responses, waits
 from opero.builder import build
-from opero.kinds import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from opero.settings import Settings
 
 TRANSPORT = {"httpx", "httpcore", "requests", "urllib3", "urllib", "aiohttp", "grpc", "botocore"}
-GONE = {"OperationalError", "InterfaceError", "DisconnectionError", "ConnectionDoesNotExistError", "PoolTimeout"}
-CONFLICT = {"40001", "40P01"}  # SQLSTATE: serialization failure, deadlock detected
 BUSY = (429, 500, 502, 503, 504)
 
 
@@ -44,8 +41,8 @@ def http(**keywords: Unpack[Settings]) -> Builder:
 def database(**keywords: Unpack[Settings]) -> Builder:
     """Make a builder for transactions of a database; the function is the whole transaction.
 
-    Four quick retries of lost connections, serialization failures and deadlocks, nothing else; 10 s in all; at most 20
-    at once, 100 more wait for 5 s.
+    Four quick retries of lost connections, serialization failures, deadlocks and locks, nothing else; 10 s in all; at
+    most 20 at once, 100 more wait for 5 s.
     """
     return _preset(
         build().bulkhead(20, max_queue=100, max_wait=5.0),
@@ -55,7 +52,7 @@ def database(**keywords: Unpack[Settings]) -> Builder:
         min_delay=0.02,
         max_delay=1.0,
         backoff_factor=2.0,
-        retry_on=_database,
+        retry_on=databases.passes,
         timeout=10.0,
     )
 
@@ -105,11 +102,3 @@ def _transport(error: BaseException) -> bool:
     package = type(error).__module__.partition(".")[0]
     wrong = any(part in type(error).__name__ for part in ("Invalid", "Unsupported", "Schema", "Cookie", "Redirects"))
     return package in TRANSPORT and responses.status(error) is None and not wrong
-
-
-def _database(error: BaseException) -> bool:
-    if isinstance(error, ConnectionError):
-        return True
-    held = [error, read(error, "orig"), error.__cause__]
-    codes = {read(each, name, str) for each in held for name in ("sqlstate", "pgcode")}
-    return bool(codes & CONFLICT) or any(type(each).__name__ in GONE for each in held)

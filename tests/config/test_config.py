@@ -220,13 +220,3 @@ def test_presets_retry_what_passes_and_nothing_else():
     assert {judge(error) for error in passing} == {"failure"}
     assert {judge(error) for error in lasting} == {"success"}
     assert [retry.matches(error) for error in passing + lasting] == [True] * len(passing) + [False] * len(lasting)
-
-    class OperationalError(Exception):
-        pass
-
-    class Deadlock(Exception):
-        pgcode = "40P01"
-
-    retry = kinds(o.presets.database()(double))["retry"]
-    errors = [OperationalError(), Deadlock(), ConnectionResetError(), KeyError(), TimeoutError()]
-    assert [retry.matches(error) for error in errors] == [True, True, True, False, False]
