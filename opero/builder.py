@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, ParamSpec, TypeVar, Unpack
 
     from opero.decorators import Decorated
+    from opero.objectives import SLO
     from opero.settings import Settings
 
     P = ParamSpec("P")
@@ -46,6 +47,10 @@ class Builder:
     def retry(self, *args: Any, **settings: Any) -> Builder:
         """Add a `Retry`."""
         return self._with("Retry", args, settings)
+
+    def retry_budget(self, *args: Any, **settings: Any) -> Builder:
+        """Add a `RetryBudget`."""
+        return self._with("RetryBudget", args, settings)
 
     def timeout(self, *args: Any, **settings: Any) -> Builder:
         """Add a `Timeout` for the whole call."""
@@ -87,6 +92,30 @@ class Builder:
         """Add a `Chaos`."""
         return self._with("Chaos", args, settings)
 
+    def validate(self) -> Builder:
+        """Hold the function to its annotations, by pydantic."""
+        return self.with_(validate=True)
+
+    def name(self, name: str) -> Builder:
+        """Name the operation."""
+        return self.with_(name=name)
+
+    def order(self, *places: str) -> Builder:
+        """Put the policies in an order of their own, outermost first."""
+        return self.with_(order=places)
+
+    def record(self, *parameters: str) -> Builder:
+        """Put arguments on spans and events, by the names of their parameters."""
+        return self.with_(record=parameters)
+
+    def slo(self, *objectives: float | SLO) -> Builder:
+        """Say what callers may expect."""
+        return self.with_(slo=objectives)
+
+    def tags(self, *tags: str) -> Builder:
+        """Put tags on spans and events."""
+        return self.with_(tags=tags)
+
     def policy(self, policy: Policy) -> Builder:
         """Add a policy as it is: its state is shared by all who use the builder."""
         if not isinstance(policy, Policy):
@@ -122,6 +151,7 @@ def build() -> Builder:
     return Builder()
 
 
-def _made(policy: str, args: tuple[Any, ...], settings: dict[str, Any]) -> Policy:
-    made: Policy = getattr(import_module("opero"), policy)(*args, **settings) if policy else args[0]
-    return made
+def _made(policy: str, args: tuple[Any, ...], given: dict[str, Any]) -> Policy:
+    if not policy:
+        return args[0]  # type: ignore[no-any-return]
+    return settings.made(getattr(import_module("opero"), policy), args, given)  # type: ignore[no-any-return]

@@ -6,7 +6,6 @@ nothing.
 
 from __future__ import annotations
 
-import builtins
 import json
 import os
 from collections.abc import Mapping
@@ -21,17 +20,19 @@ try:
         NonNegativeInt,
         PositiveFloat,
         PrivateAttr,
+        StrictInt,
         ValidationError,
+        ValidationInfo,
+        ValidatorFunctionWrapHandler,
+        field_validator,
         model_validator,
     )
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("OperoConfig needs pydantic: pip install 'opero[config]'", name=error.name) from None
 
-from opero import conditions, settings
+from opero import settings, values
 from opero.errors import ConfigurationError
-from opero.primitives.bulkhead import Bulkhead
-from opero.primitives.circuit_breaker import CircuitBreaker
-from opero.primitives.rate_limit import RateLimit
+from opero.policy import text
 
 if TYPE_CHECKING:
     from typing import Self
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
     from opero.policy import Policy
 
 PREFIX = "OPERO_CALL_"
-POLICIES = {"circuit_breaker": CircuitBreaker, "rate_limit": RateLimit, "bulkhead": Bulkhead}
-TRUTHS = {"circuit_breaker", "cache", "fallback", "validate_"}
+TRUTHS = {"circuit_breaker", "cache", "fallback", "validate"}
+TEXTS = {"arg_fallback", "cache_backend", "cache_key", "cache_namespace", "name", "record", "tags"}
+WORDS = {"true": True, "false": False}  # as most languages write them
 Seconds = PositiveFloat
 Delay = Annotated[float, Field(ge=0)]
 Table = dict[str, Any]
@@ -51,7 +53,8 @@ class OperoConfig(BaseModel):
 
     What a name has in `operations` goes before what stands outside, and a keyword at the decorator before both. A table
     in place of a number gives all settings of a policy: `circuit_breaker = {failure_ratio = 0.3}`. `retry_on` takes
-    names of Python's own exceptions and HTTP statuses.
+    names of Python's own exceptions and HTTP statuses. All that is wrong is one `ConfigurationError`; its `.errors`
+    have the path, the value and the way out of each.
 
     Example:
         >>> config = OperoConfig.from_dict({"retries": 2, "operations": {"shop.pay": {"timeout": 5}}})
@@ -59,7 +62,7 @@ class OperoConfig(BaseModel):
         {'retries': 2, 'timeout': 5.0}
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)  # extra: keywords of plugins
 
     retries: NonNegativeInt | None = None
     backoff: Literal["exponential", "fibonacci", "linear", "constant", "decorrelated_jitter"] | None = None
@@ -67,45 +70,62 @@ class OperoConfig(BaseModel):
     min_delay: Delay | None = None
     max_delay: Delay | None = None
     jitter: Literal["full", "equal", "none"] | None = None
-    retry_on: list[str | int] | None = None
-    retry_budget: PositiveFloat | Literal["adaptive"] | None = None
-    timeout: Seconds | None = None
-    attempt_timeout: Seconds | None = None
+    retry_on: str | StrictInt | list[str | StrictInt] | None = None
+    retry_budget: PositiveFloat | str | Table | None = None
+    timeout: Seconds | Table | None = None
+    attempt_timeout: Seconds | Table | None = None
     circuit_breaker: bool | Table | None = None
     rate_limit: str | PositiveFloat | Table | None = None
-    bulkhead: int | Literal["adaptive"] | Table | None = None
-    hedge: Seconds | Literal["adaptive"] | None = None
+    bulkhead: int | str | Table | None = None
+    hedge: Seconds | str | Table | None = None
     fallback: Any = None
-    arg_fallback: str | None = None
-    cache: bool | None = None
+    arg_fallback: str | Table | None = None
+    cache: bool | Table | None = None
     cache_ttl: Seconds | None = None
     cache_backend: str | None = None
+    cache_key: str | None = None
     cache_namespace: str | None = None
-    record: list[str] | None = None
+    order: list[str] | None = None
+    record: str | list[str] | None = None
     validate_: bool | None = Field(default=None, alias="validate")
-    slo: float | list[float] | None = None
-    tags: list[str] | None = None
+    slo: float | Table | list[float | Table] | None = None
+    tags: str | list[str] | None = None
     name: str | None = None
     operations: dict[str, OperoConfig] = {}
 
     _of: _Memo = PrivateAttr(default_factory=lambda: _Memo())  # noqa: PLW0108 - it is further down
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, /, **given: Any) -> None:
+            there = _there()
+            wrong = {key: error for key in given if (error := values.unknown(key, given[key], there))}
+            try:
+                super().__init__(**{key: value for key, value in given.items() if key not in wrong})
+            except ValidationError as error:
+                for key, said in _explained(error):
+                    wrong[key] = values.together([wrong[key], said] if key in wrong else [said])
+            if wrong:
+                raise values.together([wrong[key] for key in sorted(wrong, key=[*given, ""].index)]) from None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> OperoConfig:
         """Read a dictionary; raise `ConfigurationError` that names the setting, its value and what is allowed."""
         if not isinstance(values, Mapping):
             raise ConfigurationError("values", values, 'a mapping of settings: {"retries": 2}')
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise _explained(error) from None
+        if not all(isinstance(key, str) for key in values):
+            raise ConfigurationError("values", values, "names of settings, as texts")
+        return cls(**values)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> OperoConfig:
         """Read a TOML file; of a `pyproject.toml` the table `[tool.opero]`."""
         import tomllib
 
-        path = Path(path)
+        try:
+            path = Path(path)
+        except TypeError:
+            raise ConfigurationError("path", path, "where a TOML file is") from None
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -115,70 +135,97 @@ class OperoConfig(BaseModel):
             values = tool.get("opero") if isinstance(tool, dict) else None  # type: ignore[assignment]
             if not isinstance(values, dict):
                 raise ConfigurationError("path", str(path), "a pyproject.toml with a table [tool.opero]")
-        return cls.from_dict(values)
+        try:
+            return cls.from_dict(values)
+        except ConfigurationError as error:
+            error.add_note(f"in {path}")
+            raise
 
     @classmethod
     def from_env(cls, prefix: str = PREFIX, environ: Mapping[str, str] | None = None) -> OperoConfig:
         """Read OPERO_CALL_TIMEOUT=5, OPERO_CALL_CIRCUIT_BREAKER__FAILURE_RATIO=0.3 and so on; any prefix of your own.
 
-        A value is read as JSON where it is JSON, else as a text.
+        A value is read as JSON where it is JSON, else as a text. An error names the variable.
         """
-        values: dict[str, Any] = {}
-        for name, text in sorted((os.environ if environ is None else environ).items()):
-            if name.startswith(prefix):
-                *outer, last = name.removeprefix(prefix).lower().split("__")
-                table = values
-                for part in outer:
-                    table = table.setdefault(part, {})
-                    if not isinstance(table, dict):
-                        raise ConfigurationError(name, text, "either a value or a table, and there are both")
-                table[last] = _read(text)
-        return cls.from_dict(values)
+        text("prefix", prefix)
+        if not isinstance(environ, Mapping | None):
+            raise ConfigurationError("environ", environ, "a mapping of names to texts, or None for the environment")
+        given, origins = _tables(prefix, os.environ if environ is None else environ)
+        try:
+            return cls.from_dict(given)
+        except ConfigurationError as error:
+            raise values.together([_named(each, origins) for each in error.errors]) from None
 
     def of(self, name: str) -> OperoConfig:
         """Return the settings of one operation; worked out once."""
-        if name not in self._of:
-            own = self.operations.get(name, OperoConfig())
-            given = {key: getattr(each, key) for each in (self, own) for key in each.model_fields_set}
+        known = name if name in self.operations else ""  # all others have the same
+        if known not in self._of:
+            own = self.operations.get(name)
+            given = {key: getattr(each, key) for each in (self, own) if each for key in each.model_fields_set}
             given.pop("operations", None)
-            self._of[name] = OperoConfig.model_construct(set(given), **given)
-        return self._of[name]
+            self._of[known] = OperoConfig.model_construct(set(given), **given)
+        return self._of[known]
 
     def keywords(self) -> dict[str, Any]:
         """Return the keywords for `@opero`; policies are made anew each time."""
-        names = type(self).model_fields
-        given = {names[key].alias or key: getattr(self, key) for key in names if key in self.model_fields_set}
+        return {key: values.meant(key, value) for key, value in self._given().items()}
+
+    def _given(self) -> Table:
+        fields = type(self).model_fields
+        order = [*fields, *(self.model_extra or {})]
+        given = {_keyword(key): getattr(self, key) for key in order if key in self.model_fields_set}
         given.pop("operations", None)
-        if "retry_on" in given:
-            given["retry_on"] = _condition(given["retry_on"])
-        for key, policy in POLICIES.items():
-            if isinstance(given.get(key), dict):
-                given[key] = _made(key, policy, given[key])
         return given
 
     def recipe(self, name: str) -> tuple[list[Policy], dict[str, Any]]:
         """Return what it stands for in `@opero`."""
         return [], self.of(name).keywords()
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="wrap")
     @classmethod
-    def _without_truths(cls, values: Any) -> Any:
-        """Raise `ConfigurationError` where a truth would be taken for the number 1."""
-        for key, value in values.items() if isinstance(values, dict) else ():
-            if isinstance(value, bool) and key in cls.model_fields and key not in TRUTHS:
-                raise ConfigurationError(key, value, "no truth, but how many, or how long")
-        return values
+    def _each(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """Say of a wrong value what `@opero` says of it."""
+        keyword = _keyword(str(info.field_name))
+        if keyword == "operations":
+            return handler(value)
+        if hasattr(value, "total_seconds"):
+            value = value.total_seconds()
+        if isinstance(value, bool) and keyword not in TRUTHS:
+            values.check(keyword, value)  # pydantic would take it for the number 1
+        try:
+            taken = handler(value)
+        except ValidationError as error:
+            values.check(keyword, value)
+            raise ConfigurationError(keyword, value, _allowed(error.errors(include_url=False)[0])) from None
+        values.check(keyword, taken)
+        return taken
+
+    @field_validator("operations")
+    @classmethod
+    def _flat(cls, operations: dict[str, OperoConfig]) -> dict[str, OperoConfig]:
+        wrong = [
+            ConfigurationError(f"{name}.operations", [*own.operations], "nothing: it is one operation")
+            for name, own in operations.items()
+            if own.operations
+        ]
+        if wrong:
+            raise values.together(wrong)
+        return operations
 
     @model_validator(mode="after")
-    def _checked(self) -> Self:
-        """Raise `ConfigurationError` for a value that no policy takes."""
-        for name, own in self.operations.items():
-            if own.operations:
-                raise ConfigurationError(
-                    f"operations.{name}.operations", own.operations, "nothing: it is one operation"
-                )
-        settings.policies_from((), self.keywords())
+    def _whole(self) -> Self:
+        """Raise `ConfigurationError` for values that do not go together, and of what plugins add."""
+        wrong = [error for name in ("", *self.operations) for error in self._together(name)]
+        if wrong:
+            raise values.together(wrong)
         return self
+
+    def _together(self, name: str) -> list[ConfigurationError]:
+        try:
+            settings.policies_from((), self.of(name).keywords(), retries=0)
+        except ConfigurationError as error:
+            return [values.beneath(f"operations.{name}", error) if name else error]
+        return []
 
 
 class _Memo(dict[str, OperoConfig]):
@@ -193,52 +240,64 @@ class _Memo(dict[str, OperoConfig]):
         return _Memo, ()
 
 
-def _made(key: str, policy: Any, table: Table) -> Policy:
+def _keyword(field: str) -> str:
+    return field.rstrip("_")  # `validate` is a method of pydantic's
+
+
+def _there() -> list[str]:
+    return sorted(map(_keyword, OperoConfig.model_fields))
+
+
+def _tables(prefix: str, environ: Mapping[str, str]) -> tuple[Table, dict[str, str]]:
+    """Return what variables say, as tables, and which said what, by its path."""
+    given: Table = {}
+    origins: dict[str, str] = {}
+    for name, said in sorted(environ.items()):
+        if name.startswith(prefix):
+            *outer, last = path = name.removeprefix(prefix).lower().split("__")
+            table = given
+            for part in outer:
+                table = table.setdefault(part, {})
+                if not isinstance(table, dict):
+                    raise ConfigurationError(name, said, "either a value or a table, and there are both")
+            table[last] = _read(said, as_text=not outer and last in TEXTS)
+            origins[".".join(path)] = name
+    return given, origins
+
+
+def _read(said: str, *, as_text: bool) -> Any:
     try:
-        made: Policy = policy(**table)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{key}.{error.field}", error.value, error.allowed) from None
-    except TypeError as error:
-        text = str(error).partition("__init__() ")[2] or str(error)
-        raise ConfigurationError(key, table, f"the settings of {policy.__name__} ({text})") from None
-    return made
+        value = json.loads(said)
+    except (ValueError, RecursionError):
+        return WORDS.get(said.lower(), said)
+    return said if as_text and not isinstance(value, str | list | dict) else value
 
 
-def _condition(names: list[str | int]) -> Any:
-    statuses = [name for name in names if isinstance(name, int)]
-    types = [getattr(builtins, name, None) for name in names if isinstance(name, str)]
-    if not names or not all(isinstance(each, type) and issubclass(each, Exception) for each in types):
-        raise ConfigurationError("retry_on", names, 'names of exceptions like "ConnectionError", and HTTP statuses')
-    by_type = conditions.of("retry_on", tuple(types)) if types else None
-    by_status = conditions.status(*statuses) if statuses else None
-    return by_type | by_status if by_type and by_status else by_type or by_status
+def _named(error: ConfigurationError, origins: Mapping[str, str]) -> ConfigurationError:
+    """Name the variable that said what is wrong."""
+    parts = error.field.split(".")
+    for end in range(len(parts), 0, -1):
+        if name := origins.get(".".join(parts[:end])):
+            field = ".".join([name, *parts[end:]])
+            return ConfigurationError(field, error.value, error.allowed)
+    return error
 
 
-def _read(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _explained(error: ValidationError) -> ConfigurationError:
-    """Say the first of what is wrong, and note the others."""
-    first, *others = [_one(each) for each in error.errors(include_url=False)]
-    for other in others:
-        first.add_note(str(other))
-    return first
+def _explained(error: ValidationError) -> list[tuple[str, ConfigurationError]]:
+    """Return all that is wrong, each with the setting at the beginning of its path."""
+    return [(str((each["loc"] or ("",))[0]), _one(each)) for each in error.errors(include_url=False)]
 
 
 def _one(error: Any) -> ConfigurationError:
-    known = {field.alias or key for key, field in OperoConfig.model_fields.items()}
-    parts = [str(part) for part in error["loc"]]
+    path = ".".join(str(part) for part in error["loc"])
     ours = error.get("ctx", {}).get("error")
     if isinstance(ours, ConfigurationError):
-        return ConfigurationError(".".join([*parts, ours.field]), ours.value, ours.allowed)
-    while len(parts) > 1 and parts[-1] not in known:  # which branch of a union it was is nothing to a user
-        parts.pop()
-    if error["type"] == "extra_forbidden":
-        parts = [str(part) for part in error["loc"]]
-        return ConfigurationError(".".join(parts), error["input"], settings.instead_of(parts[-1], sorted(known)))
-    allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return ConfigurationError(".".join(parts), error["input"], allowed)
+        return values.beneath(path, ours) if error["loc"][:1] == ("operations",) else ours
+    if error["loc"][:1] == ("operations",):
+        of = "settings of one operation" if len(error["loc"]) > 1 else "settings of operations by their names"
+        return ConfigurationError(path, error["input"], f"a table: {of}")
+    return ConfigurationError(path, error["input"], _allowed(error))
+
+
+def _allowed(error: Any) -> str:
+    return str(error["msg"]).removeprefix("Input should be ")

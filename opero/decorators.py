@@ -19,7 +19,7 @@ from opero.kinds import (
     read,
 )
 from opero.pipeline import Operation
-from opero.policy import Policy, decorates, optional, text
+from opero.policy import Policy, decorates
 from opero.runtime import run
 
 TYPE_CHECKING = False
@@ -139,8 +139,10 @@ class Handle(Generic[P, R]):
         """
         return control.of(*self._stacked())
 
-    def with_(self, *policies: Policy, **overrides: Unpack[Settings]) -> Decorated[P, R]:
+    def with_(self, *given: Policy | Recipe, **keywords: Unpack[Settings]) -> Decorated[P, R]:
         """Return a variant with other settings. Policies it keeps share their state with this one."""
+        policies, overrides = settings.expanded(given, keywords, keywords.get("name") or self.name)
+        settings.policies_from(policies, {}, retries=0)
         replaced = {policy.place for policy in policies}
         merged: dict[str, Any] = {k: v for k, v in self._settings.items() if settings.place_of(k) not in replaced}
         merged.update(overrides)
@@ -279,7 +281,6 @@ def decorate(function: Any, given: Sequence[Any], keywords: Mapping[str, Any], *
         return type(function)(decorate(function.__func__, given, keywords, retries=retries))
     given, keywords = settings.expanded(given, keywords, keywords.get("name") or name_of(function))
     name = keywords.get("name")
-    optional(text, "name", name)
     policies = settings.policies_from(given, keywords, retries=retries)
     _refuse_unpaid(policies, keywords)
     return _wrap(function, policies, keywords, name=name or name_of(function))

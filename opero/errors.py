@@ -24,14 +24,28 @@ class OperoError(RuntimeError):
 class ConfigurationError(OperoError, ValueError):
     """A setting is wrong; raised while decorating wherever that is possible.
 
-    `.field` is the setting, `.value` what it was given, `.allowed` what it takes.
+    `.field` is the setting, `.value` what it was given, `.allowed` what it takes. Where several are wrong, as in a
+    configuration, it is about the first, and `.errors` has one for each of them.
     """
+
+    others: tuple[ConfigurationError, ...] = ()
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
         super().__init__(f"{field}={_shown(value)}: {field} takes {allowed}")
         self.field = field
         self.value = value
         self.allowed = allowed
+
+    @property
+    def errors(self) -> tuple[ConfigurationError, ...]:
+        """One for each setting that is wrong; this one is the first."""
+        return self, *self.others
+
+    def __str__(self) -> str:
+        first = super().__str__()
+        if not self.others:
+            return first
+        return "\n  ".join([f"{len(self.errors)} settings are wrong:", first, *map(str, self.others)])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, {**self.__dict__, "value": _portable(self.value)})

@@ -6,20 +6,50 @@ def fetch(url: str) -> httpx.Response: ...
 
 from __future__ import annotations
 
+from functools import wraps
+
 from opero import conditions, databases, responses, waits
 from opero.builder import build
+from opero.errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Unpack
+    from collections.abc import Callable
+    from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
     from opero.builder import Builder
+    from opero.decorators import Decorated
     from opero.settings import Settings
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+    class Preset(Protocol):
+        """Makes a builder; without parentheses, decorates."""
+
+        @overload
+        def __call__(self, function: Callable[P, R], /) -> Decorated[P, R]: ...
+        @overload
+        def __call__(self, **keywords: Unpack[Settings]) -> Builder: ...
+
 
 TRANSPORT = {"httpx", "httpcore", "requests", "urllib3", "urllib", "aiohttp", "grpc", "botocore"}
 BUSY = (429, 500, 502, 503, 504)
 
 
+def _preset(make: Callable[..., Builder]) -> Preset:
+    """Let a preset decorate without parentheses, as `@opero` does."""
+
+    @wraps(make)
+    def preset(*given: Any, **keywords: Any) -> Any:
+        if len(given) > 1 or (given and keywords):
+            raise ConfigurationError(make.__name__, given, "keywords of @opero, or one function and nothing else")
+        return make()(*given) if given else make(**keywords)
+
+    return preset
+
+
+@_preset
 def http(**keywords: Unpack[Settings]) -> Builder:
     """Make a builder for calls of a service over HTTP that may be repeated.
 
@@ -27,7 +57,7 @@ def http(**keywords: Unpack[Settings]) -> Builder:
     from 0.2 s on; 10 s an attempt, 30 s in all; a circuit breaker that an answer like 404 does not open.
     """
     failed = conditions.of("retry_on", _transport) | conditions.status(408, 425, *BUSY)
-    return _preset(
+    return _with(
         build().circuit_breaker(on=failed),
         keywords,
         retries=3,
@@ -38,13 +68,14 @@ def http(**keywords: Unpack[Settings]) -> Builder:
     )
 
 
+@_preset
 def database(**keywords: Unpack[Settings]) -> Builder:
     """Make a builder for transactions of a database; the function is the whole transaction.
 
     Four quick retries of lost connections, serialization failures, deadlocks and locks, nothing else; 10 s in all; at
     most 20 at once, 100 more wait for 5 s.
     """
-    return _preset(
+    return _with(
         build().bulkhead(20, max_queue=100, max_wait=5.0),
         keywords,
         retries=4,
@@ -57,13 +88,14 @@ def database(**keywords: Unpack[Settings]) -> Builder:
     )
 
 
+@_preset
 def llm(**keywords: Unpack[Settings]) -> Builder:
     """Make a builder for calls of a language model.
 
     Five patient retries of transport errors, 429 and 5xx, as Retry-After says or from 1 s on; 60 s an attempt, 180 s in
     all; at most 8 at once, 100 more wait.
     """
-    return _preset(
+    return _with(
         build().bulkhead(8, max_queue=100),
         keywords,
         retries=5,
@@ -74,12 +106,13 @@ def llm(**keywords: Unpack[Settings]) -> Builder:
     )
 
 
+@_preset
 def queue(**keywords: Unpack[Settings]) -> Builder:
     """Make a builder for work taken from a queue, where nobody waits and giving up is what costs.
 
     Ten retries of anything, from 0.5 s to a minute, decorrelated; 120 s an attempt; a circuit breaker.
     """
-    return _preset(
+    return _with(
         build(),
         keywords,
         retries=10,
@@ -91,7 +124,7 @@ def queue(**keywords: Unpack[Settings]) -> Builder:
     )
 
 
-def _preset(builder: Builder, keywords: Any, **defaults: Any) -> Builder:
+def _with(builder: Builder, keywords: Any, **defaults: Any) -> Builder:
     return builder.with_(**{**defaults, **keywords})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opero import objectives, recording, waits
 from opero.errors import ConfigurationError
-from opero.policy import Policy, choice, duration, number, whole
+from opero.policy import Policy, choice, duration, number, optional, text, whole
 from opero.primitives.arg_fallback import ArgFallback
 from opero.primitives.bulkhead import Bulkhead
 from opero.primitives.cache import BACKENDS, Cache
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
         retry_on: ConditionLike
         retry_on_result: Callable[[Any], object]
         retry_budget: float | Literal["adaptive"] | RetryBudget
-        timeout: Duration
-        attempt_timeout: Duration
+        timeout: Duration | Timeout
+        attempt_timeout: Duration | Timeout
         circuit_breaker: bool | CircuitBreaker
         rate_limit: str | float | RateLimit | RateLimiter | AsyncLimiter
         bulkhead: int | Literal["adaptive"] | Bulkhead
@@ -78,6 +78,7 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
                 "policies", policy, "policy objects like Retry(...), by position; a setting goes by keyword"
             )
     check_names(settings)
+    optional(text, "name", settings.get("name"))
     objectives.of(settings.get("slo"))
     recording.tags(settings.get("tags"))
     built = list(given)
@@ -109,7 +110,7 @@ def expanded(given: Sequence[Any], keywords: Mapping[str, Any], name: str) -> tu
     return (*kept, *own), {**said_too, **keywords}
 
 
-def _added() -> list[str]:
+def added() -> list[str]:
     """Return the keywords that plugins add."""
     from opero import plugins
 
@@ -122,7 +123,8 @@ def _plugin(keyword: str, value: Any) -> Policy:
     make = plugins.load("opero.primitives", keyword)
     policy = value
     if not isinstance(value, Policy):
-        policy = make() if value is True else make(**value) if isinstance(value, dict) else make(value)
+        args = () if value is True or isinstance(value, dict) else (value,)
+        policy = made(make, args, value if isinstance(value, dict) else {})
     if not isinstance(policy, Policy):
         raise ConfigurationError(keyword, value, f"what {make!r} makes a policy of")
     return policy
@@ -136,17 +138,49 @@ def known() -> set[str]:
 def check_names(settings: Mapping[str, Any], more: Iterable[str] = ()) -> None:
     """Raise `ConfigurationError` for a keyword that there is not, and say what there is; `more` besides ours."""
     for keyword in settings:
-        if keyword not in known() and keyword not in _added():
+        if keyword not in known() and keyword not in added():
             raise ConfigurationError(keyword, settings[keyword], instead_of(keyword, sorted({*known(), *more})))
 
 
 def instead_of(keyword: str, there: Sequence[str]) -> str:
     """Say what there is instead of a keyword that there is not."""
+    meant = near(keyword, there)
+    return f"nothing: there is no such keyword{'; ' if meant else ''}{meant}; there are {', '.join(there)}"
+
+
+def near(name: str, there: Sequence[str]) -> str:
+    """Say which of the names that there are was meant; nothing where nobody can guess."""
     from difflib import get_close_matches
 
-    near = get_close_matches(keyword, there, 2)
-    meant = f"; perhaps {' or '.join(near)} was meant" if near else ""
-    return f"nothing: there is no such keyword{meant}; there are {', '.join(there)}"
+    found = get_close_matches(name, there, 2)
+    return f"perhaps {' or '.join(found)} was meant" if found else ""
+
+
+def made(kind: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    """Call a policy; a setting that it does not have is said as it is of a keyword."""
+    try:
+        return kind(*args, **given)
+    except TypeError:
+        wrong = _unfit(kind, args, given)
+        if wrong is None:
+            raise
+        raise wrong from None
+
+
+def _unfit(kind: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> ConfigurationError | None:
+    from inspect import Parameter, signature
+
+    shape = signature(kind)
+    there = [name for name, each in shape.parameters.items() if each.kind != Parameter.VAR_KEYWORD]
+    try:
+        shape.bind(*args, **given)
+    except TypeError as error:
+        for name in given:
+            if name not in there and len(there) == len(shape.parameters):
+                return ConfigurationError(name, given[name], instead_of(name, there))
+        name = getattr(kind, "__name__", repr(kind))
+        return ConfigurationError(name, tuple(map(type, args)), f"its own settings ({error})")  # a value may be secret
+    return None
 
 
 def place_of(keyword: str) -> str:
@@ -219,11 +253,19 @@ def _predicate(field: str, value: Any) -> Any:
 
 
 def _timeout(field: str, value: Any) -> Timeout | None:
-    return None if value is None else Timeout(duration(field, value, above=0))
+    return _limit(field, value) if isinstance(value, Timeout | None) else Timeout(duration(field, value, above=0))
 
 
 def _attempt_timeout(field: str, value: Any) -> Timeout | None:
-    return None if value is None else Timeout(attempt=duration(field, value, above=0))
+    return (
+        _limit(field, value) if isinstance(value, Timeout | None) else Timeout(attempt=duration(field, value, above=0))
+    )
+
+
+def _limit(field: str, value: Timeout | None) -> Timeout | None:
+    if value is not None and value.place != field:
+        raise ConfigurationError(field, value, f"Timeout({'attempt=' if field == 'attempt_timeout' else ''}...)")
+    return value
 
 
 def _circuit_breaker(field: str, value: Any) -> CircuitBreaker | None:

@@ -3,11 +3,15 @@
 import pickle
 import subprocess
 import sys
+from datetime import timedelta
+from inspect import signature
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import opero as o
-from opero import OperoConfig, opero
+from opero import OperoConfig, opero, values
 
 
 def double(x):
@@ -86,29 +90,63 @@ def test_the_environment_is_read_by_a_prefix():
         OperoConfig.from_env(environ={"OPERO_CALL_BULKHEAD": "3", "OPERO_CALL_BULKHEAD__LIMIT": "3"})
 
 
+A_NUMBER = "a number, above 0"
 WRONG = [
-    ({"retrys": 3}, "retrys", "there are arg_fallback"),
-    ({"retries": -1}, "retries", "greater than or equal to 0"),
-    ({"retries": "many"}, "retries", "valid integer"),
-    ({"timeout": 0}, "timeout", "greater than 0"),
+    ({"retrys": 3}, "retrys", "nothing: there is no such setting; perhaps retries or retry_on was meant"),
+    ({"quux": 3}, "quux", "there are arg_fallback, attempt_timeout"),
+    ({"retires": 2}, "retires", "perhaps retries was meant"),
+    ({"retry_on_result": "x"}, "retry_on_result", "nothing here: no text can say it; give it to @opero"),
+    ({"validate_": True}, "validate_", "perhaps validate was meant"),
+    ({"retries": -1}, "retries", "a whole number, 0 or more"),
+    ({"retries": "many"}, "retries", "a whole number, 0 or more"),
+    ({"retries": True}, "retries", "a whole number, 0 or more"),
+    ({"retries": None}, "retries", "a whole number, 0 or more"),
+    ({"timeout": 0}, "timeout", A_NUMBER),
+    ({"timeout": True}, "timeout", A_NUMBER),
+    ({"timeout": float("nan")}, "timeout", A_NUMBER),
+    ({"timeout": {"seconds": 0}}, "timeout.seconds", A_NUMBER),
+    ({"timeout": {"attempt": 1}}, "timeout.attempt", "there is no such setting; there are seconds, how, name"),
+    ({"attempt_timeout": {"attempt": 1, "how": "x"}}, "attempt_timeout.how", "'thread' or 'signal'"),
     ({"backoff": "sometimes"}, "backoff", "'exponential'"),
     ({"min_delay": 5, "max_delay": 1}, "min_delay", "which is max_delay"),
+    ({"min_delay": 5, "operations": {"a": {"max_delay": 1}}}, "operations.a.min_delay", "which is max_delay"),
     ({"rate_limit": "fast"}, "rate_limit", "calls per second"),
+    ({"rate_limit": True}, "rate_limit", "calls per second"),
     ({"rate_limit": {"rate": 5, "burst": 0}}, "rate_limit.burst", "a whole number, 1 or more"),
+    ({"rate_limit": {"burst": 1}}, "rate_limit.rate", "a value, and has no default"),
     ({"circuit_breaker": {"failure_ratio": 3}}, "circuit_breaker.failure_ratio", "up to 1"),
-    ({"circuit_breaker": {"ratio": 3}}, "circuit_breaker", "unexpected keyword argument 'ratio'"),
+    ({"circuit_breaker": {"failure_ratoi": 3}}, "circuit_breaker.failure_ratoi", "perhaps failure_ratio was meant"),
+    ({"circuit_breaker": {"ignore": ["os.system"]}}, "circuit_breaker.ignore", "names of exceptions"),
+    ({"circuit_breaker": "maybe"}, "circuit_breaker", "True, False or a CircuitBreaker"),
+    ({"hedge": {"delay": 0.1, "max_hedges": 0}}, "hedge.max_hedges", "a whole number, 1 or more"),
+    ({"retry_budget": {"ratio": 2}}, "retry_budget.ratio", "up to 1"),
+    ({"bulkhead": "adaptve"}, "bulkhead", '"adaptive", or a number'),
+    ({"bulkhead": {}}, "bulkhead.limit", "a value, and has no default"),
+    ({"cache": {"ttl": -1}}, "cache.ttl", A_NUMBER),
+    ({"cache": {"ttl": 1, "errors": [503]}}, "cache.errors", "names of exceptions"),
+    ({"cache": {"ttl": 1}, "cache_ttl": 1}, "cache", "without the other cache keywords"),
     ({"retry_on": ["os.system"]}, "retry_on", "names of exceptions"),
-    ({"retires": 2}, "retires", "perhaps retries was meant"),
-    ({"timeout": True}, "timeout", "how long"),
-    ({"retries": True}, "retries", "how many"),
-    ({"operations": {"a": {"bulkhead": True}}}, "operations.a.bulkhead", "how many"),
+    ({"retry_on": ["KeyboardInterrupt"]}, "retry_on", "names of exceptions"),
+    ({"retry_on": []}, "retry_on", "names of exceptions"),
+    ({"retry_on": [1]}, "retry_on", "HTTP statuses from 100 to 599"),
+    ({"retry_on": [True]}, "retry_on", "names of exceptions"),
+    ({"slo": 2.0}, "slo", "the share of good calls"),
+    ({"slo": {"objective": 2.0}}, "slo.objective", "the share of good calls"),
+    ({"slo": [0.9, {"objectve": 0.9}]}, "slo.objectve", "perhaps objective was meant"),
+    ({"order": ["retry", "retri"]}, "order", "perhaps retry was meant"),
+    ({"order": "retry"}, "order", "a list of places"),
+    ({"record": 3}, "record", "the name of a parameter"),
+    ({"name": ""}, "name", "a text that is not empty"),
+    ({"operations": 5}, "operations", "a table: settings of operations by their names"),
+    ({"operations": {"a": 5}}, "operations.a", "a table: settings of one operation"),
+    ({"operations": {"a": {"bulkhead": True}}}, "operations.a.bulkhead", "1 or more"),
     ({"operations": {"a": {"operations": {"b": {}}}}}, "operations.a.operations", "it is one operation"),
+    ({"operations": {"a": {"timeout": "soon"}}}, "operations.a.timeout", A_NUMBER),
+    ({"operations": {"a": {"bulkhead": {"limit": 0}}}}, "operations.a.bulkhead.limit", "1 or more"),
     (None, "values", "a mapping of settings"),
     ([1], "values", "a mapping of settings"),
     ("x", "values", "a mapping of settings"),
-    ({"retry_on": ["KeyboardInterrupt"]}, "retry_on", "names of exceptions"),
-    ({"operations": {"a": {"timeout": "soon"}}}, "operations.a.timeout", "valid number"),
-    ({"operations": {"a": {"bulkhead": {"limit": 0}}}}, "operations.a.bulkhead.limit", "1 or more"),
+    ({5: 3}, "values", "names of settings"),
 ]
 
 
@@ -116,8 +154,157 @@ WRONG = [
 def test_what_is_wrong_is_named_by_its_path(values, field, allowed):
     with pytest.raises(o.ConfigurationError) as caught:
         OperoConfig.from_dict(values)
-    assert caught.value.field == field
-    assert allowed in str(caught.value)
+    (only,) = caught.value.errors
+    assert only.field == field
+    assert str(only).startswith(f"{field}=")
+    assert allowed in only.allowed
+
+
+SEVERAL = {
+    "retires": 2,
+    "timeout": 0,
+    "circuit_breaker": {"failure_ratio": 3, "min_calls": 0, "windw": 1},
+    "bulkhead": {"limit": 0, "max_queue": -1},
+    "retry_budget": {"control": 5, "shadow": True},
+    "operations": {"a": {"hedge": -1, "order": ["x", "y"]}, "b": 5, "c": {"operations": {"d": {}}}},
+    "backoff": "sometimes",
+}
+
+
+def test_all_that_is_wrong_is_said_at_once_in_the_order_it_was_written():
+    with pytest.raises(o.ConfigurationError) as caught:
+        OperoConfig.from_dict(SEVERAL)
+    fields = [error.field for error in caught.value.errors]
+    assert list(dict.fromkeys(field.partition(".")[0] for field in fields)) == [*SEVERAL]
+    assert set(fields) == {
+        "retires", "timeout", "circuit_breaker.failure_ratio", "circuit_breaker.min_calls", "circuit_breaker.windw",
+        "bulkhead.limit", "bulkhead.max_queue", "retry_budget.control", "operations.a.hedge", "operations.a.order",
+        "operations.b", "backoff",
+    }  # fmt: skip
+    text = str(caught.value)
+    assert text.startswith(f"{len(fields)} settings are wrong:\n  retires=2: retires takes nothing")
+    assert text.count("\n") == len(fields)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), [error.field for error in again.errors]) == (text, fields)
+
+
+def test_wrong_keywords_of_a_configuration_are_our_errors():
+    for keywords in ({"retries": -1}, {"retires": 1}):
+        with pytest.raises(o.ConfigurationError, match=f"{next(iter(keywords))}="):
+            OperoConfig(**keywords)
+
+
+def test_within_a_model_of_ones_own_it_is_an_error_of_that_model():
+    from pydantic import BaseModel, ValidationError
+
+    class Shop(BaseModel):
+        calls: OperoConfig
+
+    assert Shop(calls={"retries": 2}).calls.keywords() == {"retries": 2}
+    with pytest.raises(ValidationError, match="retries takes a whole number"):
+        Shop(calls={"retries": -1})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+KEYWORDS = sorted(OperoConfig.model_fields)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from([*KEYWORDS, "x"]), JSON, max_size=3))
+def test_whatever_a_file_holds_is_taken_or_refused_by_our_error(values):
+    refused, keywords = None, values.keys() - {"operations"}
+    try:
+        config = OperoConfig.from_dict(values)
+    except o.ConfigurationError as error:
+        refused = error
+    if refused is None:
+        assert config.keywords().keys() == keywords
+    else:
+        assert all(error.field and error.allowed and str(error) for error in refused.errors)
+
+
+@pytest.mark.parametrize("keyword", values.TABLES)
+def test_a_table_gives_all_settings_of_a_policy(keyword):
+    kind, needed = values.TABLES[keyword], dict([values.NEEDED[keyword]] if keyword in values.NEEDED else [])
+    parameters = signature(kind).parameters.values()
+    assert {p.name for p in parameters if p.default is p.empty} <= {*needed}
+    made = OperoConfig.from_dict({keyword: needed}).keywords()[keyword]
+    assert isinstance(made, kind)
+    decorated = opero(OperoConfig.from_dict({keyword: needed, "retries": 1}))
+    assert decorated
+
+
+def test_a_table_reads_exceptions_by_name():
+    table = {"on": ["OSError", 503], "ignore": "FileNotFoundError", "calls": 5, "min_calls": 5}
+    breaker = OperoConfig(circuit_breaker=table).keywords()["circuit_breaker"]
+    assert [breaker.judge(error) for error in (OSError(), FileNotFoundError(), KeyError())] == [
+        "failure", "none", "success",
+    ]  # fmt: skip
+    assert OperoConfig(cache={"ttl": 5, "errors": ["KeyError"]}).keywords()["cache"].errors == (KeyError,)
+
+
+def test_settings_of_policies_reach_the_function():
+    config = OperoConfig(
+        retries=1,
+        retry_budget={"ratio": 0.2, "cap": 50},
+        hedge="p95",
+        timeout={"seconds": 3, "how": "cooperative"},
+        cache_ttl=60,
+        cache_key="n:{x}",
+        record="x",
+        slo={"objective": 0.99, "latency": 0.3},
+        tags="shop",
+    )
+    f = opero(config)(double)
+    assert f(2) == f(2) == 4
+    places = kinds(f)
+    assert (places["retry_budget"].cap, places["hedge"].delay, places["timeout"].how) == (50, "p95", "cooperative")
+    assert (places["cache"].key, f.opero.tags, f.opero.stats()["cached"]) == ("n:{x}", ("shop",), 1)
+    order = ["retry", "timeout"]
+    assert [*kinds(opero(OperoConfig(retries=1, timeout=3.0, order=order))(double))] == order
+
+
+def test_a_duration_may_be_a_timedelta():
+    assert OperoConfig(timeout=timedelta(minutes=1)).keywords() == {"timeout": 60.0}
+
+
+def test_names_that_nobody_configured_share_what_is_worked_out():
+    config = OperoConfig.from_dict({"retries": 1, "operations": {"a": {"retries": 2}}})
+    assert config.of("x") is config.of("y") is not config.of("a")
+
+
+def test_the_environment_is_read_as_what_the_setting_takes():
+    environ = {"X_NAME": "123", "X_TAGS": '["a", "b"]', "X_CACHE_NAMESPACE": "007", "X_VALIDATE": "True"}
+    environ |= {"X_RETRY_ON": "ConnectionError", "X_BULKHEAD__LIMIT": "3", "X_CIRCUIT_BREAKER__SHADOW": "FALSE"}
+    given = OperoConfig.from_env("X_", environ).keywords()
+    assert (given["name"], given["tags"], given["cache_namespace"]) == ("123", ["a", "b"], "007")
+    assert (given["validate"], given["retry_on"], given["bulkhead"].limit) == (True, (ConnectionError,), 3)
+    assert given["circuit_breaker"].shadow is False
+
+
+def test_what_is_wrong_in_the_environment_names_the_variables():
+    environ = {"X_RETIRES": "2", "X_CIRCUIT_BREAKER__MIN_CALLS": "0", "X_OPERATIONS": '{"a.b": {"timeout": 0}}'}
+    with pytest.raises(o.ConfigurationError, match="perhaps retries was meant") as caught:
+        OperoConfig.from_env("X_", environ)
+    fields = {error.field for error in caught.value.errors}
+    assert fields == {"X_RETIRES", "X_CIRCUIT_BREAKER__MIN_CALLS", "X_OPERATIONS.a.b.timeout"}
+    for prefix, environ in [("", {}), (5, {}), ("X_", 5)]:
+        with pytest.raises(o.ConfigurationError):
+            OperoConfig.from_env(prefix, environ)
+
+
+def test_an_error_says_in_which_file(tmp_path):
+    (tmp_path / "opero.toml").write_text("retires = 3")
+    with pytest.raises(o.ConfigurationError) as caught:
+        OperoConfig.from_toml(tmp_path / "opero.toml")
+    assert caught.value.__notes__ == [f"in {tmp_path / 'opero.toml'}"]
+    for path in (None, 5, b"x"):
+        with pytest.raises(o.ConfigurationError, match="path takes"):
+            OperoConfig.from_toml(path)
 
 
 def test_a_pyproject_without_our_table_is_said(tmp_path):
@@ -131,12 +318,6 @@ def test_all_names_can_be_imported_where_there_is_no_pydantic():
     code = "import sys; sys.modules['pydantic'] = None\nfrom opero import *\nprint(Retry, 'OperoConfig' in dir())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("<class 'opero.primitives.retry.Retry'> False\n", "")
-
-
-def test_all_that_is_wrong_is_noted():
-    with pytest.raises(o.ConfigurationError) as caught:
-        OperoConfig.from_dict({"retries": -1, "timeout": 0})
-    assert "timeout=0" in caught.value.__notes__[0]
 
 
 def test_a_file_that_cannot_be_read_is_one_error(tmp_path):
@@ -156,67 +337,3 @@ def test_errors_and_statuses_to_retry_are_given_by_name_and_number():
         True,
         False,
     ]
-
-
-def test_a_builder_adds_policies_and_never_changes():
-    base = o.build().retry(2).rate_limit("5/s")
-    more = base.timeout(10.0).attempt_timeout(2.0).circuit_breaker().bulkhead(3).fallback(0).with_(name="built")
-
-    @more
-    def f(x):
-        return x
-
-    assert [policy.place for policy in f.opero.policies] == [
-        "fallback", "timeout", "retry", "circuit_breaker", "rate_limit", "bulkhead", "attempt_timeout",
-    ]  # fmt: skip
-    assert f.opero.name == "built"
-    assert f(3) == 3
-    assert set(kinds(base(double))) == {"retry", "rate_limit"}
-    assert "rate_limit" not in kinds(o.build().timeout(3)(double))
-    first, second = base.circuit_breaker()(double), opero(base.circuit_breaker(), retries=5)(double)
-    assert kinds(second)["retry"].retries == 5
-    assert kinds(first)["rate_limit"] is not kinds(base(double))["rate_limit"]
-    shared = o.Bulkhead(3)
-    assert kinds(base.policy(shared)(double))["bulkhead"] is shared
-    with pytest.raises(o.ConfigurationError, match="failure_ratio takes"):
-        base.circuit_breaker(failure_ratio=5)
-    with pytest.raises(o.ConfigurationError, match="timeout takes"):
-        base.with_(timeout=-1)
-    with pytest.raises(o.ConfigurationError, match="a function to decorate"):
-        base(5)
-    assert "Retry(retries=2" in repr(base)
-
-
-PRESETS = [o.presets.http, o.presets.database, o.presets.llm, o.presets.queue]
-
-
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.__name__)
-def test_a_preset_decorates_takes_keywords_and_shares_nothing(preset):
-    first, second = preset()(double), opero(preset(), retries=1, timeout=7)(double)
-    assert first(2) == second(2) == 4
-    assert (kinds(second)["retry"].retries, kinds(second)["timeout"].seconds) == (1, 7)
-    assert kinds(preset(bulkhead=2, name="mine")(double))["bulkhead"].limit == 2
-    assert not {id(p) for p in first.opero.policies} & {id(p) for p in second.opero.policies}
-
-
-def test_presets_retry_what_passes_and_nothing_else():
-    import aiohttp
-    import httpx
-    import requests
-
-    request = httpx.Request("GET", "http://x")
-    passing = [
-        httpx.ConnectError("x"), httpx.ReadTimeout("x"), requests.ConnectionError(), requests.Timeout(),
-        aiohttp.ServerDisconnectedError(), ConnectionResetError(), TimeoutError(),
-        httpx.HTTPStatusError("x", request=request, response=httpx.Response(503, request=request)),
-    ]  # fmt: skip
-    lasting = [
-        httpx.HTTPStatusError("x", request=request, response=httpx.Response(404, request=request)),
-        httpx.InvalidURL("x"), requests.exceptions.InvalidURL(), httpx.UnsupportedProtocol("x"), KeyError(),
-        aiohttp.ClientResponseError(None, (), status=404), FileNotFoundError(),
-    ]  # fmt: skip
-    policies = kinds(o.presets.http()(double))
-    retry, judge = policies["retry"], policies["circuit_breaker"].judge
-    assert {judge(error) for error in passing} == {"failure"}
-    assert {judge(error) for error in lasting} == {"success"}
-    assert [retry.matches(error) for error in passing + lasting] == [True] * len(passing) + [False] * len(lasting)

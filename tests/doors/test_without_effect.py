@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 from aiolimiter import AsyncLimiter
-from pydantic import ValidationError
 
 import opero as o
 from opero import config
@@ -149,10 +148,11 @@ def test_a_configuration_fails_where_it_is_made_and_names_the_field(values, fiel
     with pytest.raises(o.ConfigurationError) as refused:
         o.OperoConfig.from_dict(values)
     assert refused.value.field == field
-    with pytest.raises(ValidationError, match=field.rpartition(".")[2]):
+    with pytest.raises(o.ConfigurationError) as refused:
         o.OperoConfig(**values)
+    assert refused.value.field == field
 
 
 def test_a_configuration_given_in_place_is_checked_too():
-    with pytest.raises(ValidationError, match="rate_limit='x/s': rate_limit takes calls per second"):
+    with pytest.raises(o.ConfigurationError, match="rate_limit='x/s': rate_limit takes calls per second"):
         config.OperoConfig(operations={"shop": config.OperoConfig(rate_limit="x/s")})

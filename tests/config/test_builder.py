@@ -1,0 +1,142 @@
+"""What is built never changes, and has a step for each keyword; a preset is a builder to begin with."""
+
+import pytest
+
+import opero as o
+from opero import OperoConfig, opero
+from opero.settings import known
+
+
+def double(x):
+    return 2 * x
+
+
+def kinds(function):
+    return {policy.place: policy for policy in function.opero.policies}
+
+
+def test_a_builder_adds_policies_and_never_changes():
+    base = o.build().retry(2).rate_limit("5/s")
+    more = base.timeout(10.0).attempt_timeout(2.0).circuit_breaker().bulkhead(3).fallback(0).with_(name="built")
+
+    @more
+    def f(x):
+        return x
+
+    assert [policy.place for policy in f.opero.policies] == [
+        "fallback", "timeout", "retry", "circuit_breaker", "rate_limit", "bulkhead", "attempt_timeout",
+    ]  # fmt: skip
+    assert f.opero.name == "built"
+    assert f(3) == 3
+    assert set(kinds(base(double))) == {"retry", "rate_limit"}
+    assert "rate_limit" not in kinds(o.build().timeout(3)(double))
+    first, second = base.circuit_breaker()(double), opero(base.circuit_breaker(), retries=5)(double)
+    assert kinds(second)["retry"].retries == 5
+    assert kinds(first)["rate_limit"] is not kinds(base(double))["rate_limit"]
+    shared = o.Bulkhead(3)
+    assert kinds(base.policy(shared)(double))["bulkhead"] is shared
+    with pytest.raises(o.ConfigurationError, match="failure_ratio takes"):
+        base.circuit_breaker(failure_ratio=5)
+    with pytest.raises(o.ConfigurationError, match="timeout takes"):
+        base.with_(timeout=-1)
+    with pytest.raises(o.ConfigurationError, match="a function to decorate"):
+        base(5)
+    assert "Retry(retries=2" in repr(base)
+
+
+BUILT_BY = dict.fromkeys(
+    ("retries", "backoff", "backoff_factor", "min_delay", "max_delay", "jitter", "retry_on", "retry_on_result"), "retry"
+) | dict.fromkeys(("cache_ttl", "cache_backend", "cache_key", "cache_namespace"), "cache")
+
+
+@pytest.mark.parametrize("keyword", sorted(known()))
+def test_each_keyword_has_a_step_of_the_builder(keyword):
+    assert callable(getattr(o.build(), BUILT_BY.get(keyword, keyword)))
+
+
+def test_steps_of_the_builder_are_keywords_and_policies():
+    built = o.build().validate().name("shop").order("retry", "validate").record("x").slo(0.9).tags("a", "b").retry(1)
+
+    @built
+    def f(x: int) -> int:
+        return x
+
+    assert f("3") == 3
+    assert (f.opero.name, f.opero.tags, [*kinds(f)]) == ("shop", ("a", "b"), ["retry", "validate"])
+    assert kinds(o.build().retry(1).retry_budget(0.2)(double))["retry_budget"].ratio == 0.2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda b: b.retry(retires=2), "retires=2: retires takes nothing: .*perhaps retries was meant"),
+        (lambda b: b.retry(1, 2, 3), "Retry takes its own settings .too many positional arguments"),
+        (lambda b: b.rate_limit(), "RateLimit takes its own settings .missing a required argument: 'rate'"),
+        (lambda b: b.timeout(secs=2), "secs takes nothing: .*there are seconds"),
+        (lambda b: b.tags(3), "tags takes a text"),
+        (lambda b: b.slo(3), "the share of good calls"),
+        (lambda b: b.name(3), "name takes a text"),
+        (lambda b: b.with_(retires=2), "perhaps retries was meant"),
+    ],
+)
+def test_a_wrong_step_is_refused_where_it_is_written(wrong, said):
+    with pytest.raises(o.ConfigurationError, match=said):
+        wrong(o.build())
+
+
+def test_a_variant_takes_configurations_and_builders():
+    f = opero(retries=1, circuit_breaker=True)(double)
+    config = OperoConfig.from_dict({"timeout": 9, "operations": {f.opero.name: {"timeout": 5}}})
+    g = f.opero.with_(config, o.build().bulkhead(3), retries=4)
+    places = kinds(g)
+    assert (places["timeout"].seconds, places["bulkhead"].limit, places["retry"].retries) == (5, 3, 4)
+    assert places["circuit_breaker"] is kinds(f)["circuit_breaker"]
+    with pytest.raises(o.ConfigurationError, match="policies takes policy objects"):
+        f.opero.with_(5)
+
+
+PRESETS = [o.presets.http, o.presets.database, o.presets.llm, o.presets.queue]
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.__name__)
+def test_a_preset_decorates_takes_keywords_and_shares_nothing(preset):
+    first, second = preset()(double), opero(preset(), retries=1, timeout=7)(double)
+    assert first(2) == second(2) == 4
+    assert (kinds(second)["retry"].retries, kinds(second)["timeout"].seconds) == (1, 7)
+    assert kinds(preset(bulkhead=2, name="mine")(double))["bulkhead"].limit == 2
+    assert not {id(p) for p in first.opero.policies} & {id(p) for p in second.opero.policies}
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.__name__)
+def test_a_preset_decorates_without_parentheses(preset):
+    f = preset(double)
+    assert f(3) == 6
+    assert str(f.opero.policies) == str(preset()(double).opero.policies)
+    for wrong in ((double, double), (5,)):
+        with pytest.raises(o.ConfigurationError):
+            preset(*wrong)
+    with pytest.raises(o.ConfigurationError, match="one function and nothing else"):
+        preset(double, retries=3)
+
+
+def test_presets_retry_what_passes_and_nothing_else():
+    import aiohttp
+    import httpx
+    import requests
+
+    request = httpx.Request("GET", "http://x")
+    passing = [
+        httpx.ConnectError("x"), httpx.ReadTimeout("x"), requests.ConnectionError(), requests.Timeout(),
+        aiohttp.ServerDisconnectedError(), ConnectionResetError(), TimeoutError(),
+        httpx.HTTPStatusError("x", request=request, response=httpx.Response(503, request=request)),
+    ]  # fmt: skip
+    lasting = [
+        httpx.HTTPStatusError("x", request=request, response=httpx.Response(404, request=request)),
+        httpx.InvalidURL("x"), requests.exceptions.InvalidURL(), httpx.UnsupportedProtocol("x"), KeyError(),
+        aiohttp.ClientResponseError(None, (), status=404), FileNotFoundError(),
+    ]  # fmt: skip
+    policies = kinds(o.presets.http()(double))
+    retry, judge = policies["retry"], policies["circuit_breaker"].judge
+    assert {judge(error) for error in passing} == {"failure"}
+    assert {judge(error) for error in lasting} == {"success"}
+    assert [retry.matches(error) for error in passing + lasting] == [True] * len(passing) + [False] * len(lasting)
