@@ -5,11 +5,11 @@ import sys
 import time
 from pathlib import Path
 
-import faults
 import pytest
 
 import opero as o
 from opero import conditions, waits
+from services import faults
 from services.process import free_port, start, stop
 
 BUSY = """
