@@ -138,9 +138,8 @@ class Quota:
     def give_back(self, ticket: Ticket) -> None:
         """Return a ticket that was not used."""
         with self._lock:
-            if ticket not in self._waiting:
-                return
-            self._remove_locked(ticket)
+            if ticket in self._waiting:
+                self._remove_locked(ticket)
 
     def reset(self) -> None:
         """Forget what was used; who waits keeps the time it was given."""

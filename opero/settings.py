@@ -253,18 +253,12 @@ def _predicate(field: str, value: Any) -> Any:
 
 
 def _timeout(field: str, value: Any) -> Timeout | None:
-    return _limit(field, value) if isinstance(value, Timeout | None) else Timeout(duration(field, value, above=0))
-
-
-def _attempt_timeout(field: str, value: Any) -> Timeout | None:
-    return (
-        _limit(field, value) if isinstance(value, Timeout | None) else Timeout(attempt=duration(field, value, above=0))
-    )
-
-
-def _limit(field: str, value: Timeout | None) -> Timeout | None:
+    attempt = field == "attempt_timeout"
+    if not isinstance(value, Timeout | None):
+        seconds = duration(field, value, above=0)
+        return Timeout(attempt=seconds) if attempt else Timeout(seconds)
     if value is not None and value.place != field:
-        raise ConfigurationError(field, value, f"Timeout({'attempt=' if field == 'attempt_timeout' else ''}...)")
+        raise ConfigurationError(field, value, f"Timeout({'attempt=' if attempt else ''}...)")
     return value
 
 
@@ -351,7 +345,7 @@ BUILDERS: dict[str, Callable[[str, Any], Policy | None]] = {
     "validate": _validate,
     "retry_budget": _retry_budget,
     "timeout": _timeout,
-    "attempt_timeout": _attempt_timeout,
+    "attempt_timeout": _timeout,
     "circuit_breaker": _circuit_breaker,
     "rate_limit": _rate_limit,
     "bulkhead": _bulkhead,

@@ -19,7 +19,7 @@ from math import inf, isnan
 from opero.errors import ConfigurationError
 from opero.kinds import is_coroutine_function
 from opero.policy import Fragment, Policy, asked, choice, duration, number, optional, unread, whole
-from opero.stores.cache.address import Address
+from opero.stores import Address
 from opero.stores.cache.entry import drawn
 from opero.stores.cache.said import COUNT, REQUESTS, SIGNALS, USAGE
 

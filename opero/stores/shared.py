@@ -208,7 +208,7 @@ class SharedCircuit:
     def give_back(self, key: Any, permit: Permit) -> None:
         """Tell in the background, for who may not wait, that the call has no outcome."""
         if permit.probe:
-            self._guard.later(lambda: run(self.settle(BY_HAND, key, permit, NONE, 0.0)))
+            self._guard.later(lambda: _by_hand(self.settle(BY_HAND, key, permit, NONE, 0.0)))
 
     def hold(self, runtime: Runtime, key: Any, mode: str) -> Coroutine[Any, Any, str]:
         """Hold the circuit of a key for all processes; raises what the store raises."""
@@ -235,7 +235,7 @@ class SharedSlots:
                 call, place, lambda store: store.take(call.runtime, place, token, limit, room)
             )
         except BaseException:  # cancelled: the store may have given a slot, and nobody waits here to hear of it
-            self._guard.later(lambda: run(self.leave(BY_HAND, token), "a store suspended a caller that blocks"))
+            self._guard.later(lambda: self.end(token))
             raise
         if answer is not None and answer[0] == "taken":
             self._guard.hold(self._key, token)
@@ -248,7 +248,7 @@ class SharedSlots:
     def end(self, token: str) -> None:
         """Give a slot back, if there is one, where there is no call; blocks for a round trip."""
         if token:
-            run(self.leave(BY_HAND, token))
+            _by_hand(self.leave(BY_HAND, token))
 
     async def leave(self, call: Any, token: str) -> None:
         """Give a slot back, or leave the queue."""
@@ -322,7 +322,7 @@ class SharedTokens:
 
     def spend(self, cost: float) -> Paid | None:
         """Take tokens where there is no call; blocks for a round trip."""
-        paid: Paid | None = run(self.reserve(BY_HAND, cost), "a store suspended a caller that blocks")
+        paid: Paid | None = _by_hand(self.reserve(BY_HAND, cost))
         return paid
 
     def tell(self) -> None:
@@ -367,3 +367,7 @@ class _ByHand:
 
 
 BY_HAND = _ByHand()
+
+
+def _by_hand(work: Coroutine[Any, Any, Any]) -> Any:
+    return run(work, "a store suspended a caller that blocks")

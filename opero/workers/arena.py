@@ -16,9 +16,11 @@ from socket import socket
 from weakref import finalize
 
 from opero.workers.journal import share
+from opero.workers.wire import BIG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import pickle
     from multiprocessing.connection import Connection
     from typing import Any
 
@@ -42,6 +44,17 @@ class Lender:
         number = self._fitting(size)
         self._segments[number][:size] = raw
         return number, size
+
+    def carry(self, loans: list[Loan], buffer: pickle.PickleBuffer) -> bool:
+        """Lend a large buffer, as a `buffer_callback` of pickle; whether it is to be pickled as it is."""
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if raw.nbytes < BIG:
+            return True
+        loans.append(self.lend(raw))
+        return False
 
     def take_back(self, numbers: list[int]) -> None:
         """Have these segments again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import pickle
+from functools import partial
 from math import inf
 
 from opero import clock
@@ -16,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from opero.workers.arena import Loan
     from opero.workers.worker import Worker
 
 LONG = 0.1  # seconds after which the rest of a chunk is handed back, unless its size was given
@@ -39,7 +41,6 @@ class Chunk:
         self.over = inf if worker.whole else self.since + LONG  # then the rest is handed back
         self.place = 0  # of the first entry
         self.begun = 0  # how many were, where several run at once
-        self._loans: list[tuple[int, int]] = []
         self._partial: Any = NOTHING
 
     def work(self) -> None:
@@ -149,25 +150,16 @@ class Chunk:
     def _encoded(self, value: Any, *, shares: bool) -> Any:
         if type(value) in wire.PLAIN and (type(value) in NUMBERS or len(value) < BIG):
             return value
-        self._loans = []
-        carry = self._carry if shares and self.worker.shares else None
+        loans: list[Loan] = []
+        lender = self.worker.lender
+        carry = partial(lender.carry, loans) if shares and self.worker.shares else None
         try:
             payload = pickle.dumps(value, protocol=5, buffer_callback=carry)
         except wire.REFUSALS:
             payload = wire.dumps(value, carry)
-        if len(payload) >= BIG and carry and not self._loans:
-            return PICKLED, b"", [self.worker.lender.lend(memoryview(payload))]
-        return (PICKLED, payload, self._loans) if self._loans else (PICKLED, payload)
-
-    def _carry(self, buffer: pickle.PickleBuffer) -> bool:
-        try:
-            raw = buffer.raw()
-        except BufferError:  # not contiguous
-            return True
-        if raw.nbytes < BIG:
-            return True
-        self._loans.append(self.worker.lender.lend(raw))
-        return False
+        if len(payload) >= BIG and carry and not loans:
+            return PICKLED, b"", [lender.lend(memoryview(payload))]
+        return (PICKLED, payload, loans) if loans else (PICKLED, payload)
 
     def flush(self, now: float, *, last: bool = False) -> None:
         """Send what is there to say."""

@@ -9,6 +9,7 @@ import pickle
 import signal
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from itertools import count, pairwise
 
 from opero import clock, forks
@@ -149,7 +150,7 @@ class Process:
         for n, item in enumerate(items):
             loans: list[tuple[int, int]] = []
             try:
-                payload = wire.dumps_down(item, _carrier(self.lender, loans) if self.journal else None)
+                payload = wire.dumps_down(item, partial(self.lender.carry, loans) if self.journal else None)
             except Exception as error:  # noqa: BLE001 - whatever the item's __reduce__ raises is that item's error
                 refused.append(Block([places[n]], [None], {0: error}))
                 return encoded, n + 1, False
@@ -295,20 +296,6 @@ def _start(process: BaseProcess) -> None:
             process.start()
         finally:
             ours["daemon"] = daemon
-
-
-def _carrier(lender: Lender, loans: list[tuple[int, int]]) -> Any:
-    def carry(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            raw = buffer.raw()
-        except BufferError:  # not contiguous
-            return True
-        if raw.nbytes < BIG:
-            return True
-        loans.append(lender.lend(raw))
-        return False
-
-    return carry
 
 
 def _watch(pid: int) -> int | None:
