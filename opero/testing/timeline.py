@@ -35,6 +35,8 @@ WAITING = (
     *("_thread_cache.py", "_io_epoll.py", "_io_kqueue.py"),  # trio's
 )
 KERNEL = Path("/proc/self/task")
+LOOKER = "opero-store"  # the thread of a guard: each of its looks would be a jump, and takes real time
+SLEEP, WAIT = real.sleep, real.wait  # the system's, whatever clock is around another
 
 
 class Clock:
@@ -51,7 +53,6 @@ class Clock:
         self._changes = 0  # how often that changed
         self._closed = False
         self._older = {thread for thread in threading.enumerate() if thread is not threading.current_thread()}
-        self._real_wait = real.wait
 
     def now(self) -> float:
         """Return the virtual time; raise `ConfigurationError` inside an event loop that cannot be moved in it."""
@@ -80,14 +81,18 @@ class Clock:
             self._jump_locked(at)
 
     def sleep(self, seconds: float) -> None:
-        """Wait in virtual time."""
+        """Wait in virtual time; who looks for a store since before it began, really."""
+        me = threading.current_thread()
+        if me.name == LOOKER and me in self._older:
+            SLEEP(seconds)
+            return
         self.until(self._now + max(0.0, seconds), woken=bool, wait=self._rest)
 
     def wait(self, event: threading.Event, seconds: float | None) -> bool:
         """Wait for the event in virtual time; it is somebody else's to set, in real time."""
         at = inf if seconds is None else self._now + seconds
-        self.until(at, woken=event.is_set, wait=lambda step: self._real_wait(event, step))
-        return event.is_set() or (seconds is None and self._real_wait(event, None))  # the clock may have been closed
+        self.until(at, woken=event.is_set, wait=lambda step: WAIT(event, step))
+        return event.is_set() or (seconds is None and WAIT(event, None))  # the clock may have been closed
 
     def after(self, seconds: float) -> float:
         """Return the time in so many seconds, and a later one, however little they are beside the time it is."""

@@ -258,3 +258,37 @@ def test_many_threads_wait_for_many_times():
             thread.join()
         assert woken == sorted(woken)
         assert virtual.elapsed() == 20
+
+
+def test_a_thread_that_looks_now_and_then_keeps_no_clock_inside_another_from_moving():
+    stop = threading.Event()
+
+    def look():
+        while not clock.wait(stop, 5.0):
+            pass
+
+    with testing.clock(), testing.clock() as inner:
+        looking = threading.Thread(target=look)
+        looking.start()
+        clock.sleep(60)
+        assert inner.elapsed() == 60
+        stop.set()
+    looking.join(30)
+    assert not looking.is_alive()
+
+
+def test_who_looks_for_a_store_since_before_waits_really_and_moves_no_time():
+    began, ended = threading.Event(), threading.Event()
+
+    def work():
+        began.wait(30)
+        clock.sleep(0.05)
+        ended.set()
+
+    older = threading.Thread(target=work, name="opero-store")
+    older.start()
+    with testing.clock() as virtual:
+        began.set()
+        assert ended.wait(30)
+        assert virtual.elapsed() == 0
+    older.join(30)
