@@ -36,7 +36,6 @@ WAITING = (
 )
 KERNEL = Path("/proc/self/task")
 LOOKER = "opero-store"  # the thread of a guard: each of its looks would be a jump, and takes real time
-SLEEP, WAIT = real.sleep, real.wait  # the system's, whatever clock is around another
 
 
 class Clock:
@@ -44,6 +43,8 @@ class Clock:
 
     Not for code that waits for real sockets or calls `time.sleep` itself: that needs real time.
     """
+
+    _real_sleep, _real_wait = staticmethod(real.sleep), staticmethod(real.wait)  # the system's, also inside another
 
     def __init__(self, start: float | None = None) -> None:
         self._now = self._start = even(real.now()) if start is None else start
@@ -84,15 +85,15 @@ class Clock:
         """Wait in virtual time; who looks for a store since before it began, really."""
         me = threading.current_thread()
         if me.name == LOOKER and me in self._older:
-            SLEEP(seconds)
+            self._real_sleep(seconds)
             return
         self.until(self._now + max(0.0, seconds), woken=bool, wait=self._rest)
 
     def wait(self, event: threading.Event, seconds: float | None) -> bool:
         """Wait for the event in virtual time; it is somebody else's to set, in real time."""
         at = inf if seconds is None else self._now + seconds
-        self.until(at, woken=event.is_set, wait=lambda step: WAIT(event, step))
-        return event.is_set() or (seconds is None and WAIT(event, None))  # the clock may have been closed
+        self.until(at, woken=event.is_set, wait=lambda step: self._real_wait(event, step))
+        return event.is_set() or (seconds is None and self._real_wait(event, None))  # the clock may have been closed
 
     def after(self, seconds: float) -> float:
         """Return the time in so many seconds, and a later one, however little they are beside the time it is."""
