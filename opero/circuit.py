@@ -6,8 +6,8 @@ closed     Every call passes and is counted in the window. It opens when at leas
 open       Every call is refused, for `reset_after`; doubled each time it opens again, up to `max_reset_after`, and then
            shortened by up to a `jitter`th, so that many processes do not probe at the same moment.
 half-open  `half_open_probes` calls pass, the others are refused. The same ratio decides: it opens when the probes reach
-           it, and closes when they no longer can. Where all are out and none came back for `max_reset_after`, they are
-           taken for lost, and given out again.
+           it, and closes when they no longer can. Where all are out and none came back for `max_reset_after`, and not
+           for a minute, they are taken for lost, and given out again.
 held       By hand: forced open, or closed whatever happens, or disabled, where nothing is counted either.
 
 A permit carries the generation of the state that gave it; an outcome of another generation changes nothing. A call
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 CLOSED, OPEN, HALF_OPEN, FORCED_OPEN = STATES = ("closed", "open", "half_open", "forced_open")
 AUTO, FORCED_CLOSED, DISABLED = "auto", "forced_closed", "disabled"
+SLOW = 60.0  # seconds that a probe may take at least before it is taken for lost
 
 
 class Rules:
@@ -49,6 +50,11 @@ class Rules:
     max_reset_after: float
     jitter: float
     half_open_probes: int
+
+    @property
+    def lost_after(self) -> float:
+        """Seconds after which probes that did not come back are taken for lost."""
+        return max(self.max_reset_after, SLOW)
 
 
 class Permit:
@@ -214,7 +220,7 @@ class Circuit:
 
     def _until_probes_locked(self, now: float) -> float:
         """Seconds until probes are given out: the first, or others for those that were lost."""
-        since, pause = self.probed_at, self.rules.max_reset_after
+        since, pause = self.probed_at, self.rules.lost_after
         if self.state == OPEN:
             since, pause = self.changed_at, self.pause
         return since + pause - now

@@ -118,7 +118,7 @@ class RedisStore:
 
     async def admit(self, runtime: Runtime, key: str, rules: Rules) -> Admission:
         passes, generation, probe, left, state, changed = await self._run(
-            runtime, "admit", [key], ["", rules.half_open_probes, rules.max_reset_after * 1e6]
+            runtime, "admit", [key], ["", rules.half_open_probes, rules.lost_after * 1e6, _rules(rules)[-1]]
         )
         permit = Permit(generation, probe=bool(probe)) if passes else None
         wait = int(left) / 1e6

@@ -1,5 +1,6 @@
 """The state machine: examples for its rules, a model for its invariants."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -91,18 +92,19 @@ def test_a_probe_that_was_cancelled_goes_back():
     assert circuit.state == CLOSED
 
 
-def test_a_probe_keeps_its_place_until_it_is_taken_for_lost():
-    circuit = CircuitBreaker(min_calls=1, half_open_probes=2, reset_after=5, max_reset_after=20).circuit
+@pytest.mark.parametrize(("longest", "lost"), [(5, 72.0), (90, 102.0)])
+def test_a_probe_keeps_its_place_until_it_is_taken_for_lost(longest, lost):
+    circuit = CircuitBreaker(min_calls=1, half_open_probes=2, reset_after=5, max_reset_after=longest).circuit
     fill(circuit, [FAILURE])
     first, _, _ = circuit.admit(5.0)
     last, _, _ = circuit.admit(12.0)
-    assert [circuit.admit(now)[0] for now in (12.0, 17.0, 31.9)] == [None] * 3
-    assert [circuit.admit(now)[2] for now in (12.0, 30.0)] == [5.0, 2.0]  # worth asking: they may be back by then
-    again, change, _ = circuit.admit(32.0)
+    assert [circuit.admit(now)[0] for now in (12.0, 17.0, lost - 0.1)] == [None] * 3
+    assert [circuit.admit(now)[2] for now in (12.0, lost - 2)] == [5.0, 2.0]  # worth asking: they may be back by then
+    again, change, _ = circuit.admit(lost)
     assert change.state == HALF_OPEN
-    assert circuit.settle(last, FAILURE, 0, 32.0) is circuit.settle(first, FAILURE, 0, 32.0) is None
-    circuit.admit(32.0)
-    assert circuit.settle(again, FAILURE, 0, 32.0).state == OPEN
+    assert circuit.settle(last, FAILURE, 0, lost) is circuit.settle(first, FAILURE, 0, lost) is None
+    circuit.admit(lost)
+    assert circuit.settle(again, FAILURE, 0, lost).state == OPEN
 
 
 def test_a_forked_child_waits_for_no_probe_of_its_parent():

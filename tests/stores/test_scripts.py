@@ -116,7 +116,7 @@ RULES = st.fixed_dictionaries(
 ).map(_read)
 STEPS = st.lists(
     st.tuples(
-        st.integers(0, 20),
+        st.integers(0, 20) | st.just(240),
         st.sampled_from(["ask", "ask", "end", "end", "hold"]),
         st.sampled_from([SUCCESS, FAILURE, FAILURE, NONE]),
         st.booleans(),
@@ -137,7 +137,7 @@ def test_a_circuit_in_redis_does_what_one_in_memory_does(scripts, rules, steps):
         if step == "ask":
             permit, change, wait = circuit.admit(now)
             passes, generation, probe, left, state, changed = scripts.run(
-                "admit", keys[:1], now * 1e6, policy.half_open_probes, policy.max_reset_after * 1e6
+                "admit", keys[:1], now * 1e6, policy.half_open_probes, policy.lost_after * 1e6, 60_000
             )
             assert (bool(passes), bool(changed)) == (permit is not None, change is not None)
             assert state.decode() == circuit.state

@@ -1,5 +1,5 @@
 -- Ask a circuit for leave to call (opero/circuit.py).
--- KEYS: the circuit. ARGV: now or "", probes, microseconds after which probes are lost.
+-- KEYS: the circuit. ARGV: now or "", probes, microseconds after which probes are lost, time to live in milliseconds.
 -- Returns whether it passes (1), the generation, whether it is a probe, microseconds until it is worth asking again
 -- (-1: nobody knows), the state, and whether the state has changed.
 local now = tonumber(ARGV[1])
@@ -20,4 +20,5 @@ if state == "open" or given >= tonumber(ARGV[2]) then
     "good", 0, "bad", 0)
 end
 redis.call("HSET", KEYS[1], "out", out + 1, "probed", string.format("%.0f", now))
+redis.call("PEXPIRE", KEYS[1], ARGV[4])
 return {1, generation, 1, 0, state, changed}
