@@ -39,6 +39,7 @@ TESTS = {
     "nested": [
         "core/test_nested.py",
         "primitives/test_nested_retry.py",
+        "primitives/test_nested_results.py",
         "core/test_again.py",
         "conformance/test_conformance.py",
     ],
@@ -65,6 +66,7 @@ MORE = {
     ],
     "retry": [
         "primitives/test_nested_retry.py",
+        "primitives/test_nested_results.py",
         "core/test_nested.py",
         "primitives/test_responses.py",
         "primitives/test_retry_budget.py",
