@@ -75,8 +75,8 @@ def mark_result(call: Call, result: object) -> None:
     weak: Any = _nothing
     try:
         weak = ref(result, lambda _: _results.pop(number, None))
-    except TypeError:  # None, a text, a dict: such are told apart by the context alone
-        _results.pop(number, None)
+    except TypeError:
+        pass  # None, a text, a dict: such are told apart by the context alone
     else:
         _results[number] = weak, found
     last.set(GivenUp(found, weak))

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from opero import clock as real
+from opero import nested
 from opero.testing import on_asyncio
 from opero.testing.blocks import block
 from opero.testing.timeline import Clock, refuse_other_loops
@@ -34,23 +35,23 @@ def clock(start: float | None = None) -> Iterator[Clock]:
         3600.0
     """
     refuse_other_loops()
-    virtual, before = Clock(start), real.now
+    virtual, before, own = Clock(start), real.now, start is not None
     names = ("now", "wall", "sleep", "wait", "pace")
     saved = {name: getattr(real, name) for name in names}
     with on_asyncio.moved(virtual), _on_trio(virtual):
         for name in names:
             setattr(real, name, getattr(virtual, name))
-        _renew_control()
+        _turn(own)
         try:
             yield virtual
         finally:
             for name, value in saved.items():
                 setattr(real, name, value)
-            if start is None:
+            if not own:
                 outer = getattr(before, "__self__", None)
                 (outer.advance_to if isinstance(outer, Clock) else real.resume)(virtual.now())
             virtual.close()
-            _renew_control()
+            _turn(own)
 
 
 def began() -> float:
@@ -68,8 +69,10 @@ def _on_trio(virtual: Clock) -> AbstractContextManager[None]:
     return on_trio.moved(virtual)
 
 
-def _renew_control() -> None:
-    """Let the thread that steps controllers, if there is one, begin anew on the clock that is."""
+def _turn(own: bool) -> None:
+    """Let the thread that steps controllers, if there is one, begin anew; no past where time is its own."""
+    if own:
+        nested.last.set(None)
     control = sys.modules.get("opero.control.loop")
     if control is not None:
         control.LOOP.renew()

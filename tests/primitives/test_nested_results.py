@@ -1,6 +1,7 @@
 """A result that a call inside gave up on is not asked for again by a retry further out."""
 
 import asyncio
+import contextvars
 import gc
 import threading
 import weakref
@@ -8,7 +9,7 @@ import weakref
 import pytest
 
 import opero as o
-from opero import events, fused, nested
+from opero import events, fused, nested, testing
 
 
 class Answer:
@@ -60,9 +61,10 @@ def test_the_same_result_is_not_retried_again():
 
 @pytest.mark.parametrize("value", [None, False, 0, "down"])
 def test_nor_one_that_many_share(value):
-    made = []
-    assert levels(lambda: value, made, o.Retry(2, wait=0.0001, on_result=lambda r: r == value))() == value
-    assert len(made) == 3
+    made, heard = [], []
+    with events.subscribe(heard.append, "opero.retry.nested"):
+        assert levels(lambda: value, made, o.Retry(2, wait=0.0001, on_result=lambda r: r == value))() == value
+    assert (len(made), [event.fields["inner"] for event in heard]) == (3, ["leaf", "leaf"])
 
 
 def test_a_coroutine_function_does_the_same():
@@ -126,23 +128,29 @@ def test_an_error_made_of_the_result_is_not_retried(errors_alone):
     def refuse(result):
         raise Down(result.status)
 
+    def in_another_context(function):
+        return lambda: contextvars.Context().run(function)
+
     for function in (by_itself, by_the_answer, wrapped, by_another):
         made.clear()
-        with pytest.raises(Down):
-            o.opero(policy, name="around")(o.opero(policy, name="outer")(function))()
+        outer, heard = o.opero(policy, name="outer")(function), []
+        with events.subscribe(heard.append, "opero.retry.nested"), pytest.raises(Down):
+            o.opero(policy, name="around")(in_another_context(outer))()
         assert len(made) == 3, function
+        assert {event.fields["inner"] for event in heard} == {"leaf"}
 
 
-def test_another_failure_after_a_result_was_dealt_with_is_retried():
-    made = []
+@pytest.mark.parametrize("cause", [None, Down("never raised")])
+def test_another_failure_after_a_result_was_dealt_with_is_retried(cause):
+    made, results = [], []
     inner = levels(Answer, made, busy())
 
     def second_way():
-        raise Down
+        raise Down from cause
 
     @o.opero(o.Retry(2, wait=0.0001))
     def outer():
-        inner()
+        results.append(inner())
         second_way()
 
     with pytest.raises(Down):
@@ -208,3 +216,18 @@ def test_nothing_of_a_result_is_kept():
     for _ in range(20):
         inner()
     assert len(nested._results) <= before + 1
+
+
+def test_a_clock_with_a_time_of_its_own_knows_nothing_of_results_before_and_leaves_none():
+    made = []
+
+    @o.opero(o.Retry(1, wait=0.0001, on_result=lambda r: r is None))
+    def down():
+        made.append(1)
+
+    down()
+    for start in (0.0, 1e12):
+        with testing.clock(start=start):
+            down()
+    down()
+    assert len(made) == 8
