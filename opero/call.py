@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 from opero import conditions, events
-from opero.errors import AllFailedError, DoNotRetry, Rejected, RetryNow, Stopped, bare, claim, note, notes_of
+from opero.errors import AllFailedError, DoNotRetry, Rejected, RetryNow, Stopped, bare, belongs, claim, note, notes_of
 from opero.signals import (
     ATTEMPT_OUTCOME,
     ATTEMPTS,
@@ -337,6 +337,15 @@ class Call:
         """Whether the caller has had items of a generator, and cannot be given others."""
         retry = self.operation.retry
         return self.record.yielded and (retry is None or retry.generator != "restart")
+
+    def explain(self, error: Exception) -> None:
+        """Let a refusal that ends the call show what the function failed of before, as its cause."""
+        if not belongs(error, self.operation) or error.__cause__ is not None or error.__suppress_context__:
+            return
+        if getattr(error, "scope", "") == "attempt_timeout":  # an attempt's own failure, like any
+            return
+        failures = [*(self.record.errors or {}).values()]
+        error.__cause__ = next((each for each in reversed(failures) if each is not None and each is not error), None)
 
     def excuses(self, error: BaseException) -> bool:
         """Whether an error says nothing about the service."""

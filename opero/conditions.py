@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import UnionType
 
-from opero.errors import ConfigurationError, OperoError, Rejected, bare
+from opero.errors import CallTimeout, ConfigurationError, OperoError, Rejected, bare
 from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable, read
 from opero.policy import NOT_AWAITED, answered, asked
 from opero.responses import status as status_of
@@ -171,6 +171,8 @@ def raised_where_caught(error: BaseException, handled: BaseException) -> bool:
 
 
 def _behind(error: BaseException, *, hidden: bool) -> BaseException | None:
+    if isinstance(error, CallTimeout | Rejected):
+        return None  # what the call failed of before is not what it was refused for
     try:
         cause = error.__cause__
         context = None if error.__suppress_context__ and not hidden else error.__context__

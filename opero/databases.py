@@ -11,6 +11,7 @@ Source: PostgreSQL 17, appendix A; MySQL 8.4, server and client error reference;
 
 from __future__ import annotations
 
+from opero.errors import CallTimeout, Rejected
 from opero.kinds import read
 
 TYPE_CHECKING = False
@@ -73,7 +74,8 @@ def _held(error: BaseException) -> Iterator[BaseException]:
         wrapped: Any = read(seen, "orig", BaseException) or _first(seen, BaseException)
         if wrapped is None:
             yield seen
-        seen = wrapped or read(seen, "__cause__", BaseException)
+        refused = isinstance(seen, CallTimeout | Rejected)  # for other reasons than what the call failed of before
+        seen = wrapped or (None if refused else read(seen, "__cause__", BaseException))
 
 
 def _passes(error: BaseException) -> bool:

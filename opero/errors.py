@@ -111,10 +111,23 @@ class CircuitOpenError(Rejected):
         super().__init__(message, **{"primitive": self.primitive, "reason": self.reason, **said})
         self.circuit = circuit
 
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The message; where there is none, one is made of the attributes: refusing must be quick."""
+        given = super().args
+        return given if given and given[0] else (self._text(),)
+
+    @args.setter
+    def args(self, given: tuple[Any, ...]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        BaseException.__init__(self, *given)  # which keeps them
+
     def __str__(self) -> str:
-        """Return the message; where there is none, one is made of the attributes: refusing must be quick."""
-        if self.args and self.args[0]:
-            return str(self.args[0])
+        return str(self.args[0])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.args[0]!r})"
+
+    def _text(self) -> str:
         left = "" if self.retry_after is None else f" for another {self.retry_after:.3g} s"
         return f"the circuit of {self.circuit or self.operation} is open{left}"
 

@@ -295,6 +295,7 @@ def _finish(call: Call, error: BaseException | None) -> None:
     if heard:
         call.say(FINISHED, outcome=outcome, duration=duration, attempts=attempts, error=name)
     if isinstance(error, Exception):
+        call.explain(error)
         _annotate(bare(error), record, duration)
         if record.words and isinstance(call.word(error), DoNotRetry):
             mark(call, bare(error))

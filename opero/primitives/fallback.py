@@ -105,6 +105,7 @@ class Fallback(Policy):
             answers = await self._answers(call, error)
             if not answers:
                 raise
+            call.explain(error)  # it is what the answer's own error, if any, is raised upon
             return await self._ask(call, answers, type(error).__name__)
         if (
             self.answers

@@ -266,7 +266,8 @@ bucket.due = due + interval""",
         except RateLimitedError as error:
             error.primitive = "rate_limiter"
             error.reason = "deadline" if left < patience else "rate_limited"
-            raise call.reject(error) from None
+            call.reject(error)
+            raise
         call.operation.book.observe(WAITED, (self.name or "",), waited)
 
 

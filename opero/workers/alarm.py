@@ -69,9 +69,10 @@ def run(call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:
         signal.setitimer(signal.ITIMER_REAL, min(left, LONGEST))
         return bell.guard(function)
     except _Alarm:
-        raise deadline.expire(call.operation) from None
+        pass
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
         if pending:  # somebody else's timer goes on where it was
             signal.setitimer(signal.ITIMER_REAL, max(SOONEST, pending - (clock.now() - started)), interval)
+    raise deadline.expire(call.operation)

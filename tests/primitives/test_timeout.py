@@ -120,6 +120,20 @@ def test_a_signal_ends_a_blocking_function_on_the_main_thread():
     assert o.opero(o.Timeout(5, how="signal"))(abs)(-3) == 3
 
 
+def test_a_signal_that_ends_a_later_attempt_shows_what_the_one_before_failed_of():
+    steps = iter([OSError("down")])
+
+    @o.opero(o.Retry(1, wait=0), o.Timeout(0.3, how="signal"))
+    def f():
+        for error in steps:
+            raise error
+        time.sleep(20)
+
+    with pytest.raises(o.CallTimeout) as caught:
+        f()
+    assert repr(caught.value.__cause__) == "OSError('down')"
+
+
 @pytest.mark.parametrize("seconds", [5e-324, 1e-9, 1e-6, 1e-5, 5e-5])
 def test_an_alarm_that_rings_at_once_is_a_timeout_and_nothing_else(seconds):
     before, f = signal.getsignal(signal.SIGALRM), o.opero(o.Timeout(seconds, how="signal"))(time.sleep)
