@@ -100,8 +100,8 @@ class RedisSentinels:
         self._folder = folder
         self.primary = self._server("primary")
         self.replica = self._server("replica", "--replicaof", "127.0.0.1", str(self.primary.port))
-        self._sentinels = [self._sentinel(number) for number in range(3)]
-        places = ",".join(f"127.0.0.1:{port}" for port, _ in self._sentinels)
+        self.sentinels = [self._sentinel(number) for number in range(3)]
+        places = ",".join(f"127.0.0.1:{port}" for port, _ in self.sentinels)
         self.url = f"redis+sentinel://{places}/opero/0"
         self.wait_for(
             lambda: "master_link_status:up" in self.replica.cli("info", "replication"), "the replica to follow"
@@ -115,7 +115,7 @@ class RedisSentinels:
             time.sleep(0.05)
 
     def stop(self):
-        for _, server in self._sentinels:
+        for _, server in self.sentinels:
             process.stop(server)
         for server in (self.primary, self.replica):
             server.stop()
@@ -135,7 +135,7 @@ class RedisSentinels:
         return port, process.start(["redis-server", str(config), "--sentinel", "--loglevel", "warning"], port=port)
 
     def _agree(self):
-        for port, _ in self._sentinels:
+        for port, _ in self.sentinels:
             command = ["redis-cli", "-p", str(port), "sentinel", "master", "opero"]
             told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split()
             facts = dict(zip(told[::2], told[1::2], strict=False))
