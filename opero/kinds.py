@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 COROUTINE, GENERATOR, ASYNC_GENERATOR = 0x80, 0x20, 0x200  # inspect's flags, without importing inspect
-MARKS = (("inspect", "_is_coroutine_mark"), ("asyncio.coroutines", "_is_coroutine"))  # what a coroutine function has
+MARKS = (  # on a function, what it is, and where that is: 3.12's, 3.13's, and what mocks have
+    ("_is_coroutine_marker", "_is_coroutine_marker", "inspect"),
+    ("_is_coroutine_marker", "_is_coroutine_mark", "inspect"),
+    ("_is_coroutine", "_is_coroutine", "asyncio.coroutines"),
+)
 TOLD = ("__module__", "__name__", "__qualname__")
 LOOKS = {"__annotations__": dict, "__type_params__": tuple, "__annotate__": object}
 
@@ -132,8 +136,8 @@ def _flags(function: Any) -> int:
 
 def _marked(function: Any) -> bool:
     """Whether somebody marked it as a coroutine function, as `inspect.markcoroutinefunction` and mocks do."""
-    for module, name in MARKS:
+    for attribute, name, module in MARKS:
         mark = getattr(sys.modules.get(module), name, None)
-        if mark is not None and read(function, name) is mark:
+        if mark is not None and read(function, attribute) is mark:
             return True
     return False

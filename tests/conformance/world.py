@@ -85,7 +85,15 @@ class World:
 
     def run(self, function, *args):
         """Run a coroutine function to its end."""
-        return on_trio(function, *args) if self.driver == "trio" else asyncio.run(function(*args))
+        if self.driver == "trio":
+            return on_trio(function, *args)
+        answers = []  # not by way of the task: since 3.12 asyncio keeps that in a circle
+
+        async def main():
+            answers.append(await function(*args))
+
+        asyncio.run(main())
+        return answers.pop()
 
     def flag(self):
         """Return an event of the driver."""

@@ -70,9 +70,9 @@ def test_a_thread_on_the_fast_path_and_one_that_waits_lose_nothing_to_each_other
     import dis
 
     names = [(i.opname, i.argval) for i in dis.get_instructions(Quota._begin_locked.__code__)]
-    assert names.count(("LOAD_ATTR", "due")) == 1
-    read = names.index(("LOAD_ATTR", "due"))
-    write = len(names) - 1 - names[::-1].index(("STORE_ATTR", "due"))
+    read, write = (
+        max(at for at, found in enumerate(names) if found == (f"{op}_ATTR", "due")) for op in ("LOAD", "STORE")
+    )
     assert read < write
     assert not [op for op, _ in names[read:write] if op.startswith(("CALL", "JUMP_BACKWARD"))]
 
