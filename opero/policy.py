@@ -98,6 +98,7 @@ class Policy:
     SIGNALS: ClassVar[Signals]
     name: str | None = None
     settings: Mapping[str, Any]
+    turned: tuple[str, ...] = ()  # settings that a knob turns: properties, which show what holds now
     inside = ""  # the place right outside of its own, for a plugin whose place is its own
     control: str | None = None  # the law that turns its knob: "adaptive", or the name of a plugin's
     shadow = False
@@ -115,7 +116,7 @@ class Policy:
     def _freeze(self, **settings: Any) -> None:
         if "name" in settings:
             optional(text, "name", settings["name"])
-        self._keep(settings=settings, **settings)
+        self._keep(settings=settings, **{name: settings[name] for name in settings if name not in self.turned})
 
     def _keep(self, **attributes: Any) -> None:
         """Set attributes; one by one, so that all instances share the names."""
@@ -191,14 +192,14 @@ class Policy:
         raise AttributeError(f"{type(self).__name__}.{name}: policies are frozen; make another one")
 
     def __getstate__(self) -> dict[str, Any]:
-        return dict(self.settings)
+        return {**self.settings, **{name: getattr(self, name) for name in self.turned}}
 
     def __setstate__(self, settings: dict[str, Any]) -> None:
         self._freeze(**settings)
         self.start()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.__getstate__().items())})"
 
 
 def _in_parentheses(kind: type) -> str:

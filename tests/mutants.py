@@ -34,6 +34,11 @@ TESTS = {
         "conformance/test_conformance.py",
         "core/test_fused.py",
     ],
+    "slots": [
+        "primitives/test_bulkhead.py",
+        "primitives/test_adaptive_bulkhead.py",
+        "primitives/test_shared_bulkhead.py",
+    ],
     "tokens": ["core/test_tokens.py", "primitives/test_retry_budget.py"],
     "keyed": ["core/test_keyed.py", "primitives/test_circuit_breaker.py", "primitives/test_rate_limit.py"],
     "nested": [
@@ -432,7 +437,8 @@ def main(names):
     sys.path.insert(0, str(ROOT))
     primitives = sorted(p.stem for p in (ROOT / "opero" / "primitives").glob("*.py") if p.stem != "__init__")
     results = [
-        examine(name) for name in names or ["windows", "quota", "tokens", "circuit", "nested", "keyed", *primitives]
+        examine(name)
+        for name in names or ["windows", "quota", "slots", "tokens", "circuit", "nested", "keyed", *primitives]
     ]
     killed, every = map(sum, zip(*results, strict=True))
     print(f"{killed} of {every} killed ({share(killed, every)})")

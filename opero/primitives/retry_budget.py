@@ -63,11 +63,11 @@ class RetryBudget(Policy):
     """
 
     place = "retry_budget"
+    turned = ("ratio",)
     reads_arguments = False
     streams = True
     SIGNALS = SIGNALS
 
-    ratio: float
     min_per_second: float
     cap: float
     control: str | None
@@ -101,11 +101,16 @@ class RetryBudget(Policy):
         self.start()
 
     def start(self) -> None:
-        self._keep(tokens=Tokens(self.ratio, self.min_per_second, self.cap), shared=None)
+        self._keep(tokens=Tokens(self.settings["ratio"], self.min_per_second, self.cap), shared=None)
         if self.store is not None:
             from opero.stores.shared import SharedTokens
 
             self._keep(shared=SharedTokens(self.store, self.name or "", self.tokens))
+
+    @property
+    def ratio(self) -> float:
+        """How much retries may add now, as a share of what succeeds."""
+        return self.tokens.ratio.value
 
     def can_share(self) -> bool:
         return self.store is None and self.control is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pickle
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import opero as o
 from opero import fused, testing
-from opero.primitives.bulkhead import Slots
+from opero.slots import Slots
 
 
 def test_threads_and_tasks_share_one_queue_first_come_first_served():
@@ -125,6 +126,18 @@ def test_more_slots_are_given_out_at_once_and_fewer_hold_as_calls_end():
     assert policy.slots.limit.set(2) == 2
     with pytest.raises(o.ConfigurationError, match="limit takes a whole number"):
         policy.resize(0)
+
+
+def test_it_shows_the_limit_that_holds_now_and_so_does_a_copy():
+    policy = o.Bulkhead(20, name="pool")
+    policy.resize(30)
+    assert policy.limit == pickle.loads(pickle.dumps(policy)).limit == 30
+    assert repr(policy).startswith("Bulkhead(limit=30, max_queue=0, ")
+    policy.slots.limit.set(12.5)
+    assert (policy.limit, list(policy.observe(0.0))[1][2]) == (13, 13)
+    assert policy.settings["limit"] == 20
+    with pytest.raises(AttributeError, match="frozen"):
+        policy.limit = 5
 
 
 def test_a_waiter_of_a_closed_loop_costs_nobody_a_slot():

@@ -30,6 +30,13 @@ def amplification(budget, *, fails, calls_per_second, seconds, start=0.0):
     return attempts / calls, successes / calls
 
 
+def test_it_shows_the_ratio_that_holds_now():
+    budget = o.RetryBudget(0.1)
+    budget.tokens.ratio.set(0.05)
+    assert (budget.ratio, budget.settings["ratio"]) == (0.05, 0.1)
+    assert repr(budget).startswith("RetryBudget(ratio=0.05, min_per_second=0.1, ")
+
+
 def test_an_outage_gets_almost_no_retries_after_the_first_moment():
     budget = o.RetryBudget()
     budget.tokens.utilization(0.0)
