@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from opero.errors import ConfigurationError, StateError
 from opero.policy import duration
-from opero.stores import LEASE, Address, Admission, Permit
+from opero.stores import LEASE, Address, Admission, Permit, certificates
 from opero.stores.addresses import Place
 from opero.stores.connecting import bound, bounded
 from opero.stores.turns import Turns
@@ -64,6 +64,7 @@ class RedisStore:
         self._missing, self._failed = redis.exceptions.NoScriptError, redis.exceptions.ResponseError
         self._url = url
         self._place = Place(url)
+        certificates.check(self._place.options)
         self._timeout = duration("timeout", timeout, above=0)
         self._blocking: Any = None
         self._by_loop: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()

@@ -109,3 +109,61 @@ def test_a_server_that_no_authority_of_ours_vouches_for_is_not_asked(tls_server)
         assert [f(), f(), g()] == [1, 1, 1]
     assert [event.fields.get("error") for event in heard] == ["ConnectionError", None]
     assert heard[1].fields["reason"] == "connection"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two certificates, what is none, and a certificate and its encrypted key in one file."""
+    _, key = certificate(tmp_path, "one")
+    certificate(tmp_path, "other")
+    (tmp_path / "text").write_text("none")
+    sealed = serialization.BestAvailableEncryption(b"secret")
+    text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, sealed)
+    (tmp_path / "sealed").write_bytes((tmp_path / "one.crt").read_bytes() + text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ("ssl_ca_certs=missing", "ssl_ca_certs"),
+        ("ssl_ca_certs=text", "ssl_ca_certs"),
+        ("ssl_ca_path=missing", "ssl_ca_path"),
+        ("ssl_ca_path=text", "ssl_ca_path"),
+        ("ssl_certfile=missing&ssl_keyfile=one.key", "ssl_certfile"),
+        ("ssl_certfile=one.crt&ssl_keyfile=missing", "ssl_keyfile"),
+        ("ssl_certfile=one.crt&ssl_keyfile=other.key", "ssl_keyfile"),
+        ("ssl_certfile=one.crt", "ssl_certfile"),
+        ("ssl_keyfile=one.key", "ssl_keyfile"),
+        ("ssl_certfile=sealed", "ssl_certfile"),
+        ("ssl_certfile=sealed&ssl_password=wrong-one", "ssl_certfile"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused_when_the_store_is_made(given, field, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    url = f"rediss://user:hidden@h/0?{given}"
+    makers = (
+        lambda: o.RateLimit(5, store=url, name="f"),
+        lambda: RedisStore(url),
+        lambda: o.opero(o.Cache(60, backend="redis", url=url))(lambda: 1),
+    )
+    value = given.partition(f"{field}=")[2].partition("&")[0]
+    for make in makers:
+        with pytest.raises(o.ConfigurationError, match=f"^{field}='{value}': {field} takes a ") as caught:
+            make()
+        assert (caught.value.field, caught.value.value) == (field, value)
+        assert not any(secret in str(caught.value) for secret in ("hidden", "wrong-one"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "ssl_ca_certs=one.crt&ssl_ca_path=.",
+        "ssl_certfile=one.crt&ssl_keyfile=one.key",
+        "ssl_certfile=sealed&ssl_password=secret",
+        "ssl_cert_reqs=none",
+    ],
+)
+def test_those_that_can_are_taken(given, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    RedisStore(f"rediss://h/0?{given}")

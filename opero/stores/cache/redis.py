@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary, finalize
 from opero import clock, forks
 from opero.errors import ConfigurationError
 from opero.runtime import run
+from opero.stores import certificates
 from opero.stores.cache.batch import LARGEST, Batch
 from opero.stores.cache.named import end_of, key_of, lease_of, quoted
 from opero.stores.cache.quick import UNASKED, Quick, unasked
@@ -52,9 +53,10 @@ class RedisStore:
         self.url, self.patience = url, patience
         self._errors: Any = exceptions
         try:
-            parse_url(url)  # type: ignore[no-untyped-call]
+            options = parse_url(url)  # type: ignore[no-untyped-call]
         except ValueError:
             raise ConfigurationError("url", "…", "redis://, rediss:// or unix:// with host and port") from None
+        certificates.check(options)
         self.after_fork()
         forks.remember(self)
 
