@@ -1,6 +1,7 @@
-"""Threads that begin together."""
+"""Threads that begin together, and who waits for what they do."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 
@@ -14,3 +15,11 @@ def together(*works, seconds=60):
 
     with ThreadPoolExecutor(len(works)) as threads:
         return [done.result(seconds) for done in [threads.submit(begin, work) for work in works]]
+
+
+def wait_for(holds, seconds=15):
+    """Look until it holds."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.005)

@@ -1,6 +1,7 @@
 """A virtual clock: waits take no time, and time moves only when everybody waits.
 
-1. Those who take part: the thread that made the clock, threads begun since, threads that run a function with a timeout.
+1. Those who take part: the thread that made the clock, threads begun since, and those that have run a function with a
+   timeout since.
 2. Each of them runs, waits for a time, or is stuck: it waits for something that no clock knows.
 3. Time jumps to the earliest time that is waited for, when nobody runs. What was waited for is over, or was set, before
    the next jump: who is due counts as running.
@@ -24,6 +25,7 @@ from opero.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 STEP = 0.002  # real seconds between two looks at what others do
 LOOKS = 5  # so many looks find a thread stuck that waits for another one
@@ -54,6 +56,7 @@ class Clock:
         self._changes = 0  # how often that changed
         self._closed = False
         self._older = {thread for thread in threading.enumerate() if thread is not threading.current_thread()}
+        self._left = _at_work()
 
     def now(self) -> float:
         """Return the virtual time; raise `ConfigurationError` inside an event loop that cannot be moved in it."""
@@ -141,7 +144,8 @@ class Clock:
     def _at_large(self, me: int) -> list[threading.Thread]:
         """Who takes part, and is not parked here."""
         begun = [thread for thread in threading.enumerate() if thread not in self._older]
-        return [thread for thread in {*begun, *_at_work()} if thread.ident != me and thread.ident not in self._parked]
+        working = [thread for job, thread in _at_work().items() if job not in self._left]
+        return [thread for thread in {*begun, *working} if thread.ident != me and thread.ident not in self._parked]
 
     def _jump(self, seen: int) -> None:
         """Go to the earliest time, if everybody is still where they were seen, and nobody is due."""
@@ -205,7 +209,7 @@ def _place(number: int | None, frame: object) -> object:
     return status[status.index("\nvoluntary_ctxt_switches") :] if "\nState:\tS" in status else None
 
 
-def _at_work() -> list[threading.Thread]:
-    """Threads that run a function with a timeout: they may be older than the clock."""
+def _at_work() -> dict[Any, threading.Thread]:
+    """Functions with a timeout, and the threads that run them: these may be older than the clock."""
     spare = sys.modules.get("opero.workers.spare")
-    return spare.at_work() if spare is not None else []
+    return spare.at_work() if spare is not None else {}

@@ -164,6 +164,6 @@ def abandoned() -> int:
     return len(_threads.abandoned)
 
 
-def at_work() -> list[Thread]:
-    """The threads whose functions run, whether somebody waits for them or not."""
-    return list(_threads.running.copy().values())
+def at_work() -> dict[Job, _Thread]:
+    """The functions that run, whether somebody waits for them or not, and their threads."""
+    return _threads.running.copy()

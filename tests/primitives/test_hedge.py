@@ -11,6 +11,7 @@ from garbage import ROUNDS, uncollected
 from opero import testing
 from opero.primitives.hedge import Latencies
 from opero.workers import spare
+from together import wait_for
 
 
 def test_a_percentile_is_learnt_from_twenty_answers_on():
@@ -108,14 +109,6 @@ def learnt_from_one_call(*seconds):
 def test_it_learns_how_long_the_first_attempt_took_at_least_and_nothing_from_a_hedge_that_lost():
     assert learnt_from_one_call(0.5, 0.5) == (1, pytest.approx(0.5, rel=0.07))
     assert learnt_from_one_call(9.0, 0.2) == (2, pytest.approx(0.3, rel=0.07))
-
-
-def wait_for(holds):
-    for _ in range(1000):
-        if holds():
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError("it never held")
 
 
 ENDS = pytest.mark.parametrize("fails", [False, True])

@@ -18,7 +18,7 @@ from opero import events
 from opero.stores import key_of
 from opero.stores.guard import guard
 from opero.stores.redis import RedisStore
-from together import together
+from together import together, wait_for
 
 pytestmark = pytest.mark.service("redis")
 WORKER = Path(__file__).with_name("worker.py")
@@ -154,13 +154,6 @@ def test_a_server_that_hangs_costs_one_call_a_moment_and_the_others_nothing(redi
     assert heard[0].operation == f.opero.name
     assert took[0] < 0.3 + 2
     assert sorted(took[1:])[24] < 0.01
-
-
-def wait_for(holds, seconds=15):
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def test_breakers_of_two_processes_are_one(redis_server):
