@@ -87,7 +87,8 @@ def of(field: str, value: Any, *, awaits: bool = False) -> Condition:
     """Make a condition of what a user may write for one.
 
     Exception types match their instances. Refusals by Opero itself match only where a type of Opero is named: a local
-    rejection says nothing about the dependency. Coroutine functions are taken where the caller can await them.
+    rejection says nothing about the dependency. A `ConfigurationError` matches only by that name: what is written wrong
+    is so the next time, and nothing may hide it. Coroutine functions are taken where the caller can await them.
     """
     found = value if isinstance(value, Condition) else _made(field, value)
     if found is None:
@@ -277,6 +278,8 @@ class _Either(_Both):
 
 class _Not(_Both):
     def __call__(self, outcome: Any) -> Any:
+        if isinstance(outcome, ConfigurationError):
+            return False
         return self._judge(outcome) if self.is_async else not answered(self.parts[0](outcome))
 
     async def _judge(self, outcome: Any) -> bool:
@@ -297,10 +300,12 @@ class _InChain(_Both):
 class _OfType:
     def __init__(self, kinds: tuple[type[Exception], ...]) -> None:
         self.kinds = kinds
-        self.ours = any(issubclass(t, OperoError) for t in kinds)
+        refusals = () if any(issubclass(t, OperoError) for t in kinds) else (Rejected,)
+        misuse = () if any(issubclass(t, ConfigurationError) for t in kinds) else (ConfigurationError,)
+        self.spared: tuple[type[Exception], ...] = (*refusals, *misuse)
 
     def __call__(self, error: BaseException) -> bool:
-        return isinstance(error, self.kinds) and (self.ours or not isinstance(error, Rejected))
+        return isinstance(error, self.kinds) and not isinstance(error, self.spared)
 
 
 class _HasStatus:

@@ -1,7 +1,7 @@
 """CircuitBreaker: stop calling what is down. The state machine is in `opero.circuit`.
 
-1. An error that `on` matches, or a result that `on_result` does, is a failure; one that `ignore` matches is no outcome
-   at all; every other error shows that the dependency answers.
+1. An error that `on` matches, or a result that `on_result` does, is a failure; one that `ignore` matches, a refusal of
+   ours and a `ConfigurationError` are no outcome at all; every other error shows that the dependency answers.
 2. With `key` each host, tenant or shard has a circuit of its own; `max_keys` bounds how many are kept. Those that are
    open, until their pause is over, and those held by hand make room for a new key only if all are so.
 3. With a store the circuit is that of all processes. While the store is away each process has a circuit of its own.
@@ -272,7 +272,8 @@ class CircuitBreaker(Block, Rules, Policy):
 
     def judge(self, error: Exception, says: Callable[[str, Condition, Exception], bool] = _says) -> str:
         """Say what an error means for the circuit; `says` asks a condition."""
-        if isinstance(error, Rejected) or (self.ignored is not None and says(IGNORED, self.ignored, error)):
+        ours = isinstance(error, Rejected | ConfigurationError)
+        if ours or (self.ignored is not None and says(IGNORED, self.ignored, error)):
             return NONE
         return FAILURE if says(COUNTED, self.counted, error) else SUCCESS
 

@@ -232,13 +232,14 @@ class Around:
 
     async def _failed(self, load: Call, flight: Flight, found: Found, error: Exception, took: float) -> Entry | None:
         """Return an expired entry to answer a failure with; keep the failure where that was asked for."""
-        old = found.old if self.policy.stale_if_error else None
+        misuse = isinstance(error, ConfigurationError)
+        old = found.old if self.policy.stale_if_error and not misuse else None
         if old is not None and not old.failed and load.runtime.now() < old.gone:
             flight.result = "stale"
             load.emit(STALE_SERVED, reason="error")
             await self.place.release(load, found)
             return old
-        if isinstance(error, self.policy.errors):
+        if isinstance(error, self.policy.errors) and not misuse:
             await self._keep(load, flight, found, error, took, failed=True)
         else:
             await self.place.release(load, found)

@@ -1,0 +1,98 @@
+"""What is written wrong, and shows only in a call, reaches the caller at once: not retried, counted or hidden."""
+
+import asyncio
+
+import pytest
+
+import opero as o
+from opero import conditions, testing
+
+ANSWERS = {
+    "retry": o.Retry(3),
+    "retry on ValueError": o.Retry(3, on=ValueError),
+    "retry on a union": o.Retry(3, on=OSError | RuntimeError),
+    "retry on ours": o.Retry(3, on=o.OperoError),
+    "retry on all but": o.Retry(3, on=~conditions.status(404) & conditions.not_types(KeyError)),
+    "retry by strategy": o.Retry(3, strategies={ValueError: "retry"}),
+    "fallback": o.Fallback("hidden"),
+    "fallback by": o.Fallback(by={ValueError: "hidden"}),
+    "arg_fallback": o.ArgFallback("n", alternatives=[1, 2]),
+    "circuit_breaker": o.CircuitBreaker(consecutive=1),
+    "hedge": o.Hedge(0.05),
+    "cache": o.Cache(60, errors=(ValueError,), error_ttl=60),
+}
+
+
+def made(policy, calls):
+    """Return a function in which a weight turns out to be wrong, sync and async; `calls` counts how often it did."""
+    limit = o.RateLimit(1, burst=1, weight=lambda *_, **__: calls.append(1) or 5)
+
+    @o.opero(policy)
+    def f(n=0):
+        with limit:
+            return n
+
+    @o.opero(policy)
+    async def g(n=0):
+        async with limit:
+            return n
+
+    return f, lambda: asyncio.run(g())
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["sync", "async"])
+@pytest.mark.parametrize("policy", ANSWERS.values(), ids=ANSWERS)
+def test_a_wrong_setting_that_shows_in_a_call_passes_at_once(policy, which):
+    calls = []
+    f = made(policy, calls)[which]
+    with testing.clock() as clock:
+        for n in (1, 2):
+            with pytest.raises(o.ConfigurationError, match=r"^weight=5.0: weight takes at most burst \(1\)"):
+                f()
+            assert len(calls) == n
+        assert clock.elapsed() == 0
+
+
+def test_a_half_open_circuit_and_its_window_hear_nothing_of_it():
+    breaker = o.CircuitBreaker(consecutive=1, half_open_probes=1, reset_after=5)
+    limit = o.RateLimit(1, burst=1, weight=lambda: 5)
+
+    @o.opero(breaker, limit)
+    def f():
+        return 1
+
+    with testing.clock() as clock:
+        with pytest.raises(OSError), breaker:
+            raise OSError
+        clock.advance(5)
+        for _ in range(2):
+            with pytest.raises(o.ConfigurationError):
+                f()
+        with breaker:
+            pass
+    assert f.opero.breaker.state == "closed"
+
+
+def test_an_entry_that_is_over_does_not_answer_for_it():
+    weights = [1, 5]
+    limit = o.RateLimit(1, burst=1, weight=lambda _: weights.pop(0))
+
+    @o.opero(o.Cache(1, stale_if_error=60), limit)
+    def f(n):
+        return n
+
+    with testing.clock() as clock:
+        assert f(1) == 1
+        clock.advance(2)
+        with pytest.raises(o.ConfigurationError):
+            f(1)
+
+
+def test_who_names_it_decides_about_it():
+    calls = []
+    f, _ = made(o.Retry(2, wait=0, on=(o.ConfigurationError, KeyError)), calls)
+    g, _ = made(o.Fallback("given", on=o.ConfigurationError), calls)
+    with pytest.raises(o.ConfigurationError):
+        f()
+    assert len(calls) == 3
+    assert g() == "given"
