@@ -10,7 +10,7 @@ from math import inf
 from opero import forks
 from opero.errors import ConfigurationError
 from opero.kinds import signature_of
-from opero.policy import answered, asked
+from opero.policy import NOT_AWAITED, answered, asked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,13 +37,20 @@ class Keyed(Generic[S]):
 
     Where none is idle, `share` decides: new keys share one state (a quota must not be had anew by asking for many
     keys), or the least recently used is forgotten. `stays` says until when a state must not be: where all of them
-    have to stay, the one that may go first goes. Thread-safe.
+    have to stay, the one that may go first goes. `policy` is told to who gives a key that cannot be one. Thread-safe.
     """
 
     def __init__(
-        self, make: Callable[[], S], size: int, *, share: bool, stays: Callable[[S], float] | None = None
+        self,
+        make: Callable[[], S],
+        size: int,
+        *,
+        share: bool,
+        stays: Callable[[S], float] | None = None,
+        policy: str = "",
     ) -> None:
         self._make = make
+        self._policy = policy
         self._size = size
         self._shared: S | None = None
         self._share = share
@@ -60,14 +67,20 @@ class Keyed(Generic[S]):
     def get(self, key: Hashable, now: float) -> S:
         """Return the state of a key."""
         with self._lock:
-            state = self._states.pop(key, None) or self._kept.pop(key)
-            if state is None:
-                if len(self._states) + len(self._kept) >= self._size and not self._forget_one_locked(now):
-                    if self._shared is None:
-                        self._shared = self._make()
-                    return self._shared
-                state = self._make()
-            self._states[key] = state  # the most recently used is last
+            try:
+                state = self._states.pop(key, None) or self._kept.pop(key)
+                if state is None:
+                    if len(self._states) + len(self._kept) >= self._size and not self._forget_one_locked(now):
+                        if self._shared is None:
+                            self._shared = self._make()
+                        return self._shared
+                    state = self._make()
+                self._states[key] = state  # the most recently used is last
+            except TypeError as error:  # an empty dictionary hashes nothing: it may come from any of these
+                allowed = (
+                    f"values that can be hashed, of which {self._policy} keeps one state each: return a str or a tuple"
+                )
+                raise ConfigurationError("key", type(key), allowed) from error
             return state
 
     def values(self) -> list[S]:
@@ -157,7 +170,7 @@ def _goes(_: object) -> float:
 def reader(field: str, key: str | Callable[..., Hashable], function: Callable[..., Any]) -> Reader:
     """Return what reads the key of a call: a function of its arguments, or the name of one of them."""
     if callable(key):
-        return lambda args, kwargs: answered(key(*args, **kwargs))
+        return lambda args, kwargs: _told(field, key(*args, **kwargs))
     from inspect import Parameter
 
     told = signature_of(function)
@@ -176,6 +189,13 @@ def reader(field: str, key: str | Callable[..., Hashable], function: Callable[..
         return value
 
     return read
+
+
+def _told(field: str, key: Any) -> Hashable:
+    try:
+        return answered(key)  # type: ignore[no-any-return]
+    except TypeError as error:
+        raise ConfigurationError(field, type(key), f"a function of the call's arguments; {NOT_AWAITED}") from error
 
 
 def checked(field: str, key: object) -> Any:

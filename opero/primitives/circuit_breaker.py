@@ -183,7 +183,7 @@ class CircuitBreaker(Block, Rules, Policy):
     def start(self) -> None:
         ignored = conditions.of("ignore", self.ignore) if self.ignore != () else None
         self._keep(circuit=self._make())
-        self._keep(circuits=Keyed(self._make, self.max_keys, share=False, stays=self._stays))
+        self._keep(circuits=Keyed(self._make, self.max_keys, share=False, stays=self._stays, policy="CircuitBreaker"))
         counted = conditions.of("on", self.on)
         unwanted = counted if self.on_result is None else conditions.of_result("on_result", self.on_result)
         self._keep(ignored=ignored, counted=counted, unwanted=unwanted if unwanted.on_result else None, shared=None)

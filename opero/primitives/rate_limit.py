@@ -281,7 +281,7 @@ class Local:
         self.limit = min(count / per for count, per in rates)
         self.burst = min(burst for _, _, burst in self.rates)
         self.quota = self._make()
-        self._keyed = Keyed(self._make, max_keys, share=True)
+        self._keyed = Keyed(self._make, max_keys, share=True, policy="RateLimit")
 
     def given(self) -> list[tuple[float, float]]:
         """Return interval and burst of each rate."""

@@ -46,7 +46,7 @@ class SharedLimit:
             life = min(interval * burst for interval, burst in self._rates) / LENT
             self._rates = [(interval, burst - life / interval) for interval, burst in self._rates]
             self.lease = Lease(lease, life)
-            self._leases = Keyed(lambda: Lease(lease, life), max_keys, share=False)
+            self._leases = Keyed(lambda: Lease(lease, life), max_keys, share=False, policy="RateLimit")
 
     def available(self, now: float) -> int | None:
         """How many calls would go at once, where looking costs nothing."""

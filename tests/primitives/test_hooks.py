@@ -185,7 +185,7 @@ def test_an_error_that_is_raised_again_and_again_keeps_one_note_a_hook():
 def test_a_key_that_nobody_awaited_is_no_key(make):
     called = []
     f = o.opero(make(forgot_to_await))(lambda: called.append(1))
-    with pytest.raises(TypeError, match="it returned something to await, which nobody does here"):
+    with pytest.raises(o.ConfigurationError, match=r"key=<class 'coroutine'>: .* nobody awaits it here"):
         f()
     assert not called
 

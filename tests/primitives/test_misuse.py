@@ -96,3 +96,24 @@ def test_who_names_it_decides_about_it():
         f()
     assert len(calls) == 3
     assert g() == "given"
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [("n", "list"), (lambda n: {n[0]: 1}, "dict"), (lambda n: (1, n), "tuple")],
+    ids=["list", "dict", "tuple"],
+)
+@pytest.mark.parametrize(
+    "policy", [o.CircuitBreaker, lambda **given: o.RateLimit(5, **given)], ids=["breaker", "limit"]
+)
+def test_a_key_that_cannot_be_hashed_is_said_with_the_way_out(policy, key, kind):
+    made = policy(key=key)
+
+    @o.opero(made, retries=3, fallback="hidden")
+    def f(n):
+        return n
+
+    text = rf"^key=<class '{kind}'>: key takes values that can be hashed, .* {type(made).__name__} .* a str or a tuple$"
+    with testing.clock() as clock, pytest.raises(o.ConfigurationError, match=text):
+        f([1])
+    assert clock.elapsed() == 0
