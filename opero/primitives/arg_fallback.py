@@ -127,7 +127,7 @@ class ArgFallback(Policy):
         find, default = _finder(function, self.parameter)
 
         async def layer(call: Call, next: Next) -> Any:  # noqa: A002
-            """Try one alternative after the other; once more with new ones, if all our own were refused by that."""
+            """Try one alternative after the other; once more if all our own were refused by that, or are new."""
             passed, branch = find(call)
             errors: list[Exception] = []
             fresh = self._spent(passed)
@@ -138,7 +138,7 @@ class ArgFallback(Policy):
                 call.record.excused = self.condition
             try:
                 result = await self._round(call, lambda value: next(branch(value)), given, errors)
-                if result is MISSING and not fresh and self._spent(passed):
+                if result is MISSING and not fresh and self._spent(passed, given):
                     given = await self._given(call, passed, default) or given
                     result = await self._round(call, lambda value: next(branch(value)), given, errors)
                 if result is MISSING:
@@ -197,10 +197,14 @@ class ArgFallback(Policy):
             await self._refresh(call, self.refresh)
         return ring.alternatives
 
-    def _spent(self, passed: Any) -> bool:
-        """Whether a call is to begin with a refresh."""
+    def _spent(self, passed: Any, given: Sequence[Any] | None = None) -> bool:
+        """Whether a call is to get others: all our own were refused, or replaced while it tried those `given`."""
         ring = self.ring
-        return self.refresh is not None and passed is MISSING and ring.alternatives is not None and ring.refused()
+        if passed is not MISSING or ring.alternatives is None:
+            return False
+        if ring.refused():
+            return self.refresh is not None
+        return given is not None and given is not ring.alternatives
 
     async def _refresh(self, call: Call, refresh: Callable[[], Any]) -> None:
         """Have new alternatives, by a refresh of our own or of somebody else's."""
