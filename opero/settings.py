@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from typing import Any, Literal, Protocol, TypedDict
 
     from opero.conditions import ConditionLike
+    from opero.limiters import AsyncLimiter, RateLimiter
     from opero.objectives import SLO
     from opero.policy import Duration
-    from opero.primitives.rate_limit import AsyncLimiter, RateLimiter
 
     class Recipe(Protocol):
         """What stands for policies and keywords: a configuration, a builder, a preset."""

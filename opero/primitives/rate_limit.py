@@ -23,32 +23,13 @@ from opero.signals import POLICY, SECONDS, Event, Metric, Signals
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
-    from typing import Any, Protocol
+    from typing import Any
 
     from opero.call import Call, Layer, Next
+    from opero.limiters import AsyncLimiter, RateLimiter
     from opero.policy import Duration, Observation
     from opero.quota import Ticket
     from opero.stores import StateStore
-
-    class RateLimiter(Protocol):
-        """What a rate limit asks for leave; a plugin may be one, and is given in place of the rate."""
-
-        async def acquire(self, call: Call, key: Hashable, weight: float, patience: float) -> float:
-            """Wait for the turn of a call, at most `patience` seconds, by `call.runtime`; return how long it took.
-
-            Raise `RateLimitedError`, with `retry_after` where that is known, if it would take longer.
-            """
-            raise NotImplementedError
-
-    class AsyncLimiter(Protocol):
-        """An `aiolimiter.AsyncLimiter`, as far as it is used."""
-
-        max_rate: float
-        time_period: float
-
-        def has_capacity(self, amount: float = 1) -> bool: ...
-        async def acquire(self, amount: float = 1) -> None: ...
-
 
 DELAYED = Event("opero.rate_limiter.delayed", "debug", "A call waits for its turn.", ("delay",))
 WAITED = Metric(
@@ -125,7 +106,9 @@ class RateLimit(Block, Policy):
         elif isinstance(rate, bool | int | float) or not hasattr(rate, "acquire"):
             rate = number("rate", rate, above=0)
         else:
-            _of_limiter(rate, per=per, burst=burst, key=key, store=store)
+            from opero import limiters
+
+            rate = limiters.checked(rate, per=per, burst=burst, key=key, store=store)
         if key is None:
             unread("max_keys", max_keys, 10_000, "without key=: it bounds how many are kept")
         self._freeze(
@@ -160,8 +143,10 @@ class RateLimit(Block, Policy):
                 )
             self._keep(limiter=limiter)
         else:
-            given: Any = self.rate
-            self._keep(local=None, limiter=Foreign(given) if hasattr(given, "has_capacity") else given)
+            from opero import limiters
+
+            limiter = limiters.of(self.rate)
+            self._keep(local=None, limiter=limiter, only_async=limiter.only_async)
 
     def peek(self, key: Hashable = None, weight: float = 1) -> tuple[int, float]:
         """Return how many calls would go at once, and in how many seconds one of this weight; make none.
@@ -196,11 +181,6 @@ class RateLimit(Block, Policy):
 
         limiter = SharedLimit(store, name, self.local, DELAYED, lease=None, max_keys=self.max_keys)
         self._keep(store=store, limiter=limiter)
-
-    @property
-    def only_async(self) -> bool:  # type: ignore[override]
-        """Whether it cannot wait for blocking functions."""
-        return isinstance(self.limiter, Foreign)
 
     @property
     def reads_arguments(self) -> bool:  # type: ignore[override]
@@ -327,35 +307,6 @@ class Local:
 
     def __str__(self) -> str:
         return " and ".join(_written(count, per) for count, per, _ in self.rates)
-
-
-def _of_limiter(limiter: Any, **given: object) -> None:
-    """Refuse what a limiter of somebody else's would not be told: only one of ours is asked by key."""
-    if not hasattr(limiter, "has_capacity"):
-        del given["key"]
-    for field, value in given.items():
-        unread(field, value, 1.0 if field == "per" else None, "beside a limiter, which knows itself what it admits")
-
-
-class Foreign:
-    """An `aiolimiter.AsyncLimiter`: for coroutine functions, in the event loop it belongs to."""
-
-    def __init__(self, limiter: AsyncLimiter) -> None:
-        self._limiter = limiter
-
-    async def acquire(self, call: Call, key: Hashable, weight: float, patience: float) -> float:
-        """Wait until it has capacity; it is looked at as often as it gets some."""
-        if clock.hurried:
-            await call.runtime.pause(0.0)
-            return 0.0
-        limiter, started = self._limiter, call.runtime.now()
-        pause = weight * limiter.time_period / limiter.max_rate
-        while patience < inf and not limiter.has_capacity(weight):
-            if call.runtime.now() + pause > started + patience:
-                raise RateLimitedError(f"{call.operation.name} is over its {limiter!r}", retry_after=pause)
-            await call.runtime.sleep(pause)
-        await limiter.acquire(weight)
-        return call.runtime.now() - started
 
 
 async def _until(call: Call, quota: Quota, ticket: Ticket) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import ctypes
+import inspect
+import math
 import pickle
 import threading
 import time
@@ -10,7 +12,7 @@ import pytest
 from aiolimiter import AsyncLimiter
 
 import opero as o
-from opero import fused, testing
+from opero import fused, limiters, testing
 from together import together
 
 
@@ -377,6 +379,46 @@ def test_the_fast_path_is_for_one_rate_of_this_process_and_for_leases():
         assert o.RateLimit(10, **settings).fragment() is None
     assert o.RateLimit("10/s; 100/min").fragment() is None
     assert o.RateLimit(AsyncLimiter(2, 10)).fragment() is None
+
+
+def limiter(answer, *, suspends=True):
+    """Return a limiter that answers so."""
+
+    async def acquire(self, call, key, weight, patience):
+        return answer
+
+    def at_once(self, call, key, weight, patience):
+        return answer
+
+    return type("Mine", (), {"acquire": acquire if suspends else at_once, "__repr__": lambda _: "<mine>"})()
+
+
+@pytest.mark.parametrize("answer", [None, True, "1", -1, math.nan, math.inf])
+def test_a_limiter_of_ones_own_that_does_not_return_seconds_is_named(answer):
+    f = o.opero(o.RateLimit(limiter(answer)), retries=0)(lambda: 1)
+    with pytest.raises(o.ConfigurationError) as caught:
+        f()
+    wanted = "`async def acquire(self, call, key, weight, patience)` returns how many seconds it waited"
+    assert str(caught.value) == f"rate=<mine>: rate takes a limiter whose {wanted}; this one returned {answer!r}"
+
+
+def test_so_is_one_that_is_not_to_be_awaited():
+    f = o.opero(o.RateLimit(limiter(0.5, suspends=False)), retries=0)(lambda: 1)
+    with pytest.raises(o.ConfigurationError, match=r"this one returned 0\.5 without `async`"):
+        f()
+
+
+@pytest.mark.parametrize("foreign", [threading.Semaphore, asyncio.Lock])
+def test_what_is_acquired_by_other_arguments_is_refused_where_it_is_given(foreign):
+    with pytest.raises(o.ConfigurationError, match=r"limiter whose `async def acquire\(self, call.*this one takes \("):
+        o.RateLimit(foreign())
+
+
+def test_the_protocol_can_be_imported_by_who_writes_a_limiter():
+    class Mine(limiters.RateLimiter):
+        pass
+
+    assert list(inspect.signature(Mine().acquire).parameters) == ["call", "key", "weight", "patience"]
 
 
 def test_a_limiter_of_ones_own_is_asked_with_key_weight_and_patience():
