@@ -5,14 +5,21 @@
 2. A callable is called with the original arguments, anything else is the answer itself. The next one is asked when one
    fails; the error of the last passes through, with the call's as its context.
 3. The call's outcome is `fallback`, never `ok`.
-4. A generator falls back only before its first item: the answer's items take the place of its own.
+4. A generator falls back only before its first item: the answer's items take the place of its own. What has none is no
+   answer to it.
 """
 
 from __future__ import annotations
 
 from opero import conditions
 from opero.errors import ConfigurationError, OperoError
-from opero.kinds import is_awaited, is_coroutine_function, promises_awaitable
+from opero.kinds import (
+    is_async_generator_function,
+    is_awaited,
+    is_coroutine_function,
+    is_generator_function,
+    promises_awaitable,
+)
 from opero.nested import last
 from opero.policy import NOT_AWAITED, Fragment, Policy
 from opero.signals import Event, Signals
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 
 USED = Event("opero.fallback.used", "warning", "The caller got the fallback's answer.", ("error", "answer"))
 SIGNALS = Signals("fallback", (USED,))
+ITEMS = "what has items that a generator may yield, each time anew, such as a list, or a function that returns some"
 
 
 class Fallback(Policy):
@@ -84,6 +92,10 @@ class Fallback(Policy):
         return Fragment() if self.condition.on_result is None else None
 
     def check(self, function: Callable[..., Any], places: Mapping[str, Policy]) -> None:
+        if is_generator_function(function):
+            for answer in (*self.answers, *(self.by or {}).values()):
+                if not _can_stream(answer, is_async=is_awaited(function)):
+                    raise ConfigurationError("fallback", answer, ITEMS)
         if is_awaited(function):
             return
         asked = [("on", self.on), ("on_result", self.on_result), *(("by", key) for key in self.by or {})]
@@ -127,9 +139,7 @@ class Fallback(Policy):
     async def _ask(self, call: Call, answers: Sequence[Any], error: str) -> Any:
         for number, answer in enumerate(answers, 1):
             try:
-                value: Any = answer(*call.args, **call.kwargs) if callable(answer) else answer
-                if call.operation.is_async and hasattr(value, "__await__"):
-                    value = await value
+                value = await _value(call, answer)
             except Exception:
                 if number == len(answers):
                     raise
@@ -139,6 +149,33 @@ class Fallback(Policy):
             call.emit(USED, error=error, answer=number)
             return value
         return None  # not reached: there is an answer, and the last one raises
+
+
+async def _value(call: Call, answer: Any) -> Any:
+    """Return what an answer gives this call."""
+    is_async = call.operation.is_async
+    value = answer(*call.args, **call.kwargs) if callable(answer) else answer
+    if is_async and hasattr(value, "__await__"):
+        value = await value
+    if is_generator_function(call.operation.function) and not _has_items(value, is_async=is_async):
+        raise ConfigurationError("fallback", value, ITEMS)
+    return value
+
+
+def _can_stream(answer: Any, *, is_async: bool) -> bool:
+    """Whether an answer, or what it will return for all we know, has items, and not only once."""
+    if callable(answer):
+        return is_async or not is_async_generator_function(answer)
+    once = hasattr(answer, "__next__") or hasattr(answer, "__anext__")
+    return not once and _has_items(answer, is_async=is_async)
+
+
+def _has_items(value: Any, *, is_async: bool) -> bool:
+    try:
+        iter(value)
+    except TypeError:
+        return is_async and hasattr(value, "__aiter__")
+    return True
 
 
 def _mapping(by: Any) -> Mapping[Any, Any]:

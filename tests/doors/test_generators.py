@@ -114,6 +114,36 @@ def test_a_fallback_may_be_a_generator_itself(w):
     assert w.items(f) == [5, 6]
 
 
+def test_a_fallback_without_items_or_that_has_them_once_is_refused_when_decorating(w):
+    for policy in (o.Fallback(5), o.Fallback([], None), o.Fallback(iter([5])), o.Fallback([], by={OSError: 5})):
+        with pytest.raises(o.ConfigurationError, match=r"fallback=.*: fallback takes what has items that a generator"):
+            w.decorate([OSError()], policies=[policy])
+
+
+def test_a_function_without_items_is_no_answer_and_the_next_is_asked(w):
+    assert w.items(w.decorate([OSError()], policies=[o.Fallback(lambda: 5, [7])])) == [7]
+    (error,) = w.items(w.decorate([OSError()], fallback=lambda: 5))
+    assert str(error).startswith("fallback=5: fallback takes what has items")
+    assert isinstance(error.__context__, OSError)
+
+
+async def ticks():
+    yield 7
+
+
+def test_asynchronous_items_are_for_an_asynchronous_generator(w):
+    class Ticks:
+        def __aiter__(self):
+            return ticks()
+
+    for answer in (ticks, Ticks()):
+        if w.kind == "async":
+            assert w.items(w.decorate([OSError()], fallback=answer)) == [7]
+        else:
+            with pytest.raises(o.ConfigurationError, match="items that a generator may yield"):
+                w.decorate([OSError()], fallback=answer)
+
+
 def test_alternatives_are_tried_until_the_first_item(w):
     f = w.decorate([OSError()], [1, OSError("late")], arg_fallback="value")
     found = w.items(f, ["a", "b"])
