@@ -39,6 +39,7 @@ class Builder:
     """
 
     __slots__ = ("_keywords", "_steps")
+    complete = True  # nothing is retried that it does not say
 
     def __init__(self, steps: tuple[Step, ...] = (), keywords: Mapping[str, Any] | None = None) -> None:
         self._steps = steps
@@ -124,8 +125,9 @@ class Builder:
 
     def with_(self, **keywords: Unpack[Settings]) -> Builder:
         """Add keywords of `@opero`, like `name`; they go before the steps."""
-        settings.policies_from((), keywords, retries=0)
-        return Builder(self._steps, {**self._keywords, **keywords})
+        merged = settings.nearer(self._keywords, keywords)
+        settings.policies_from((), merged, retries=False)
+        return Builder(self._steps, merged)
 
     def recipe(self, name: str) -> tuple[list[Policy], dict[str, Any]]:
         """Return what it stands for in `@opero`."""
@@ -134,7 +136,7 @@ class Builder:
     def __call__(self, function: Callable[P, R]) -> Decorated[P, R]:
         if not is_decorable(function):
             raise ConfigurationError("function", function, "a function to decorate")
-        decorated: Decorated[P, R] = decorate(function, (self,), {}, retries=0)
+        decorated: Decorated[P, R] = decorate(function, (self,), {})
         return decorated
 
     def __repr__(self) -> str:

@@ -222,7 +222,7 @@ class OperoConfig(BaseModel):
 
     def _together(self, name: str) -> list[ConfigurationError]:
         try:
-            settings.policies_from((), self.of(name).keywords(), retries=0)
+            settings.policies_from((), self.of(name).keywords(), retries=False)
         except ConfigurationError as error:
             return [values.beneath(f"operations.{name}", error) if name else error]
         return []

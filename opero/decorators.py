@@ -142,15 +142,17 @@ class Handle(Generic[P, R]):
     def with_(self, *given: Policy | Recipe, **keywords: Unpack[Settings]) -> Decorated[P, R]:
         """Return a variant with other settings. Policies it keeps share their state with this one."""
         policies, overrides = settings.expanded(given, keywords, keywords.get("name") or self.name)
-        settings.policies_from(policies, {}, retries=0)
+        settings.policies_from(policies, {}, retries=False)
         replaced = {policy.place for policy in policies}
-        merged: dict[str, Any] = {k: v for k, v in self._settings.items() if settings.place_of(k) not in replaced}
-        merged.update(overrides)
+        left = {k: v for k, v in self._settings.items() if settings.place_of(k) not in replaced}
+        merged = settings.nearer(left, overrides)
         touched = {settings.place_of(keyword) for keyword in overrides} | replaced
         kept = [p for p in self.policies if p.place not in touched]
-        built = settings.policies_from(
-            policies, {k: v for k, v in merged.items() if settings.place_of(k) in touched}, retries=0
-        )
+        asked = {k: v for k, v in merged.items() if settings.place_of(k) in touched}
+        built = [
+            settings.altered(self.operation.places.get(each.place), each, overrides)
+            for each in settings.policies_from(policies, asked, retries=False)
+        ]
         return _wrap(self.operation.function, (*kept, *built), merged, name=merged.get("name") or self.name)  # type: ignore[no-any-return]
 
     def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -275,10 +277,11 @@ def opero(*given: Any, **keywords: Any) -> Any:
     return decorator
 
 
-def decorate(function: Any, given: Sequence[Any], keywords: Mapping[str, Any], *, retries: int = 3) -> Any:
-    """Wrap a function by what the user wrote."""
+def decorate(function: Any, given: Sequence[Any], keywords: Mapping[str, Any], *, retries: bool = True) -> Any:
+    """Wrap a function by what the user wrote; it retries by default, unless `retries` or something built says no."""
     if isinstance(function, staticmethod | classmethod):
         return type(function)(decorate(function.__func__, given, keywords, retries=retries))
+    retries = retries and not any(getattr(type(each), "complete", False) for each in given)
     given, keywords = settings.expanded(given, keywords, keywords.get("name") or name_of(function))
     name = keywords.get("name")
     policies = settings.policies_from(given, keywords, retries=retries)

@@ -6,50 +6,59 @@ def fetch(url: str) -> httpx.Response: ...
 
 from __future__ import annotations
 
-from functools import wraps
-
 from opero import conditions, databases, responses, waits
 from opero.builder import build
 from opero.errors import ConfigurationError
+from opero.kinds import dress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+    from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
     from opero.builder import Builder
     from opero.decorators import Decorated
+    from opero.policy import Policy
     from opero.settings import Settings
 
     P = ParamSpec("P")
     R = TypeVar("R")
 
-    class Preset(Protocol):
-        """Makes a builder; without parentheses, decorates."""
+TRANSPORT = {"httpx", "httpcore", "requests", "urllib3", "urllib", "aiohttp", "grpc", "botocore"}
+BUSY = (429, 500, 502, 503, 504)
+
+
+class Preset:
+    """Makes a builder from keywords; without parentheses it decorates, and goes into `@opero`, as it is."""
+
+    complete = True  # as a builder
+
+    def __init__(self, make: Callable[..., Builder]) -> None:
+        dress(self, make)
+        self._make = make
+
+    if TYPE_CHECKING:
 
         @overload
         def __call__(self, function: Callable[P, R], /) -> Decorated[P, R]: ...
         @overload
         def __call__(self, **keywords: Unpack[Settings]) -> Builder: ...
 
-
-TRANSPORT = {"httpx", "httpcore", "requests", "urllib3", "urllib", "aiohttp", "grpc", "botocore"}
-BUSY = (429, 500, 502, 503, 504)
-
-
-def _preset(make: Callable[..., Builder]) -> Preset:
-    """Let a preset decorate without parentheses, as `@opero` does."""
-
-    @wraps(make)
-    def preset(*given: Any, **keywords: Any) -> Any:
+    def __call__(self, *given: Any, **keywords: Any) -> Any:
         if len(given) > 1 or (given and keywords):
-            raise ConfigurationError(make.__name__, given, "keywords of @opero, or one function and nothing else")
-        return make()(*given) if given else make(**keywords)
+            name = self._make.__name__
+            raise ConfigurationError(name, given, "keywords of @opero, or one function and nothing else")
+        return self._make()(*given) if given else self._make(**keywords)
 
-    return preset
+    def recipe(self, name: str) -> tuple[list[Policy], dict[str, Any]]:
+        """Return what it stands for in `@opero`."""
+        return self._make().recipe(name)
+
+    def __repr__(self) -> str:
+        return f"<preset {self._make.__name__}: {self._make()!r}>"
 
 
-@_preset
+@Preset
 def http(**keywords: Unpack[Settings]) -> Builder:
     """Make a builder for calls of a service over HTTP that may be repeated.
 
@@ -68,7 +77,7 @@ def http(**keywords: Unpack[Settings]) -> Builder:
     )
 
 
-@_preset
+@Preset
 def database(**keywords: Unpack[Settings]) -> Builder:
     """Make a builder for transactions of a database; the function is the whole transaction.
 
@@ -88,7 +97,7 @@ def database(**keywords: Unpack[Settings]) -> Builder:
     )
 
 
-@_preset
+@Preset
 def llm(**keywords: Unpack[Settings]) -> Builder:
     """Make a builder for calls of a language model.
 
@@ -106,7 +115,7 @@ def llm(**keywords: Unpack[Settings]) -> Builder:
     )
 
 
-@_preset
+@Preset
 def queue(**keywords: Unpack[Settings]) -> Builder:
     """Make a builder for work taken from a queue, where nobody waits and giving up is what costs.
 
@@ -125,7 +134,7 @@ def queue(**keywords: Unpack[Settings]) -> Builder:
 
 
 def _with(builder: Builder, keywords: Any, **defaults: Any) -> Builder:
-    return builder.with_(**{**defaults, **keywords})
+    return builder.with_(**defaults).with_(**keywords)
 
 
 def _transport(error: BaseException) -> bool:

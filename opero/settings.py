@@ -66,12 +66,23 @@ if TYPE_CHECKING:
 
 RETRY = ("retries", "backoff", "backoff_factor", "min_delay", "max_delay", "jitter", "retry_on", "retry_on_result")
 ABOUT = ("name", "order", "record", "slo", "tags")  # of the operation, not of a policy
+DELAYS = ("backoff_factor", "min_delay", "max_delay")
 CACHE = ("cache", "cache_ttl", "cache_backend", "cache_key", "cache_namespace")
+PARTLY = {"retry", "cache"}  # places of policies that several keywords make
+PARTS = {  # keywords that are one setting of a policy, and which
+    **dict.fromkeys(("backoff", *DELAYS), "wait"),
+    "retries": "retries",
+    "jitter": "jitter",
+    "retry_on": "on",
+    "retry_on_result": "on_result",
+    **{keyword: keyword.removeprefix("cache_") for keyword in CACHE[1:]},
+}
+RETRIES = 3  # where nobody says how often
 BACKOFFS = ("exponential", "fibonacci", "linear", "constant", "decorrelated_jitter")
 
 
-def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retries: int = 3) -> tuple[Policy, ...]:
-    """Build the policies of one function. Without policy objects, `retries` says how often it retries by default."""
+def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retries: bool = True) -> tuple[Policy, ...]:
+    """Build the policies of one function. Without policy objects it retries by default, unless `retries` says no."""
     for policy in given:
         if not isinstance(policy, Policy):
             raise ConfigurationError(
@@ -83,7 +94,7 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
     recording.tags(settings.get("tags"))
     built = list(given)
     if any(keyword in settings for keyword in RETRY) or (not given and retries):
-        built += [policy for policy in [_retry(settings, retries)] if policy is not None]
+        built += [policy for policy in [_retry(settings)] if policy is not None]
     if any(keyword in settings for keyword in CACHE):
         built += [policy for policy in [_cache(settings)] if policy is not None]
     for keyword, build in BUILDERS.items():
@@ -101,13 +112,36 @@ def expanded(given: Sequence[Any], keywords: Mapping[str, Any], name: str) -> tu
         if hasattr(type(recipe), "recipe"):
             policies, said = recipe.recipe(name)
             made.update((policy.place, policy) for policy in policies)
-            merged.update(said)
+            merged = nearer(merged, said)
     own = [each for each in given if not hasattr(type(each), "recipe")]
-    taken = {place_of(keyword) for keyword in (*merged, *keywords)} | {getattr(each, "place", "") for each in own}
-    kept = [policy for place, policy in made.items() if place not in taken]
     mine = {getattr(each, "place", "") for each in own}
-    said_too = {key: value for key, value in merged.items() if place_of(key) not in mine}
-    return (*kept, *own), {**said_too, **keywords}
+    merged = nearer({key: value for key, value in merged.items() if place_of(key) not in mine}, keywords)
+    kept = [each for place, policy in made.items() if place not in mine for each in _taking(policy, merged)]
+    done = {policy.place for policy in kept} & PARTLY
+    return (*kept, *own), {key: value for key, value in merged.items() if place_of(key) not in done}
+
+
+def nearer(far: Mapping[str, Any], near: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all keywords; the near ones go before, and a strategy of waits among them has its own delays."""
+    left_out = DELAYS if isinstance(near.get("backoff"), waits.Wait) else ()
+    return {**{keyword: value for keyword, value in far.items() if keyword not in left_out}, **near}
+
+
+def altered(before: Policy | None, after: Policy, keywords: Mapping[str, Any]) -> Policy:
+    """Return what keywords made of a policy: of a retry and a cache it keeps the settings that they say nothing of."""
+    mine = [keyword for keyword in keywords if place_of(keyword) == after.place]
+    if before is None or type(before) is not type(after) or not mine or not all(keyword in PARTS for keyword in mine):
+        return after
+    said = {setting: after.settings[setting] for setting in map(PARTS.__getitem__, mine)}
+    return type(after)(**{**before.settings, **said})
+
+
+def _taking(policy: Policy, keywords: Mapping[str, Any]) -> list[Policy]:
+    """Return the policy of a builder with what keywords say of it; nothing where they make another, or none."""
+    mine = {keyword: value for keyword, value in keywords.items() if place_of(keyword) == policy.place}
+    if mine and policy.place not in PARTLY:
+        return []
+    return [altered(policy, each, mine) for each in policies_from((), mine, retries=False)] if mine else [policy]
 
 
 def added() -> list[str]:
@@ -188,16 +222,11 @@ def place_of(keyword: str) -> str:
     return "retry" if keyword in RETRY else "cache" if keyword in CACHE else keyword
 
 
-def _retry(settings: Mapping[str, Any], default: int) -> Retry | None:
-    retries = whole("retries", settings.get("retries", default), low=0)
-    low = duration("min_delay", settings.get("min_delay", 0.1), low=0)
-    high = duration("max_delay", settings.get("max_delay", 30.0), low=0)
-    if low > high:
-        raise ConfigurationError("min_delay", low, f"0 to {high:g} seconds here, which is max_delay")
-    factor = number("backoff_factor", settings.get("backoff_factor", 1.5), low=1)
+def _retry(settings: Mapping[str, Any]) -> Retry | None:
+    retries = whole("retries", settings.get("retries", RETRIES), low=0)
     policy = Retry(
         retries,
-        wait=_wait(settings.get("backoff", "exponential"), low, high, factor),
+        wait=_wait(settings.get("backoff", "exponential"), settings),
         jitter=choice("jitter", settings.get("jitter", "full"), ("full", "equal", "none")),
         on=_named("retry_on", settings),
         on_result=_predicate("retry_on_result", settings.get("retry_on_result")),
@@ -223,9 +252,17 @@ def _cache(settings: Mapping[str, Any]) -> Cache | None:
     return Cache(given.pop("ttl", None), **given)
 
 
-def _wait(backoff: object, low: float, high: float, factor: float) -> waits.Wait:
+def _wait(backoff: object, settings: Mapping[str, Any]) -> waits.Wait:
     if isinstance(backoff, waits.Wait):
+        for keyword in DELAYS:
+            if keyword in settings:
+                raise ConfigurationError(keyword, settings[keyword], f"nothing beside {backoff!r}: give it the delays")
         return backoff
+    low = duration("min_delay", settings.get("min_delay", 0.1), low=0)
+    high = duration("max_delay", settings.get("max_delay", 30.0), low=0)
+    if low > high:
+        raise ConfigurationError("min_delay", low, f"0 to {high:g} seconds here, which is max_delay")
+    factor = number("backoff_factor", settings.get("backoff_factor", 1.5), low=1)
     if backoff == "exponential":
         return waits.exponential(low, high, factor)
     if backoff == "constant":

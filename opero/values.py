@@ -69,7 +69,7 @@ def check(keyword: str, value: Any) -> None:
         _check_texts(keyword, value, "the name of a parameter, or a list of them")
     else:
         try:
-            settings.policies_from((), {keyword: taken}, retries=0)
+            settings.policies_from((), {keyword: taken}, retries=False)
         except ConfigurationError as error:
             raise at(keyword, error, known=()) from None
 

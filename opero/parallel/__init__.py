@@ -77,7 +77,7 @@ def _mapped(function: Any, given: Any, keywords: dict[str, Any], of_map: dict[st
         return staticmethod(_mapped(function.__func__, given, keywords, of_map))
     plan = Plan(function, **of_map)
     given = given if plan.batching is None else (*given, plan.batching)
-    one: Decorated[..., Any] = decorate(function, given, keywords, retries=0)
+    one: Decorated[..., Any] = decorate(function, given, keywords, retries=False)
     one.opero.operation.book.declare(SIGNALS)
     if plan.tunes_workers or plan.tunes_chunks:
         from opero.parallel.tuning import Tuning

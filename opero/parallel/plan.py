@@ -322,7 +322,7 @@ class _Recipe:
     @property
     def one(self) -> Any:
         """Make it."""
-        return decorate(self._function, self._policies, {"name": self._name}, retries=0)
+        return decorate(self._function, self._policies, {"name": self._name}, retries=False)
 
 
 def _callable(field: str, value: Any) -> Any:

@@ -95,6 +95,73 @@ def test_a_variant_takes_configurations_and_builders():
         f.opero.with_(5)
 
 
+RETRIED = o.Retry(5, wait=3, jitter="equal", on=OSError)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "changed"),
+    [
+        ({"jitter": "none"}, {"jitter": "none"}),
+        ({"retries": 1, "retry_on": KeyError}, {"retries": 1, "on": KeyError}),
+        ({"backoff": o.waits.constant(7)}, {"wait": o.waits.constant(7)}),
+        ({"min_delay": 1}, {"wait": o.waits.exponential(1, 30, 1.5)}),
+    ],
+)
+def test_a_keyword_changes_one_setting_of_a_retry_and_keeps_the_others(keywords, changed):
+    built = o.build().policy(RETRIED)
+    for f in (
+        RETRIED(double).opero.with_(**keywords),
+        built.with_(**keywords)(double),
+        opero(built, **keywords)(double),
+    ):
+        assert str(kinds(f)["retry"]) == str(o.Retry(**{**RETRIED.settings, **changed}))
+    assert kinds(RETRIED(double).opero.with_(timeout=3))["retry"] is RETRIED
+
+
+def test_a_keyword_changes_one_setting_of_a_cache_and_keeps_the_others():
+    cached = o.Cache(60, key="n:{x}", tags="shop")(double)
+    for f in (
+        cached.opero.with_(cache_ttl=5),
+        opero(o.build().cache(60, key="n:{x}", tags="shop"), cache_ttl=5)(double),
+    ):
+        cache = kinds(f)["cache"]
+        assert (cache.ttl, cache.key, cache.settings["tags"]) == (5, "n:{x}", ("shop",))
+    assert kinds(cached.opero.with_(cache=False)) == {}
+    assert kinds(cached.opero.with_(cache=True))["cache"].key is None
+
+
+@pytest.mark.parametrize("keywords", [{"retries": 3}, {"timeout": 5}, {"min_delay": 2}], ids=str)
+def test_a_variant_retries_as_before_where_only_its_delays_change(keywords):
+    bare = opero(**keywords)(double)
+    retry = kinds(bare.opero.with_(max_delay=9))["retry"]
+    assert (retry.retries, retry.wait.high) == (3, 9)
+    assert "retry" not in kinds(bare.opero.with_(retries=0))
+
+
+def test_who_says_how_to_wait_wants_to_retry():
+    assert kinds(o.build().with_(backoff="linear")(double))["retry"].retries == 3
+    assert "retry" not in kinds(opero(retries=0)(double).opero.with_(backoff="linear"))
+
+
+def test_a_strategy_brings_its_own_delays():
+    own = o.waits.constant(3)
+    made = (lambda **more: opero(backoff=own, **more), o.build().with_(backoff=own).with_, o.presets.http)
+    for make in (*made, opero(backoff=own)(double).opero.with_):
+        for delay in ("min_delay", "max_delay", "backoff_factor"):
+            with pytest.raises(
+                o.ConfigurationError, match=f"{delay}=1: {delay} takes nothing beside .*give it the delays"
+            ):
+                make(**{delay: 1})
+    delayed, config = opero(min_delay=1)(double), OperoConfig(min_delay=1)
+    for f in (delayed.opero.with_(backoff=own), opero(config, backoff=own)(double)):
+        assert kinds(f)["retry"].wait is own
+
+
+def test_what_is_built_is_the_same_in_opero_and_by_itself():
+    for built in (o.build(), o.build().timeout(3), o.build().with_(timeout=3), o.presets.http):
+        assert str(opero(built)(double).opero.policies) == str(built(double).opero.policies)
+
+
 PRESETS = [o.presets.http, o.presets.database, o.presets.llm, o.presets.queue]
 
 
@@ -111,7 +178,12 @@ def test_a_preset_decorates_takes_keywords_and_shares_nothing(preset):
 def test_a_preset_decorates_without_parentheses(preset):
     f = preset(double)
     assert f(3) == 6
-    assert str(f.opero.policies) == str(preset()(double).opero.policies)
+    named = opero(preset, name="mine")(double)
+    assert named.opero.name == "mine"
+    for other in (preset()(double), named, opero(double).opero.with_(preset)):
+        assert str(f.opero.policies) == str(other.opero.policies)
+    assert repr(preset) == f"<preset {preset.__name__}: {preset()}>"
+    assert preset.__doc__.startswith("Make a builder")
     for wrong in ((double, double), (5,)):
         with pytest.raises(o.ConfigurationError):
             preset(*wrong)
