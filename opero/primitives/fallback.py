@@ -154,7 +154,7 @@ class Fallback(Policy):
 async def _value(call: Call, answer: Any) -> Any:
     """Return what an answer gives this call."""
     is_async = call.operation.is_async
-    value = answer(*call.args, **call.kwargs) if callable(answer) else answer
+    value: Any = answer(*call.args, **call.kwargs) if callable(answer) else answer
     if is_async and hasattr(value, "__await__"):
         value = await value
     if is_generator_function(call.operation.function) and not _has_items(value, is_async=is_async):
