@@ -6,7 +6,7 @@ def fetch(url: str) -> httpx.Response: ...
 
 from __future__ import annotations
 
-from opero import conditions, databases, responses, waits
+from opero import conditions, databases, responses, settings, waits
 from opero.builder import build
 from opero.errors import ConfigurationError
 from opero.kinds import dress
@@ -68,9 +68,8 @@ def http(**keywords: Unpack[Settings]) -> Builder:
     failed = conditions.of("retry_on", _transport) | conditions.status(408, 425, *BUSY)
     return _with(
         build().circuit_breaker(on=failed),
-        keywords,
+        _as_told(keywords, low=0.2, high=10.0, longest=30.0),
         retries=3,
-        backoff=waits.retry_after(waits.exponential(0.2, 10.0, 2.0), high=30.0),
         retry_on=failed,
         attempt_timeout=10.0,
         timeout=30.0,
@@ -106,9 +105,8 @@ def llm(**keywords: Unpack[Settings]) -> Builder:
     """
     return _with(
         build().bulkhead(8, max_queue=100),
-        keywords,
+        _as_told(keywords, low=1.0, high=30.0, longest=60.0),
         retries=5,
-        backoff=waits.retry_after(waits.exponential(1.0, 30.0, 2.0), high=60.0),
         retry_on=conditions.of("retry_on", _transport) | conditions.status(408, 409, 529, *BUSY),
         attempt_timeout=60.0,
         timeout=180.0,
@@ -135,6 +133,15 @@ def queue(**keywords: Unpack[Settings]) -> Builder:
 
 def _with(builder: Builder, keywords: Any, **defaults: Any) -> Builder:
     return builder.with_(**defaults).with_(**keywords)
+
+
+def _as_told(keywords: Any, *, low: float, high: float, longest: float) -> Any:
+    """Return keywords that wait as Retry-After says, else exponentially, by the delays among them."""
+    if "backoff" in keywords:
+        return keywords
+    delays = {"min_delay": low, "max_delay": high, "backoff_factor": 2.0}
+    wait = settings.wait_of("exponential", {keyword: keywords.pop(keyword, delays[keyword]) for keyword in delays})
+    return {**keywords, "backoff": waits.retry_after(wait, high=longest)}
 
 
 def _transport(error: BaseException) -> bool:

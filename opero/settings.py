@@ -226,7 +226,7 @@ def _retry(settings: Mapping[str, Any]) -> Retry | None:
     retries = whole("retries", settings.get("retries", RETRIES), low=0)
     policy = Retry(
         retries,
-        wait=_wait(settings.get("backoff", "exponential"), settings),
+        wait=wait_of(settings.get("backoff", "exponential"), settings),
         jitter=choice("jitter", settings.get("jitter", "full"), ("full", "equal", "none")),
         on=_named("retry_on", settings),
         on_result=_predicate("retry_on_result", settings.get("retry_on_result")),
@@ -252,7 +252,8 @@ def _cache(settings: Mapping[str, Any]) -> Cache | None:
     return Cache(given.pop("ttl", None), **given)
 
 
-def _wait(backoff: object, settings: Mapping[str, Any]) -> waits.Wait:
+def wait_of(backoff: object, settings: Mapping[str, Any]) -> waits.Wait:
+    """Return the wait of a retry, by its keyword and those of its delays."""
     if isinstance(backoff, waits.Wait):
         for keyword in DELAYS:
             if keyword in settings:

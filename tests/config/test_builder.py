@@ -145,7 +145,7 @@ def test_who_says_how_to_wait_wants_to_retry():
 
 def test_a_strategy_brings_its_own_delays():
     own = o.waits.constant(3)
-    made = (lambda **more: opero(backoff=own, **more), o.build().with_(backoff=own).with_, o.presets.http)
+    made = (lambda **more: opero(backoff=own, **more), o.build().with_(backoff=own).with_, o.presets.http().with_)
     for make in (*made, opero(backoff=own)(double).opero.with_):
         for delay in ("min_delay", "max_delay", "backoff_factor"):
             with pytest.raises(
@@ -172,6 +172,17 @@ def test_a_preset_decorates_takes_keywords_and_shares_nothing(preset):
     assert (kinds(second)["retry"].retries, kinds(second)["timeout"].seconds) == (1, 7)
     assert kinds(preset(bulkhead=2, name="mine")(double))["bulkhead"].limit == 2
     assert not {id(p) for p in first.opero.policies} & {id(p) for p in second.opero.policies}
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.__name__)
+def test_delays_of_a_preset_are_keywords_like_any_other(preset):
+    waits = kinds(preset(min_delay=0.25, max_delay=3)(double))["retry"].wait
+    waits = getattr(waits, "otherwise", waits)
+    assert (waits.low, waits.high) == (0.25, 3)
+    own = o.waits.constant(3)
+    assert kinds(preset(backoff=own)(double))["retry"].wait is own
+    with pytest.raises(o.ConfigurationError, match=r"min_delay=99\.0: min_delay takes 0 to 3 seconds here"):
+        preset(min_delay=99, max_delay=3)
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.__name__)

@@ -78,9 +78,9 @@ NEVER = {  # nobody awaits these, whatever function they stand around
 AWAITED = {  # who awaits the function awaits these too
     "Retry.on": lambda hook: o.Retry(1, on=hook),
     "Retry.on_result": lambda hook: o.Retry(1, on_result=hook),
-    "Fallback.on": lambda hook: o.Fallback(0, on=hook),
-    "Fallback.on_result": lambda hook: o.Fallback(0, on_result=hook),
-    "Fallback.by": lambda hook: o.Fallback(by={hook: 0}),
+    "Fallback.on": lambda hook: o.Fallback([], on=hook),
+    "Fallback.on_result": lambda hook: o.Fallback([], on_result=hook),
+    "Fallback.by": lambda hook: o.Fallback(by={hook: []}),
     "Fallback.answers": o.Fallback,
     "ArgFallback.refresh": lambda hook: o.ArgFallback("x", alternatives=[1], cooldown=1, refresh=hook),
 }
