@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from opero import catalogue, control
+from opero.breaker import Breaker
 from opero.deadlines import propagating
 from opero.drivers.blocking import Blocking
 from opero.drivers.inside_out import Handed, Inside, hand_out
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from opero.call import Call
     from opero.policy import Policy
+    from opero.primitives.circuit_breaker import CircuitBreaker
     from opero.runtime import Runtime
 
 
@@ -81,7 +83,17 @@ class Guarded:
 
 
 def guard(policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Guarded:
-    """Return a guard for one block; all blocks of a policy are calls of one operation, of its name or kind."""
+    """Return a guard for one block."""
+    return Guarded(operation_of(policy), args, kwargs)
+
+
+def breaker(policy: CircuitBreaker) -> Breaker:
+    """Return a policy's controls."""
+    return Breaker(operation_of(policy), policy)
+
+
+def operation_of(policy: Policy) -> Operation:
+    """Return the operation, of its name or kind, of which all blocks of a policy are calls."""
     operation: Operation | None = policy.__dict__.get("_alone")
     if operation is None:
         name = policy.name or f"opero.{type(policy).__name__}"
@@ -90,7 +102,7 @@ def guard(policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Guar
         catalogue.register(operation)
         if operation.controllers is not None:
             operation.controllers.start()
-    return Guarded(operation, args, kwargs)
+    return operation
 
 
 def _block(*args: Any, **kwargs: Any) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from opero import acts, catalogue, clock, control, fused, objectives, recording, settings
-from opero.circuit import Change
+from opero import catalogue, control, fused, objectives, recording, settings
+from opero.breaker import Breaker
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
 from opero.kinds import (
@@ -24,13 +24,11 @@ from opero.runtime import run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
     from opero.caching import CacheHandle
-    from opero.circuit import Circuit
     from opero.control.loop import Controllers
-    from opero.primitives.circuit_breaker import CircuitBreaker
     from opero.settings import Recipe, Settings
 
     P = ParamSpec("P")
@@ -179,64 +177,6 @@ class Handle(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<opero {self.name}: {', '.join(map(repr, self.policies)) or 'no policies'}>"
-
-
-class Breaker:
-    """A circuit breaker by hand: `f.opero.breaker`; with `key=`, that of one key: `f.opero.breaker.of(key)`."""
-
-    def __init__(self, operation: Operation, policy: CircuitBreaker, *keys: Hashable) -> None:
-        self._operation = operation
-        self._policy = policy
-        self._keys = keys  # one, or none: then it is about all circuits
-
-    @property
-    def state(self) -> str:
-        """One of closed, open, half_open, forced_open; of the circuits of many keys, the worst."""
-        return self._circuits()[0].state if self._keys else self._policy.state()
-
-    @property
-    def mode(self) -> str:
-        """One of auto, forced_open, forced_closed, disabled."""
-        return (self._circuits()[0] if self._keys else self._policy.circuit).mode
-
-    def of(self, key: Hashable) -> Breaker:
-        """Return the breaker of one key."""
-        return Breaker(self._operation, self._policy, key)
-
-    def force_open(self) -> None:
-        """Refuse every call, until `force_close` or `reset`."""
-        self._hold("force_open", "forced_open")
-
-    def force_close(self) -> None:
-        """Let every call pass, whatever happens, until `force_open` or `reset`. Outcomes are counted and told."""
-        self._hold("force_close", "forced_closed")
-
-    def disable(self) -> None:
-        """Let every call pass and count nothing, until `reset`."""
-        self._hold("disable", "disabled")
-
-    def reset(self) -> None:
-        """Close it, forget what it counted, and let it go on by itself."""
-        self._hold("reset", "auto")
-
-    def _hold(self, act: str, mode: str) -> None:
-        policy = self._policy
-        self._operation.emit(acts.ACTED, acts.about(act, target="circuit_breaker"))
-        changes = [circuit.hold(mode, clock.now()) for circuit in self._circuits()]
-        if policy.shared is not None:
-            state = run(policy.shared.hold(blocking.RUNTIME, self._keys[0] if self._keys else None, mode))
-            changes = [Change(state) if state else None]
-        for change in changes:
-            policy.say(self._emit, self._operation.book, change)
-
-    def _circuits(self) -> list[Circuit]:
-        """Return those it is about: a key's may have been forgotten meanwhile, and is made anew."""
-        if self._keys:
-            return [self._policy.of(self._keys[0], clock.now())]
-        return [self._policy.circuit, *self._policy.circuits.release()]
-
-    def _emit(self, event: Any, **fields: Any) -> None:
-        self._operation.emit(event, fields)
 
 
 if TYPE_CHECKING:

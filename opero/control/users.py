@@ -63,7 +63,7 @@ class Users:
     def open(self) -> float:
         """1 while a breaker of one of them is not closed."""
         breakers = [operation.places.get("circuit_breaker") for operation in self]
-        return float(any(breaker is not None and breaker.state() != "closed" for breaker in breakers))  # type: ignore[attr-defined]
+        return float(any(breaker is not None and breaker.state != "closed" for breaker in breakers))  # type: ignore[attr-defined]
 
 
 def retries(operation: Operation) -> Mapping[str, float]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
     from typing import Any
 
+    from opero.breaker import Breaker
     from opero.call import Call, Layer, Next
     from opero.conditions import Condition, ConditionLike
     from opero.pipeline import Operation
@@ -209,8 +210,17 @@ class CircuitBreaker(Block, Rules, Policy):
         """Return the circuit of a key."""
         return self.circuits.get(key, now)
 
+    @property
+    def breaker(self) -> Breaker:
+        """Its controls, those of `f.opero.breaker`: for blocks, and for all functions it guards."""
+        from importlib import import_module  # the doors stand above the policies
+
+        controls: Breaker = import_module("opero.alone").breaker(self)
+        return controls
+
+    @property
     def state(self) -> str:
-        """Return the state; of the circuits of many keys, the worst."""
+        """The state; of the circuits of many keys, the worst."""
         if self.shared is not None and self.shared.state:
             return self.shared.state
         every = [self.circuit, *self.circuits.values()]
@@ -263,7 +273,7 @@ class CircuitBreaker(Block, Rules, Policy):
         self.say(lambda event, **fields: operation.emit(event, fields), operation.book, change)
 
     def observe(self, now: float) -> Iterable[Observation]:
-        state, shared = self.state(), self.shared and self.shared.read()
+        state, shared = self.state, self.shared and self.shared.read()
         reads = [shared] if shared else [circuit.read(now) for circuit in (self.circuit, *self.circuits.values())]
         for each in STATES:
             yield STATE_IS, (each,), float(each == state)

@@ -201,7 +201,7 @@ class ForceBreaker:
         policy: Any = operation.places.get("circuit_breaker")
         if policy is None:
             return False
-        from opero.decorators import Breaker
+        from opero.breaker import Breaker
 
         breaker = Breaker(operation, policy)
         breaker.force_open() if self.state == "forced_open" else breaker.force_close()

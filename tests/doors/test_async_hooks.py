@@ -147,7 +147,7 @@ def test_a_breaker_hears_conditions_on_results():
     bad = conditions.result(lambda answer: answer == "bad")
     breaker = o.CircuitBreaker(consecutive=1, on_result=bad)
     f = o.opero(breaker)(lambda answer: answer)
-    assert (f("good"), breaker.state(), f("bad"), breaker.state()) == ("good", "closed", "bad", "open")
+    assert (f("good"), breaker.state, f("bad"), breaker.state) == ("good", "closed", "bad", "open")
 
 
 def test_every_setting_that_takes_a_function_is_looked_at_here():

@@ -77,7 +77,7 @@ def test_what_ends_the_program_passes_through_a_block_and_counts_nothing(stop):
     breaker = o.CircuitBreaker(min_calls=1)
     with pytest.raises(stop), breaker:
         raise stop
-    assert breaker.state() == "closed"
+    assert breaker.state == "closed"
 
 
 def test_a_cancelled_block_gives_everything_back():
@@ -97,7 +97,7 @@ def test_a_cancelled_block_gives_everything_back():
         assert [type(result) for result in results] == [asyncio.CancelledError] * 2
 
     asyncio.run(main())
-    assert (slots.slots.used, len(slots.slots.queue), breaker.state()) == (0, 0, "closed")
+    assert (slots.slots.used, len(slots.slots.queue), breaker.state) == (0, 0, "closed")
 
 
 def test_waiting_for_a_block_takes_its_time_and_no_more():

@@ -133,7 +133,7 @@ def test_a_breaker_whose_predicate_raises_counts_no_failure_and_does_not_open():
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             f(0)
-    assert breaker.state() == "closed"
+    assert breaker.state == "closed"
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])

@@ -73,7 +73,7 @@ def test_a_breaker_judges_the_users_error(word, fast, monkeypatch):
         breaker = CircuitBreaker(min_calls=1, **judged)
         _, call = made(lambda: word(Denied()), "blocking", breaker)
         assert isinstance(outcome(call), Denied)
-        assert breaker.state() == state
+        assert breaker.state == state
 
 
 @BOTH

@@ -95,7 +95,7 @@ def test_a_generator_left_in_the_middle_gives_its_probe_back(store):
         time.sleep(0.01)
     assert store.settled == ["failure", "none"]
     assert list(numbers()) == [0, 1, 2]
-    assert policy.state() == "closed"
+    assert policy.state == "closed"
 
 
 def test_circuits_of_one_name_are_one_and_of_another_name_another(store):

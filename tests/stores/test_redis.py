@@ -179,7 +179,7 @@ def test_breakers_of_two_processes_are_one(redis_server):
     assert outcome(first, False) == 1
     copy = pickle.loads(pickle.dumps(first.opero.policies[0]))
     with copy:
-        assert copy.state() == "closed"
+        assert copy.state == "closed"
 
 
 def changes_by_one_are_told_by_one(first, second):

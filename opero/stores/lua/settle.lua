@@ -83,8 +83,8 @@ else
 end
 local row = failed == 1 and (circuit.row or 0) + 1 or 0
 set("row", row)
-redis.call("PEXPIRE", KEYS[1], ttl)
 if circuit.mode and circuit.mode ~= "auto" then return unchanged end
+redis.call("PEXPIRE", KEYS[1], ttl)
 local all, failures, slows = totals()
 local tripped
 if consecutive > 0 then tripped = failed == 1 and row >= consecutive
