@@ -1,4 +1,8 @@
-"""Which operations there are, and the sums over all of them. A decorated function that is gone leaves its sums."""
+"""Which operations there are, and the sums over all of them. A decorated function that is gone leaves its sums.
+
+They are told apart by name, as far as `NAMES` go: once so many names are gone, functions with others are one, `_OTHER`,
+from their beginning, so that no sum is in two places. Whoever makes a function for each tenant or job meets this.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,10 @@ if TYPE_CHECKING:
 
     Samples = dict[tuple[str, ...], "float | list[float]"]
 
+NAMES, OTHER = 1000, "_OTHER"
 _live: dict[ref[Operation], tuple[str, Book]] = {}
 _retired: dict[tuple[str, tuple[float, ...]], Book] = {}
+_names: set[str] = set()  # of those
 _others: list[Callable[[], Iterable[Family]]] = []
 _gone: deque[ref[Operation]] = deque()  # filled by the garbage collector, anywhere; emptied under the lock
 _is_gone = _gone.append
@@ -81,7 +87,8 @@ def register(operation: Operation) -> None:
         _announce()
     with _lock:
         _sweep_locked()
-        _live[ref(operation, _is_gone)] = (operation.name, operation.book)
+        name = operation.name if len(_names) < NAMES or operation.name in _names else OTHER
+        _live[ref(operation, _is_gone)] = (name, operation.book)
 
 
 def operations() -> list[Operation]:
@@ -95,8 +102,8 @@ def snapshot() -> list[Family]:
     """Return everything there is to measure, by instrument."""
     with _lock:
         _sweep_locked()
-        books = list(_live.values())
-        books += [(name, book) for (name, _), book in _retired.items()]
+        live = list(_live.items())
+        books = [book for _, book in live] + [(name, book) for (name, _), book in _retired.items()]
     families: dict[str, Family] = {}
     for name, book in books:
         sums, distributions, _ = book.read()
@@ -104,8 +111,10 @@ def snapshot() -> list[Family]:
         values: dict[Key, Any] = {**sums, **distributions}
         for (metric, attributes), value in values.items():
             _add(_family(families, metrics.get(metric, EVENTS)), name, attributes, value, book.marks)
-    for operation in operations():
-        _observe(families, operation)
+    for reference, (name, _) in live:
+        operation = reference()
+        if operation is not None and name != OTHER:  # states cannot be summed
+            _observe(families, operation)
     for name, count in list(events.failures.items()):
         _add(_family(families, EVENTS), name, HANDLER_FAILED.key[1], count)
     for other in _others.copy():
@@ -187,5 +196,6 @@ def _sweep_locked() -> None:
         name, book = _live.pop(_gone.popleft(), ("", None))
         if book is None:
             continue
+        _names.add(name)
         retired = _retired.setdefault((name, book.marks), Book(book.marks))
         retired.take_over(book)

@@ -139,12 +139,13 @@ def _operation(policy: Retry, *, is_async: bool) -> Operation:
         policy.__dict__[kept] = found
         if first is None:
             catalogue.register(found)
-            if policy.budget is None:
+            if policy.budget is None and len(_first) < KEPT_NAMES:
                 _first[name] = found
     return found
 
 
-_first: dict[str, Operation] = {}  # by name; names are few, policies may be made for each loop
+KEPT_NAMES = 100
+_first: dict[str, Operation] = {}  # by name: policies may be made for each loop
 
 
 def _lasting(error: BaseException) -> RuntimeError:

@@ -73,6 +73,40 @@ def test_a_function_that_is_gone_leaves_its_sums_and_nothing_else():
     assert all(operation.name != "gone" for operation in catalogue.operations())
 
 
+def test_names_that_are_gone_are_bounded_and_what_comes_later_is_one(monkeypatch):
+    gc.collect()
+    catalogue.operations()
+    monkeypatch.setattr(catalogue, "NAMES", len(catalogue._names) + 2)
+    before = dict(catalogue._retired)
+    monkeypatch.setattr(catalogue, "_retired", dict(before))
+    monkeypatch.setattr(catalogue, "_names", set(catalogue._names))
+
+    def tenant(number):
+        @o.opero(retries=0, circuit_breaker=True, name=f"tenant-{number}")
+        def f():
+            return 1
+
+        f()
+        return f
+
+    def count(name):
+        return sum(series(name, "opero.call.duration").get(("ok", ""), [0])[:-1])
+
+    for number in range(3):
+        tenant(number)
+        gc.collect()
+        assert count(f"tenant-{number}") == (number < 2)
+    kept, again = tenant(3), tenant(0)
+    assert [count(f"tenant-{number}") for number in range(4)] == [2, 1, 0, 0]
+    assert (count("_OTHER"), kept.opero.stats()["calls"]) == (2, 1)
+    assert (series("_OTHER", "opero.circuit.state"), len(series("tenant-0", "opero.circuit.state"))) == ({}, 4)
+    del kept, again
+    for number in range(4, 20):
+        tenant(number)
+    gc.collect()
+    assert (count("_OTHER"), len(catalogue._retired)) == (18, len(before) + 3)
+
+
 def test_functions_of_one_name_are_summed_and_each_keeps_its_own_stats():
     @o.opero(retries=0, name="same")
     def f():
