@@ -78,7 +78,13 @@ PARTS = {  # keywords that are one setting of a policy, and which
     **{keyword: keyword.removeprefix("cache_") for keyword in CACHE[1:]},
 }
 RETRIES = 3  # where nobody says how often
-BACKOFFS = ("exponential", "fibonacci", "linear", "constant", "decorrelated_jitter")
+BACKOFFS = {  # and which delays they read
+    "exponential": DELAYS,
+    "fibonacci": DELAYS[1:],
+    "linear": DELAYS[1:],
+    "constant": ("min_delay",),
+    "decorrelated_jitter": DELAYS[1:],
+}
 
 
 def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retries: bool = True) -> tuple[Policy, ...]:
@@ -122,8 +128,8 @@ def expanded(given: Sequence[Any], keywords: Mapping[str, Any], name: str) -> tu
 
 
 def nearer(far: Mapping[str, Any], near: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all keywords; the near ones go before, and a strategy of waits among them has its own delays."""
-    left_out = DELAYS if isinstance(near.get("backoff"), waits.Wait) else ()
+    """Return all keywords; the near ones go before, and a backoff among them leaves out the delays it does not read."""
+    left_out = _unread(near["backoff"]) if "backoff" in near else ()
     return {**{keyword: value for keyword, value in far.items() if keyword not in left_out}, **near}
 
 
@@ -254,10 +260,11 @@ def _cache(settings: Mapping[str, Any]) -> Cache | None:
 
 def wait_of(backoff: object, settings: Mapping[str, Any]) -> waits.Wait:
     """Return the wait of a retry, by its keyword and those of its delays."""
+    for keyword in _unread(backoff):
+        if keyword in settings:
+            way_out = "give it the delays" if isinstance(backoff, waits.Wait) else "it does not read that"
+            raise ConfigurationError(keyword, settings[keyword], f"nothing beside {backoff!r}: {way_out}")
     if isinstance(backoff, waits.Wait):
-        for keyword in DELAYS:
-            if keyword in settings:
-                raise ConfigurationError(keyword, settings[keyword], f"nothing beside {backoff!r}: give it the delays")
         return backoff
     low = duration("min_delay", settings.get("min_delay", 0.1), low=0)
     high = duration("max_delay", settings.get("max_delay", 30.0), low=0)
@@ -268,10 +275,18 @@ def wait_of(backoff: object, settings: Mapping[str, Any]) -> waits.Wait:
         return waits.exponential(low, high, factor)
     if backoff == "constant":
         return waits.constant(low)
-    if backoff in BACKOFFS:
-        wait: waits.Wait = getattr(waits, str(backoff))(low, high)
+    if isinstance(backoff, str) and backoff in BACKOFFS:
+        wait: waits.Wait = getattr(waits, backoff)(low, high)
         return wait
     raise ConfigurationError("backoff", backoff, f"{', '.join(map(repr, BACKOFFS))}, or a strategy of opero.waits")
+
+
+def _unread(backoff: object) -> tuple[str, ...]:
+    """Return the delays that a backoff does not read."""
+    if isinstance(backoff, waits.Wait):
+        return DELAYS
+    read = BACKOFFS.get(backoff, DELAYS) if isinstance(backoff, str) else DELAYS
+    return tuple(keyword for keyword in DELAYS if keyword not in read)
 
 
 def _named(field: str, settings: Mapping[str, Any]) -> Any:

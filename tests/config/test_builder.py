@@ -143,6 +143,23 @@ def test_who_says_how_to_wait_wants_to_retry():
     assert "retry" not in kinds(opero(retries=0)(double).opero.with_(backoff="linear"))
 
 
+@pytest.mark.parametrize(
+    ("backoff", "unread"),
+    [
+        ("constant", ("backoff_factor", "max_delay")),
+        *((backoff, ("backoff_factor",)) for backoff in ("linear", "fibonacci", "decorrelated_jitter")),
+    ],
+)
+def test_a_delay_that_the_backoff_does_not_read_is_refused_and_one_from_further_away_is_left_out(backoff, unread):
+    for delay in unread:
+        with pytest.raises(o.ConfigurationError, match=f"{delay}=7: {delay} takes nothing beside '{backoff}'"):
+            opero(backoff=backoff, **{delay: 7})
+    far = opero(backoff="exponential", min_delay=2, max_delay=9, backoff_factor=3)(double)
+    near = far.opero.with_(backoff=backoff)
+    wait = kinds(near)["retry"].wait
+    assert repr(wait) == repr(o.waits.constant(2) if backoff == "constant" else getattr(o.waits, backoff)(2, 9))
+
+
 def test_a_strategy_brings_its_own_delays():
     own = o.waits.constant(3)
     made = (lambda **more: opero(backoff=own, **more), o.build().with_(backoff=own).with_, o.presets.http().with_)
