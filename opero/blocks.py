@@ -20,7 +20,7 @@ class Block:
     Blocks nest, also one policy in itself. Enter and leave it in one thread or task.
     """
 
-    def block(self, *args: Any, **kwargs: Any) -> Guarded:
+    def block(self, /, *args: Any, **kwargs: Any) -> Guarded:
         """Guard one block; the arguments are what `key=` and `weight=` see."""
         from importlib import import_module  # the doors stand above the policies
 

@@ -48,7 +48,7 @@ class CacheHandle:
         self._policy: Cache = policy
         self._around = Around(policy, operation.function)
 
-    def get(self, *args: Any, **kwargs: Any) -> Any:
+    def get(self, /, *args: Any, **kwargs: Any) -> Any:
         """Return what is cached for these arguments, stale or not; None without (`contains` tells them apart)."""
         return self._do(self._peek(args, kwargs, None))
 
@@ -57,7 +57,7 @@ class CacheHandle:
         calls = self._calls(items)
         return self._do(self._around.peek(calls, self._keys(calls), default))
 
-    def contains(self, *args: Any, **kwargs: Any) -> Any:
+    def contains(self, /, *args: Any, **kwargs: Any) -> Any:
         """Whether a call with these arguments would be answered from the cache."""
         return self._do(self._contains(args, kwargs))
 
@@ -71,7 +71,7 @@ class CacheHandle:
         calls = self._calls(item for item, _ in pairs)
         return self._do(self._around.put(calls, self._keys(calls), [value for _, value in pairs]))
 
-    def invalidate(self, *args: Any, **kwargs: Any) -> Any:
+    def invalidate(self, /, *args: Any, **kwargs: Any) -> Any:
         """Forget the result for these arguments; whether there was one. A load under way is not kept either."""
         self._operation.emit(INVALIDATED, acts.about("invalidate", target="cache"))
         return self._do(self._forget(self._key(args, kwargs)))

@@ -153,7 +153,7 @@ class Handle(Generic[P, R]):
         ]
         return _wrap(self.operation.function, (*kept, *built), merged, name=merged.get("name") or self.name)  # type: ignore[no-any-return]
 
-    def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def bypass(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the bare function: nothing is retried, limited or counted."""
         return self.operation.function(*args, **kwargs)  # type: ignore[no-any-return]
 

@@ -43,7 +43,7 @@ class Blocking(Runtime):
         except StopIteration as error:  # which a coroutine cannot raise
             raise Stopped(error) from None
 
-    def within(self, call: Call, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def within(self, call: Call, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run a function until the call's deadline."""
         deadline = call.deadline
         if deadline is None:
