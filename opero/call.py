@@ -170,6 +170,7 @@ class Record:
         "excused",
         "fell_back",
         "forgotten",
+        "gone",
         "held",
         "id",
         "judged",
@@ -191,6 +192,7 @@ class Record:
         self.excused: Condition | None = None  # errors that say nothing about the service
         self.fell_back = False
         self.yielded = False  # an item of a generator
+        self.gone = False  # its consumer
         self.why = ""  # there was no other attempt, in words, where it is not their number
         self.cached = False
         self.judged: tuple[BaseException, bool] | None = None
@@ -334,9 +336,9 @@ class Call:
         return None if known is None else known[1]
 
     def committed(self) -> bool:
-        """Whether the caller has had items of a generator, and cannot be given others."""
+        """Whether the caller has had items of a generator and cannot be given others, or is gone."""
         retry = self.operation.retry
-        return self.record.yielded and (retry is None or retry.generator != "restart")
+        return self.record.gone or (self.record.yielded and (retry is None or retry.generator != "restart"))
 
     def explain(self, error: Exception) -> None:
         """Let a refusal that ends the call show what the function failed of before, as its cause."""

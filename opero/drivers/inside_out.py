@@ -7,6 +7,7 @@ or thrown back in, and what an event loop is to wait for on the way is passed on
 
 from __future__ import annotations
 
+import sys
 from contextvars import copy_context
 from functools import partial
 from types import coroutine
@@ -41,10 +42,25 @@ class Ended(Handed):
     """What the whole call returned."""
 
 
+class Left:
+    """Says that the consumer left. Thrown, a GeneratorExit would close what is inside, which could await nothing."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: GeneratorExit) -> None:
+        self.error = error
+
+
 @coroutine
 def hand_out(value: Any) -> Generator[Any, Any, Any]:
     """Stop here; return what is sent back in, or raise what is thrown."""
-    return (yield Handed(value))
+    answer = yield Handed(value)
+    if not isinstance(answer, Left):
+        return answer
+    try:
+        raise answer.error
+    finally:
+        del answer
 
 
 class Inside:
@@ -61,9 +77,11 @@ class Inside:
         self._step, self._value = self._call.send, value
 
     def throw(self, error: BaseException) -> None:
-        """Let the innermost step raise this next; a StopIteration as `Stopped`, since no coroutine may raise it."""
-        self._step = self._call.throw
-        self._value = Stopped(error) if isinstance(error, StopIteration) else error
+        """Let the innermost step, which handed something out, raise this next."""
+        if isinstance(error, GeneratorExit):
+            self.send(Left(error))
+        else:
+            self._throw(error)
 
     def advance(self) -> Any:
         """Go on; return `Handed`, `Ended`, or what an event loop is to wait for. Raises what the call raises."""
@@ -82,9 +100,14 @@ class Inside:
             try:
                 self.send((yield out))
             except BaseException as error:  # noqa: BLE001 - cancellation too belongs to the call
-                self.throw(error)
+                self._throw(error)
             out = self.advance()
         return out
+
+    def _throw(self, error: BaseException) -> None:
+        """Raise this where it waits next; a StopIteration as `Stopped`, since no coroutine may raise it."""
+        self._step = self._call.throw
+        self._value = Stopped(error) if isinstance(error, StopIteration) else error
 
     def close(self) -> None:
         """End a plain call whose consumer is gone."""
@@ -116,6 +139,7 @@ class Streaming(Blocking):
                     value = await hand_out(item)
                     step = generator.send
                 except GeneratorExit:
+                    call.record.gone = True
                     raise
                 except BaseException as error:  # noqa: BLE001 - it is the generator's to see
                     step, value = generator.throw, bare(error)
@@ -129,7 +153,7 @@ class AioStreaming(Aio):
 
     async def invoke(self, call: Call) -> Any:
         generator = call.operation.function(*call.args, **call.kwargs)
-        following: Callable[[], Awaitable[Any]] = partial(generator.asend, None)
+        following: Callable[[], Awaitable[Any]] = partial(_first, generator)
         try:
             while True:
                 try:
@@ -140,11 +164,22 @@ class AioStreaming(Aio):
                 try:
                     following = partial(generator.asend, await hand_out(item))
                 except GeneratorExit:
+                    call.record.gone = True
                     raise
                 except BaseException as error:  # noqa: BLE001 - it is the generator's to see
                     following = partial(generator.athrow, bare(error))
         finally:
             await generator.aclose()
+
+
+def _first(generator: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+    """Ask for the first item; no event loop is to close the generator at its own end, since we do when ours is."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return generator.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 STREAMING, AIO_STREAMING = Streaming(), AioStreaming()

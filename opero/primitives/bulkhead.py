@@ -200,8 +200,8 @@ class Bulkhead(Block, Policy):
         call = call.watched()
         try:
             return await next(call)
-        except GeneratorExit:  # nothing may be awaited now; the lease runs out
-            shared.drop(token)
+        except GeneratorExit:  # nothing may be awaited now
+            shared.give_back(token)
             token = ""
             raise
         finally:

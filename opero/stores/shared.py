@@ -245,6 +245,12 @@ class SharedSlots:
         """Let the lease of a slot run out."""
         self._guard.drop(self._key, token)
 
+    def give_back(self, token: str) -> None:
+        """Give a slot back, if there is one, in the background, for who may not wait."""
+        self.drop(token)
+        if token:
+            self._guard.later(lambda: self.end(token))
+
     def end(self, token: str) -> None:
         """Give a slot back, if there is one, where there is no call; blocks for a round trip."""
         if token:

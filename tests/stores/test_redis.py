@@ -7,7 +7,6 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -198,37 +197,6 @@ def outcome(function, *args):
         return type(error)
 
 
-def test_slots_are_those_of_all_and_wait_in_one_line(redis_server):
-    def make():
-        return o.Bulkhead(2, max_queue=50, max_wait=20, store=store, name="pool")
-
-    store = RedisStore(redis_server.url, timeout=5)
-    running, most = 0, 0
-
-    async def work(policy):
-        nonlocal running, most
-        async with policy:
-            running += 1
-            most = max(most, running)
-            await asyncio.sleep(0.02)
-            running -= 1
-
-    async def main():
-        policies = [make() for _ in range(3)]
-        await asyncio.gather(*(work(policies[n % 3]) for n in range(24)))
-        task = asyncio.create_task(work(policies[0]))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(main())
-    assert most == 2
-    wait_for(lambda: redis_server.cli("zcard", key_of("bulkhead", "pool", None)) == "0")
-    full = o.Bulkhead(1, store=store, name="one")
-    with full, pytest.raises(o.BulkheadFullError, match="queue_full"), full:
-        pass
-
-
 def test_a_cancelled_wait_gives_its_booking_back(redis_server):
     store = RedisStore(redis_server.url, timeout=5)
     limit = o.RateLimit(1, per=60, burst=1, store=store, name="slow")
@@ -393,20 +361,3 @@ def test_no_password_is_shown_and_no_nonsense_taken():
         assert "secret" not in str(caught.value)
     with pytest.raises(o.ConfigurationError, match="it is by the name that processes share"):
         o.CircuitBreaker(store="redis://host")
-
-
-def test_a_function_that_outlives_its_timeout_keeps_its_slot_of_all(redis_server):
-    go_on, key = threading.Event(), key_of("bulkhead", "outlived", None)
-
-    @o.opero(o.Bulkhead(1, store=redis_server.url, name="outlived"), o.Timeout(attempt=0.05))
-    def f():
-        go_on.wait(30)
-
-    with pytest.raises(o.CallTimeout):
-        f()
-    assert redis_server.cli("zcard", key) == "1"
-    with pytest.raises(o.BulkheadFullError):
-        f()
-    go_on.set()
-    wait_for(lambda: redis_server.cli("zcard", key) == "0")
-    f()
