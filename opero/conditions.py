@@ -144,6 +144,15 @@ def cause(value: ConditionLike) -> Condition:
     return Condition(inner.on_error and _InChain(inner.on_error), f"cause({inner})")
 
 
+def group(value: ConditionLike) -> Condition:
+    """Match an `ExceptionGroup` all of whose errors match, those of groups in it too.
+
+    As for `except*`, an error alone is a group of one. A group with an error that ends a program never matches.
+    """
+    inner = of("group", value, awaits=True)
+    return Condition(inner.on_error and _AllOf(inner.on_error), f"group({inner})")
+
+
 def message(part: str | Pattern[str]) -> Condition:
     """Match an error whose text contains `part`, or a match of a compiled pattern."""
     if not isinstance(part, str) and not hasattr(part, "search"):
@@ -295,6 +304,29 @@ class _InChain(_Both):
             if await _ask(self.parts[0], error):
                 return True
         return False
+
+
+class _AllOf(_Both):
+    def __call__(self, outcome: Any) -> Any:
+        if self.is_async:
+            return self._judge(outcome)
+        return all(isinstance(each, Exception) and answered(self.parts[0](each)) for each in _leaves(outcome))
+
+    async def _judge(self, outcome: Any) -> bool:
+        for each in _leaves(outcome):
+            if not isinstance(each, Exception) or not await _ask(self.parts[0], each):
+                return False
+        return True
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    left = [error]
+    while left:
+        each = left.pop()
+        if isinstance(each, BaseExceptionGroup):
+            left += reversed(each.exceptions)
+        else:
+            yield each
 
 
 class _OfType:

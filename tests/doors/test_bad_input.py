@@ -76,7 +76,7 @@ POLICIES = [
     (lambda: o.Strategy(wait="long"), "wait"), (lambda: o.CircuitBreaker(ignore=coroutine), "ignore"),
     (lambda: o.stops.attempts(0), "attempts"), (lambda: o.stops.elapsed(-1), "elapsed"),
     (lambda: o.stops.before(math.nan), "before"), (conditions.status, "status"),
-    (lambda: conditions.message(5), "message"),
+    (lambda: conditions.message(5), "message"), (lambda: conditions.group(BaseException), "group"),
     (lambda: conditions.status(4290), "status"), (lambda: conditions.result(5), "result"),
     (lambda: o.Retry(budget=0.1), "budget"), (lambda: o.RetryBudget(1.5), "ratio"),
     (lambda: o.RetryBudget(cap=0), "cap"),

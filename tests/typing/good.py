@@ -53,7 +53,7 @@ async def hedged(url: str | Sequence[str]) -> bytes:
     Retry(
         None,
         wait=lambda n, outcome: 0.1 * n,
-        on=OSError | conditions.status(429, range(500, 600)),
+        on=OSError | conditions.status(429, range(500, 600)) | conditions.group(OSError | KeyError),
         stop=stops.elapsed(30) | stops.attempts(5),
         strategies={KeyError: Strategy("retry", limit=2, wait=waits.retry_after()), ValueError: "raise"},
         budget=RetryBudget(),
