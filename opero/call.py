@@ -282,13 +282,12 @@ class Call:
         self.emit(REJECTED, primitive=error.primitive, reason=error.reason, retry_after=error.retry_after)
         return error
 
-    def passed(self, place: str, waited: Metric, name: str) -> bool:
-        """Whether the fast path passed the gate at this place; that is a wait of no time, counted here or there."""
-        if not self.record.held.pop(place, None):
-            return False
-        if not self.record.begun:
+    def passed(self, place: str, waited: Metric, name: str) -> Any:
+        """Return what the fast path holds of the gate here, if it passed it; that is a wait of no time, and counted."""
+        held = self.record.held.pop(place, None)
+        if held and not self.record.begun:
             self.operation.book.observe(waited, (name,), 0.0)
-        return True
+        return held
 
     def time_for(self, seconds: float) -> bool:
         """Whether so long a wait ends before the deadline."""

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Slots:
     """The state: slots in use, and who waits. The lock is held for arithmetic only.
 
-    Who finds nobody queueing may take a slot or give it back without the lock, if nothing is called in between.
+    `taken[0]` is how many are in use: who finds nobody queueing may count one up or down without the lock, if nothing
+    is called in between. A forked child counts in another list: what its parent took is given back to nobody there.
     """
 
     def __init__(self, limit: int, max_queue: int) -> None:
@@ -28,8 +29,13 @@ class Slots:
     def after_fork(self) -> None:
         """Forget the parent's calls: they are not in flight here."""
         self._lock = allocate_lock()
-        self.used = 0
+        self.taken = [0]
         self.queue: deque[Waiter] = deque()
+
+    @property
+    def used(self) -> int:
+        """How many are in use."""
+        return self.taken[0]
 
     def take(self) -> bool:
         """Take a slot if one is free and nobody waits for it."""
@@ -64,23 +70,24 @@ class Slots:
     def add(self) -> None:
         """Count a slot that was given elsewhere."""
         with self._lock:
-            self.used += 1
+            self.taken[0] += 1
 
-    def release(self) -> None:
-        """Give a slot back: to the first who waits, else to all."""
+    def release(self, taken: list[int]) -> bool:
+        """Give a slot back where it was taken, to the first who waits, else to all; whether it is of this process."""
         with self._lock:
-            self.used -= 1
+            taken[0] -= 1
             self._serve_locked()
+            return taken is self.taken
 
     def _serve_locked(self) -> None:
         while self.queue and self.used < self.limit.value:
             if self.queue.popleft().wake():
-                self.used += 1
+                self.taken[0] += 1
 
     def _take_locked(self) -> bool:
         if self.used >= self.limit.value or self.queue:
             return False
-        self.used += 1
+        self.taken[0] += 1
         return True
 
 

@@ -150,11 +150,12 @@ class Bulkhead(Block, Policy):
             return None
         throttled = " or throttle.value" if self.seen is not None else ""
         return Fragment(
-            f"if slots.used >= slots.limit.value or slots.queue{throttled}:\n    HAND_OVER\nslots.used += 1",
-            "if slots.queue:\n    slots.release()\nelse:\n    slots.used -= 1",
-            owed="slots.used -= 1",
+            "taken = slots.taken\n"
+            f"if taken[0] >= slots.limit.value or slots.queue{throttled}:\n    HAND_OVER\ntaken[0] += 1",
+            "if slots.queue:\n    slots.release(taken)\nelse:\n    taken[0] -= 1",
+            owed="taken[0] -= 1",
             names={"slots": self.slots, **({"throttle": self.seen.throttle} if self.seen is not None else {})},
-            held="True",
+            held="taken",
             passed=[(WAITED, (self.name or "",))],
         )
 
@@ -173,13 +174,12 @@ class Bulkhead(Block, Policy):
                 self._ask(call, self.seen)
         if self.shared is not None:
             return await self._share(call, next, self.shared)
-        if not call.passed(self.place, WAITED, self.name or ""):
-            await self._enter(call)
+        taken = call.passed(self.place, WAITED, self.name or "") or await self._enter(call)
         call = call.watched()
         try:
             return await next(call)
         finally:
-            call.afterwards(self.slots.release)
+            call.afterwards(lambda: self.slots.release(taken))
 
     def _ask(self, call: Call, seen: Seen) -> None:
         """Raise where the throttle, by chance, turns the call away."""
@@ -194,9 +194,10 @@ class Bulkhead(Block, Policy):
         token = await self._enter_shared(call, shared)
         if token:
             self.slots.add()
+            taken = self.slots.taken
             call.operation.book.observe(WAITED, (self.name or "",), call.runtime.now() - started)
         else:
-            await self._enter(call)
+            taken = await self._enter(call)
         call = call.watched()
         try:
             return await next(call)
@@ -206,16 +207,14 @@ class Bulkhead(Block, Policy):
             raise
         finally:
             if call.left:
-                call.afterwards(lambda: self._end(shared, token))
-            else:
-                self.slots.release()
-                if token:
-                    await shared.leave(call, token)
+                call.afterwards(lambda: self._end(shared, token, taken))
+            elif self.slots.release(taken) and token:
+                await shared.leave(call, token)
 
-    def _end(self, shared: SharedSlots, token: str) -> None:
+    def _end(self, shared: SharedSlots, token: str, taken: list[int]) -> None:
         """Give a slot back in the thread of a function that outlived its call."""
-        self.slots.release()
-        shared.end(token)
+        if self.slots.release(taken):
+            shared.end(token)
 
     async def _enter_shared(self, call: Call, shared: SharedSlots) -> str:
         """Return the token of a slot; empty if the store is away."""
@@ -241,7 +240,8 @@ class Bulkhead(Block, Policy):
                 raise
             pause = min(pause * 1.5, 0.05)  # the queue is in the store, and has to be looked at
 
-    async def _enter(self, call: Call) -> None:
+    async def _enter(self, call: Call) -> list[int]:
+        """Take a slot, and return what it is counted in."""
         waited = 0.0
         if not self.slots.take():
             if self.seen is not None:
@@ -256,6 +256,7 @@ class Bulkhead(Block, Policy):
             await self._wait(call, waiter, started)
             waited = call.runtime.now() - started
         call.operation.book.observe(WAITED, (self.name or "",), waited)
+        return self.slots.taken
 
     def _until(self, call: Call, now: float) -> tuple[float | None, bool]:
         """Return when a wait ends, and whether the deadline ends it."""
@@ -270,7 +271,7 @@ class Bulkhead(Block, Policy):
             woken = await call.runtime.park(waiter, until)
         except BaseException:
             if not self.slots.leave(waiter):
-                self.slots.release()
+                self.slots.release(self.slots.taken)
             raise
         if not woken and self.slots.leave(waiter):
             raise call.reject(self._full(call, "deadline" if late else "queue_timeout"))

@@ -116,7 +116,7 @@ def test_a_fallback_gets_the_arguments_in_their_original_shape():
 def test_the_source_is_shown_and_calls_nothing_between_a_read_and_its_write():
     text = opero(**STACK)(many).opero.source()
     assert text.startswith("def call(a, b, *rest, c):\n")
-    assert "slots.used += 1" in text
+    assert "taken[0] += 1" in text
     assert "good[0] += 1" in text
     assert opero(retries=0, timeout=5)(many).opero.source().count("\n") == 2
 

@@ -105,7 +105,7 @@ def test_a_task_whose_run_has_ended_costs_nobody_a_slot():
     trio.run(main)
     policy.slots.take()
     policy.slots.queue.append(waiters[0])
-    policy.slots.release()
+    policy.slots.release(policy.slots.taken)
     assert (policy.slots.used, len(policy.slots.queue)) == (0, 0)
 
 

@@ -117,7 +117,7 @@ def test_processes_of_a_map_may_share_it_unless_something_else_has_it_already():
 
 def test_the_fast_path_is_for_slots_of_this_process_and_asks_the_throttle_if_there_is_one():
     admits = [o.Bulkhead(5, **settings).fragment().admit for settings in ({}, {"control": "adaptive"})]
-    assert ["slots.used" in text for text in admits] == [True, True]
+    assert ["slots.taken" in text for text in admits] == [True, True]
     assert ["throttle.value" in text for text in admits] == [False, True]
     assert o.Bulkhead(5, store="redis://localhost", name="shared").fragment() is None
     assert o.opero(o.Bulkhead(5))(lambda own: own).opero.source().startswith("def call(own):")

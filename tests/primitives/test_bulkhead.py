@@ -71,12 +71,12 @@ def test_a_cancelled_waiter_leaves_no_slot_behind(moment):
         while not policy.slots.queue:
             await asyncio.sleep(0)
         if moment == "handed_over":
-            policy.slots.release()
+            policy.slots.release(policy.slots.taken)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         if moment == "queued":
-            policy.slots.release()
+            policy.slots.release(policy.slots.taken)
 
     asyncio.run(main())
     assert (policy.slots.used, len(policy.slots.queue)) == (0, 0)
@@ -153,7 +153,7 @@ def test_a_waiter_of_a_closed_loop_costs_nobody_a_slot():
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     assert len(policy.slots.queue) == 1
-    policy.slots.release()
+    policy.slots.release(policy.slots.taken)
     assert (policy.slots.used, len(policy.slots.queue)) == (0, 0)
     task._log_destroy_pending = False
     assert asyncio.run(f()) == 1
@@ -228,7 +228,7 @@ def test_a_slot_that_was_given_back_to_nobody_is_given_to_the_first_in_line():
     slots, first, second = Slots(1, 5), Waiter(), Waiter()
     slots.take()
     assert slots.join(first) == 1
-    slots.used -= 1  # as a call on the fast path does that looked at the queue before
+    slots.taken[0] -= 1  # as a call on the fast path does that looked at the queue before
     assert slots.join(second) == 1
     assert (first.woken, second.woken, slots.used) == (1, 0, 1)
 
@@ -264,7 +264,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.inside)
     @rule()
     def end(self):
-        self.slots.release()
+        self.slots.release(self.slots.taken)
         self.inside -= 1
 
     @precondition(lambda self: self.waiting)
@@ -305,6 +305,58 @@ def test_a_child_that_is_forked_while_the_lock_is_held_has_a_bulkhead_of_its_own
             signal.alarm(10)  # ends a child that waits for ever
             os._exit(f())
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def forked(policy):
+    """Fork; the child answers how many slots are in use once what it was forked in has ended."""
+    child = os.fork()
+    return lambda: (
+        os._exit(100 + policy.slots.used) if child == 0 else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    )
+
+
+def called(policy, *others):
+    return o.opero(policy, *others)(lambda: forked(policy))()
+
+
+def failed(policy):
+    def f():
+        raise KeyError(forked(policy))
+
+    with pytest.raises(KeyError) as caught:
+        o.opero(policy)(f)()
+    return caught.value.args[0]
+
+
+def awaited(policy):
+    async def f():
+        return forked(policy)
+
+    return asyncio.run(o.opero(policy)(f)())
+
+
+def block(policy):
+    with policy:
+        return forked(policy)
+
+
+def items(policy):
+    @o.opero(policy)
+    def f():
+        yield forked(policy)
+
+    return next(iter(list(f())))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize(
+    "way", [called, failed, awaited, block, items, lambda p: called(p, o.Timeout(60, how="signal"))]
+)
+def test_a_call_that_was_forked_gives_its_parents_slot_back_to_nobody(way):
+    policy = o.Bulkhead(1)
+    assert way(policy)() == 100
+    assert policy.slots.used == 0
 
 
 @pytest.mark.parametrize("timeout", [o.Timeout(attempt=0.05), o.Timeout(0.05)], ids=["attempt", "total"])

@@ -1,6 +1,7 @@
 """The slots of a bulkhead in a store: whose they are, who waits for one, and what is told of it."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -159,3 +160,22 @@ def test_a_generator_left_in_the_middle_lets_its_slot_run_out(store):
         break
     assert policy.slots.used == 0
     assert policy.shared._guard._slots == {}  # nobody renews it
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("others", [(), (o.Timeout(60, how="signal"),)])
+def test_a_forked_child_leaves_its_parents_slot_alone(store, others):
+    policy = o.Bulkhead(1, store=store, name="pool")
+
+    @o.opero(policy, *others)
+    def fork():
+        child = os.fork()
+        if child:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert store.slots(policy.shared._key) == (1, 0)
+        return child
+
+    if fork() == 0:
+        os._exit(policy.slots.used)
+    assert store.slots(policy.shared._key) == (0, 0)

@@ -8,7 +8,7 @@ def a_full_bulkhead_refuses_and_a_free_one_does_not(w):
     f = w.decorate([7], policies=[policy])
     assert policy.slots.take()
     assert isinstance(w.call(f)[0], o.BulkheadFullError)
-    policy.slots.release()
+    policy.slots.release(policy.slots.taken)
     assert w.call(f)[0] == 7
     assert policy.slots.used == 0
 
