@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Literal, Self
 
     from opero.call import Call
     from opero.policy import Policy
@@ -42,15 +42,14 @@ class Guarded:
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    ) -> Literal[False]:
         inside = self._end(error)
         try:
             _advance(inside)
         except BaseException as raised:
             if bare(raised) is not error:
                 raise
-            return False
-        return error is not None
+        return False
 
     async def __aenter__(self) -> Self:
         await self._begin(_held_aio()).forward()
@@ -58,15 +57,14 @@ class Guarded:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    ) -> Literal[False]:
         inside = self._end(error)
         try:
             await inside.forward()
         except BaseException as raised:
             if bare(raised) is not error:
                 raise
-            return False
-        return error is not None
+        return False
 
     def _begin(self, runtime: Runtime) -> Inside:
         if self._inside is not None:

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Literal, Self
 
     from opero.alone import Guarded
 
@@ -35,7 +35,7 @@ class Block:
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    ) -> Literal[False]:
         return _close(self).__exit__(kind, error, trace)
 
     async def __aenter__(self) -> Self:
@@ -46,7 +46,7 @@ class Block:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    ) -> Literal[False]:
         return await _close(self).__aexit__(kind, error, trace)
 
 

@@ -161,6 +161,21 @@ def configured(x: int) -> list[int]:
     return [x]
 
 
+def in_a_block() -> int:
+    with Bulkhead(3):
+        return 1
+
+
+def in_a_block_by_key() -> int:
+    with RateLimit(3, key=str).block("a"):
+        return 1
+
+
+async def in_an_async_block() -> int:
+    async with Timeout(3), CircuitBreaker().block():
+        return 1
+
+
 def see(shop: Shop) -> None:
     assert_type(bare(3, name="x"), str)
     assert_type(bare.__name__, str)
