@@ -7,7 +7,13 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from threading import Event
+    from typing import Protocol
+
+    class Event(Protocol):
+        """What a thread may wait for: an event of `threading`, or a waiter of ours."""
+
+        def is_set(self) -> bool: ...
+        def wait(self, timeout: float | None = None) -> bool: ...
 
 
 LONGEST = 1e9  # 30 years: what an operating system takes for a wait

@@ -97,12 +97,18 @@ def _room(frames: int = FRAMES) -> None:
 
 # ruff: noqa: F821
 def _cold(*args: Any, **kwargs: Any) -> Any:
-    warmed = warm(me())  # type: ignore[name-defined]
+    wrapped = me()  # type: ignore[name-defined]
+    if wrapped is None:  # it is garbage, and a finalizer calls it
+        return general(operation, args, kwargs, None)  # type: ignore[name-defined]
+    warmed = warm(wrapped)  # type: ignore[name-defined]
     return ran(warmed, warmed(*args, **kwargs))  # type: ignore[name-defined]
 
 
 async def _cold_async(*args: Any, **kwargs: Any) -> Any:
-    return await warm(me())(*args, **kwargs)  # type: ignore[name-defined]
+    wrapped = me()  # type: ignore[name-defined]
+    if wrapped is None:
+        return await general(operation, args, kwargs, None)  # type: ignore[name-defined]
+    return await warm(wrapped)(*args, **kwargs)  # type: ignore[name-defined]
 
 
 def _warm(wrapped: Any) -> Any:

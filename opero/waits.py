@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from _random import Random
+
 from opero import clock, conditions, forks, responses
 from opero.errors import ConfigurationError
 from opero.policy import answered, asked, duration, is_duration, number
@@ -23,8 +25,6 @@ class _Randomness:
     """Our own generator: seeding it changes nobody else's, and a forked child gets another sequence."""
 
     def __init__(self) -> None:
-        from random import Random
-
         self.random = Random()
         forks.remember(self)
 

@@ -5,6 +5,8 @@ A layer is a coroutine; one `send(None)` runs it to its end, because nothing on 
 
 from __future__ import annotations
 
+import sys
+from _thread import allocate_lock
 from functools import partial
 
 from opero import clock
@@ -55,9 +57,10 @@ class Blocking(Runtime):
             return self._until(call, deadline, partial(function, *args, **kwargs))
 
     def _until(self, call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:
-        if deadline.how == "thread":
+        how = "cooperative" if sys.is_finalizing() else deadline.how  # then no thread can be begun, nothing imported
+        if how == "thread":
             return self._bounded(call, deadline, function)
-        if deadline.how == "signal":
+        if how == "signal":
             from opero.workers import alarm
 
             if alarm.usable():
@@ -71,9 +74,11 @@ class Blocking(Runtime):
         return _Waiter()
 
     async def park(self, waiter: _Waiter, until: float | None) -> bool:  # type: ignore[override]
-        return waiter.wait(until)
+        return clock.wait(waiter, None if until is None else max(0.0, until - clock.now()))
 
     def may_fork(self) -> bool:
+        if sys.is_finalizing():
+            return False
         from opero.workers import spare
 
         return len(spare.at_work()) < MAX_THREADS
@@ -108,17 +113,27 @@ class Blocking(Runtime):
 
 
 class _Waiter:
-    def __init__(self) -> None:
-        from threading import Event
+    """One parked thread: an event that is waited for once, and made where `threading` cannot be imported any more."""
 
-        self._woken = Event()
+    def __init__(self) -> None:
+        self._asleep = allocate_lock()
+        self._asleep.acquire()
 
     def wake(self) -> bool:
-        self._woken.set()
+        try:  # noqa: SIM105 - contextlib is not imported for this
+            self._asleep.release()
+        except RuntimeError:  # it was woken before
+            pass
         return True
 
-    def wait(self, until: float | None) -> bool:
-        return clock.wait(self._woken, None if until is None else max(0.0, until - clock.now()))
+    def is_set(self) -> bool:
+        return not self._asleep.locked()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        woken = self._asleep.acquire(timeout=-1 if timeout is None else timeout)
+        if woken:
+            self._asleep.release()
+        return woken
 
 
 class _Branch(Branch):
@@ -163,8 +178,6 @@ def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], re
 
 
 def _abandoned() -> int:
-    import sys
-
     spare = sys.modules.get("opero.workers.spare")
     return spare.abandoned() if spare is not None else 0
 

@@ -169,10 +169,10 @@ class Guard:
 
 def _in_background(work: Callable[[], None]) -> bool:
     """Do it in a thread; False where none can be started: there are too many, or the interpreter ends."""
-    from threading import Thread
-
     try:
+        from threading import Thread
+
         Thread(target=work, name="opero-store", daemon=True).start()
-    except (RuntimeError, MemoryError):
+    except (RuntimeError, MemoryError, ImportError):
         return False
     return True

@@ -70,10 +70,13 @@ class Leases:
             self._held.pop(token, None)
 
     def _begin_locked(self, due: float) -> None:
-        from threading import Event, Thread
+        try:
+            from threading import Event, Thread
 
-        self._sooner, self._wakes = Event(), due
-        Thread(target=self._renew_all, args=(self._sooner,), name="opero-leases", daemon=True).start()
+            self._sooner, self._wakes = Event(), due
+            Thread(target=self._renew_all, args=(self._sooner,), name="opero-leases", daemon=True).start()
+        except (RuntimeError, MemoryError, ImportError):  # too many threads, or the interpreter ends
+            self._sooner = None  # it lasts as long as it was taken for
 
     def _renew_all(self, sooner: Event) -> None:
         while True:
