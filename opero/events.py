@@ -102,6 +102,11 @@ def subscribe(handler: Handler, *patterns: str, when: Callable[[], bool] | None 
     for function in (handler, when):
         if function is not None and (is_awaited(function) or promises_awaitable(function)):
             raise ConfigurationError("handler", function, "a plain function of the event: nobody awaits it here")
+    if not callable(handler):
+        raise ConfigurationError("handler", handler, "a function of the event; patterns go after it")
+    for pattern in patterns:
+        if pattern == "" or type(pattern) is not str:
+            raise ConfigurationError("patterns", pattern, 'names of events, like "opero.retry.*"')
     subscription = Subscription(handler, patterns or ("*",), when)
     with _lock:
         _subscriptions.append(subscription)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import _GeneratorContextManager
+from contextlib import _GeneratorContextManager, contextmanager
 from functools import wraps
+from threading import RLock
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from opero.errors import ConfigurationError
@@ -11,6 +13,7 @@ from opero.kinds import is_coroutine_function, is_generator_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,12 +38,41 @@ class Block(_GeneratorContextManager[T]):
         return inside  # type: ignore[return-value]
 
 
+class Turns:
+    """Changes of one kind, which are put back the last first, in whatever order the blocks end that made them.
+
+    Blocks of two threads or tasks overlap: the one that began first may end first, and must leave no change for ever.
+    """
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._made: list[tuple[AbstractContextManager[Any], list[None]]] = []  # the change, and whether its block ended
+
+    @contextmanager
+    def take(self, change: AbstractContextManager[T]) -> Iterator[T]:
+        """Make a change; put it back once this block and all that began in it have ended."""
+        ended: list[None] = []
+        with self._lock:
+            value = change.__enter__()
+            self._made.append((change, ended))
+        try:
+            yield value
+        finally:
+            with self._lock:
+                ended.append(None)
+                while self._made and self._made[-1][1]:
+                    self._made.pop()[0].__exit__(None, None, None)
+
+
 def block(function: Callable[P, Iterator[T]]) -> Callable[P, Block[T]]:
     """Make blocks of a generator function, as `contextlib.contextmanager` does."""
     generator: Any = function
 
     @wraps(function)
     def made(*args: P.args, **kwargs: P.kwargs) -> Block[T]:
+        if len(args) == 1 and not kwargs and isinstance(args[0], FunctionType) and not hasattr(args[0], "opero"):
+            name = function.__name__
+            raise ConfigurationError(name, args[0], f"no function; what it takes goes before it: @testing.{name}(...)")
         return Block(generator, args, kwargs)
 
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from opero import catalogue, clock, events
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 PLACES = 6  # decimals of a time: microseconds
 
-_current: ContextVar[int | None] = ContextVar("opero.testing.span", default=None)
+_numbers = count(1)
+_current: ContextVar[dict[int, int]] = ContextVar("opero.testing.span")  # the span that is, in each capture by number
 
 
 class Captured:
@@ -33,6 +35,7 @@ class Captured:
         self._calls: dict[int, int] = {}
         self._open: dict[tuple[int, int], tuple[dict[str, Any], int | None]] = {}
         self._before = _read()
+        self._number = next(_numbers)
 
     def metrics(self) -> dict[str, dict[tuple[str, ...], float | list[float]]]:
         """Return what was counted since it began, without zeros: instrument → attribute values → amount.
@@ -75,19 +78,23 @@ class Captured:
 
     def _begin(self, event: Event, call: int, number: int, at: float) -> None:
         name = f"{event.operation} attempt" if number else event.operation
-        around = _current.get()
+        around = _current.get({}).get(self._number)
         span: dict[str, Any] = {"id": len(self.spans) + 1, "parent": around, "name": name, "start": at, "end": None}
         self.spans.append(span)
         self._open[call, number] = span, around
-        _current.set(span["id"])
+        self._go_on_in(span["id"])
 
     def _end(self, event: Event, call: int, number: int, at: float) -> None:
         span, around = self._open.pop((call, number), (None, None))
         if span is None:
             return
-        _current.set(around)
+        self._go_on_in(around)
         fields = {key: event.fields[key] for key in ("outcome", "attempts", "number", "error") if key in event.fields}
         span.update(end=at, **fields)
+
+    def _go_on_in(self, span: int | None) -> None:
+        spans = {**_current.get({}), self._number: span}
+        _current.set({number: span for number, span in spans.items() if span is not None})
 
 
 @block

@@ -15,13 +15,15 @@ from opero.kinds import is_generator_function
 from opero.policy import whole
 from opero.primitives import retry
 from opero.primitives.chaos import NOTHING, Chaos
-from opero.testing.blocks import block
+from opero.testing.blocks import Turns, block
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
     from opero.pipeline import Operation
     from opero.primitives.chaos import Raises, Strike
+
+_disturbances, _limits, _hurries = Turns(), Turns(), Turns()
 
 
 @block
@@ -52,18 +54,17 @@ def chaos(
     found = _found(operation)
     name = found[0].name
     policy = Chaos(error=error, latency=latency, result=result, rate=rate, seed=seed, enabled=True, name=name)
-    functions = [each.function for each in found]
-    if any(map(is_generator_function, functions)) and result is not NOTHING and not isinstance(result, Iterable):
+    if (
+        any(is_generator_function(each.function) for each in found)
+        and result is not NOTHING
+        and not isinstance(result, Iterable)
+    ):
         raise ConfigurationError("result", result, "what a generator yields instead: a list of items")
-    for each in found:
-        each.function = _disturber(each)(each.function, policy)
-    try:
-        with _off_the_fast_path():
+    with _off_the_fast_path(), _disturbances.take(_disturbed_by(policy, found)):
+        try:
             yield policy
-    finally:
-        policy.disable()
-        for each, function in zip(found, functions, strict=True):
-            each.function = function
+        finally:
+            policy.disable()
 
 
 @block
@@ -82,10 +83,28 @@ def no_waits(attempts: int | None = None) -> Iterator[None]:
         ...     flaky()
         'later'
     """
+    most = nullcontext() if attempts is None else _limits.take(_at_most(whole("attempts", attempts, low=1)))
+    with _hurries.take(_hurried()), most:
+        yield
+
+
+@contextmanager
+def _disturbed_by(policy: Chaos, found: list[Operation]) -> Iterator[None]:
+    functions = [each.function for each in found]
+    for each in found:
+        each.function = _disturber(each)(each.function, policy)
+    try:
+        yield
+    finally:
+        for each, function in zip(found, functions, strict=True):
+            each.function = function
+
+
+@contextmanager
+def _hurried() -> Iterator[None]:
     before, real.hurried = real.hurried, True
     try:
-        with nullcontext() if attempts is None else _at_most(whole("attempts", attempts, low=1)):
-            yield
+        yield
     finally:
         real.hurried = before
 

@@ -22,10 +22,13 @@ from typing import TYPE_CHECKING
 
 from opero import clock as real
 from opero.errors import ConfigurationError
+from opero.policy import duration, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from opero.policy import Duration
 
 STEP = 0.002  # real seconds between two looks at what others do
 LOOKS = 5  # so many looks find a thread stuck that waits for another one
@@ -49,7 +52,7 @@ class Clock:
     _real_sleep, _real_wait = staticmethod(real.sleep), staticmethod(real.wait)  # the system's, also inside another
 
     def __init__(self, start: float | None = None) -> None:
-        self._now = self._start = even(real.now()) if start is None else start
+        self._now = self._start = even(real.now()) if start is None else number("start", start)
         self._wall = real.wall() - self._start
         self._moved = threading.Condition()
         self._parked: dict[int, tuple[float, Callable[[], bool]]] = {}  # thread → when it goes on, or if this is true
@@ -75,12 +78,13 @@ class Clock:
         """Return when it began, as Unix time."""
         return self._wall + self._start
 
-    def advance(self, seconds: float) -> None:
-        """Move time on; whoever waits for less is woken."""
-        self.advance_to(self._now + seconds)
+    def advance(self, seconds: Duration) -> None:
+        """Move time on, by seconds or a `timedelta`; whoever waits for less is woken."""
+        self.advance_to(self._now + duration("seconds", seconds, low=0))
 
     def advance_to(self, at: float) -> None:
         """Move time on to `at`, if that is later."""
+        number("at", at)
         with self._moved:
             self._jump_locked(at)
 

@@ -7,18 +7,20 @@ the loops whose timers were set in it. Only who says where to begin gets a time 
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from opero import clock as real
 from opero import nested
 from opero.testing import on_asyncio
-from opero.testing.blocks import block
+from opero.testing.blocks import Turns, block
 from opero.testing.timeline import Clock, refuse_other_loops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_clocks = Turns()
 
 
 @block
@@ -35,15 +37,21 @@ def clock(start: float | None = None) -> Iterator[Clock]:
         3600.0
     """
     refuse_other_loops()
-    virtual, before, own = Clock(start), real.now, start is not None
-    names = ("now", "wall", "sleep", "wait", "pace")
+    virtual = Clock(start)
+    with _clocks.take(_moved(virtual, own=start is not None)):
+        yield virtual
+
+
+@contextmanager
+def _moved(virtual: Clock, *, own: bool) -> Iterator[None]:
+    before, names = real.now, ("now", "wall", "sleep", "wait", "pace")
     saved = {name: getattr(real, name) for name in names}
     with on_asyncio.moved(virtual), _on_trio(virtual):
         for name in names:
             setattr(real, name, getattr(virtual, name))
         _turn(own)
         try:
-            yield virtual
+            yield
         finally:
             for name, value in saved.items():
                 setattr(real, name, value)

@@ -18,6 +18,16 @@ def test_a_subscriber_hears_what_matches_its_patterns_until_closed():
     assert [(e.name, e.operation, e.fields, e.severity) for e in heard] == [("opero.test.ping", "op", {"n": 1}, "info")]
 
 
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [(("opero.test.*",), "handler"), ((None,), "handler"), ((print, 3), "patterns"), ((print, ""), "patterns")],
+)
+def test_who_hears_nothing_is_refused_and_stops_nobody(given, field):
+    with pytest.raises(o.ConfigurationError, match=f"{field} takes"):
+        events.subscribe(*given)
+    events.say(PING, "op", {})
+
+
 def test_an_event_nobody_wants_is_never_built(monkeypatch):
     monkeypatch.setattr(events, "Event", None)
     with events.subscribe(print, "opero.other"):

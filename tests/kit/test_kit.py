@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import weakref
+from datetime import timedelta
 from itertools import count
 
 import pytest
@@ -324,3 +325,93 @@ def test_what_was_abandoned_before_the_clock_began_holds_nobody_up():
 def held(holding):
     holding.set()
     time.sleep(0.2)
+
+
+def test_blocks_that_overlap_are_put_back_in_whatever_order_they_end():
+    def overlapping(make):
+        first, second = make(1), make(2)
+        entered = first.__enter__(), second.__enter__()
+        first.__exit__(None, None, None)
+        yield entered[1]
+        second.__exit__(None, None, None)
+
+    untouched = o.clock.sleep, asyncio.BaseEventLoop.time, flaky.opero.operation.function
+    for virtual in overlapping(lambda _: testing.clock()):
+        with pytest.raises(ConnectionError):
+            flaky(3)
+        assert virtual.elapsed() == 60
+    for _ in overlapping(lambda attempts: testing.no_waits(attempts=attempts)):
+        with pytest.raises(ConnectionError) as caught:
+            flaky(9)
+        assert len(o.attempts(caught.value)) == 2
+    for _ in overlapping(lambda result: testing.chaos(flaky, result=result)):
+        assert flaky(99) == 2
+    assert untouched == (o.clock.sleep, asyncio.BaseEventLoop.time, flaky.opero.operation.function)
+    assert not o.clock.hurried
+
+
+def test_two_threads_may_have_a_clock_at_the_same_time():
+    both, told = threading.Barrier(2, timeout=30), []
+
+    def work(number):
+        with testing.clock() as virtual:
+            both.wait()
+            o.clock.sleep(30)
+            told.append(virtual.elapsed())
+            if number:
+                both.wait()
+        if not number:
+            both.wait()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert max(told) >= 30
+    assert o.clock.sleep is o.clock._sleep
+    with testing.clock() as virtual:
+        o.clock.sleep(30)
+        assert virtual.elapsed() == 30
+
+
+@pytest.mark.parametrize("make", [testing.clock, testing.no_waits, testing.capture, testing.chaos])
+def test_a_block_without_parentheses_says_how_it_is_written(make):
+    with pytest.raises(o.ConfigurationError, match=rf"no function; .*@testing\.{make.__name__}\(\.\.\.\)"):
+
+        @make
+        def test():
+            raise AssertionError
+
+
+NO_TIME = [-1, float("inf"), float("nan"), "1", None, True]
+
+
+@pytest.mark.parametrize("seconds", NO_TIME, ids=repr)
+def test_time_moves_by_what_can_be_added_to_it(seconds):
+    with testing.clock() as virtual:
+        for move in (virtual.advance, virtual.advance_to) if seconds != -1 else (virtual.advance,):
+            with pytest.raises(o.ConfigurationError, match="takes a number"):
+                move(seconds)
+        virtual.advance(timedelta(minutes=1))
+        assert virtual.elapsed() == 60
+    if seconds not in {-1, None}:
+        with pytest.raises(o.ConfigurationError, match="start takes a number"), testing.clock(start=seconds):
+            pass
+
+
+def test_each_of_two_captures_has_spans_of_its_own():
+    inner = o.opero(retries=0, name="kit.inner")(lambda: 1)
+    items = o.opero(retries=1, name="kit.items")(lambda: (yield 1))
+    with testing.capture() as outer, testing.capture() as within:
+        o.opero(retries=0, name="kit.outer")(inner)()
+    assert [(span["id"], span["parent"]) for span in within.spans] == [(1, None), (2, 1), (3, 2), (4, 3)]
+    assert [span["parent"] for span in outer.spans] == [span["parent"] for span in within.spans]
+    with testing.capture():
+        left = items()
+        next(left)
+    for _ in range(2):
+        with testing.capture() as later:
+            inner()
+        assert [span["parent"] for span in later.spans] == [None, 1]
+    left.close()
