@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from opero import settings
+from opero import settings, spelling
 from opero.decorators import decorate, is_decorable
 from opero.errors import ConfigurationError
 from opero.policy import Policy
@@ -141,7 +141,9 @@ class Builder:
 
     def __repr__(self) -> str:
         policies, keywords = self.recipe("")
-        return f"<build {', '.join([*map(repr, policies), *(f'{k}={v!r}' for k, v in keywords.items())])}>"
+        return (
+            f"<build {', '.join([*map(repr, policies), *(f'{k}={settings.shown(v)!r}' for k, v in keywords.items())])}>"
+        )
 
     def _with(self, policy: str, args: tuple[Any, ...], settings: dict[str, Any]) -> Builder:
         _made(policy, args, settings)  # what is wrong is said where it is written
@@ -156,4 +158,4 @@ def build() -> Builder:
 def _made(policy: str, args: tuple[Any, ...], given: dict[str, Any]) -> Policy:
     if not policy:
         return args[0]  # type: ignore[no-any-return]
-    return settings.made(getattr(import_module("opero"), policy), args, given)  # type: ignore[no-any-return]
+    return spelling.made(getattr(import_module("opero"), policy), args, given)  # type: ignore[no-any-return]

@@ -35,6 +35,7 @@ from opero.errors import ConfigurationError
 from opero.policy import text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
     from opero.policy import Policy
@@ -71,13 +72,13 @@ class OperoConfig(BaseModel):
     max_delay: Delay | None = None
     jitter: Literal["full", "equal", "none"] | None = None
     retry_on: str | StrictInt | list[str | StrictInt] | None = None
-    retry_budget: PositiveFloat | str | Table | None = None
+    retry_budget: float | str | Table | None = None
     timeout: Seconds | Table | None = None
     attempt_timeout: Seconds | Table | None = None
     circuit_breaker: bool | Table | None = None
     rate_limit: str | PositiveFloat | Table | None = None
     bulkhead: int | str | Table | None = None
-    hedge: Seconds | str | Table | None = None
+    hedge: float | str | Table | None = None
     fallback: Any = None
     arg_fallback: str | Table | None = None
     cache: bool | Table | None = None
@@ -97,7 +98,10 @@ class OperoConfig(BaseModel):
 
     if not TYPE_CHECKING:
 
-        def __init__(self, /, **given: Any) -> None:
+        def __init__(self, /, *values_: Any, **given: Any) -> None:
+            if values_:
+                allowed = "settings by keyword; OperoConfig.from_dict takes a dictionary"
+                raise ConfigurationError("OperoConfig", tuple(map(type, values_)), allowed)
             there = _there()
             wrong = {key: error for key in given if (error := values.unknown(key, given[key], there))}
             try:
@@ -127,8 +131,8 @@ class OperoConfig(BaseModel):
         except TypeError:
             raise ConfigurationError("path", path, "where a TOML file is") from None
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Notepad's begin with a mark
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigurationError("path", str(path), f"a TOML file that can be read ({error})") from error
         if path.name == "pyproject.toml":
             tool = values.get("tool")
@@ -181,6 +185,17 @@ class OperoConfig(BaseModel):
         """Return what it stands for in `@opero`."""
         return [], self.of(name).keywords()
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return one with other settings, checked as all are."""
+        given = {_keyword(key): getattr(self, key) for key in self.model_fields_set}
+        return type(self)(**{**given, **(update or {})})
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """Yield what is given, as it may be shown: a value may be a secret, and policies know theirs."""
+        yield from ((key, settings.shown(value)) for key, value in self.keywords().items())
+        if self.operations:
+            yield "operations", self.operations
+
     @field_validator("*", mode="wrap")
     @classmethod
     def _each(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
@@ -194,9 +209,11 @@ class OperoConfig(BaseModel):
             values.check(keyword, value)  # pydantic would take it for the number 1
         try:
             taken = handler(value)
-        except ValidationError as error:
+        except ValidationError:
             values.check(keyword, value)
-            raise ConfigurationError(keyword, value, _allowed(error.errors(include_url=False)[0])) from None
+            raise ConfigurationError(
+                keyword, value, "what a file can hold; objects and functions go to @opero"
+            ) from None
         values.check(keyword, taken)
         return taken
 
@@ -208,6 +225,8 @@ class OperoConfig(BaseModel):
             for name, own in operations.items()
             if own.operations
         ]
+        if "" in operations:
+            wrong.append(ConfigurationError('""', "", "the name of an operation"))
         if wrong:
             raise values.together(wrong)
         return operations
@@ -252,9 +271,13 @@ def _tables(prefix: str, environ: Mapping[str, str]) -> tuple[Table, dict[str, s
     """Return what variables say, as tables, and which said what, by its path."""
     given: Table = {}
     origins: dict[str, str] = {}
-    for name, said in sorted(environ.items()):
+    for name, said in sorted((str(name), said) for name, said in environ.items()):
         if name.startswith(prefix):
+            if not isinstance(said, str):
+                raise ConfigurationError(name, said, "a text, as variables of the environment are")
             *outer, last = path = name.removeprefix(prefix).lower().split("__")
+            if again := origins.get(".".join(path)):
+                raise ConfigurationError(name, said, f"nothing: {again} says it")
             table = given
             for part in outer:
                 table = table.setdefault(part, {})
@@ -280,7 +303,8 @@ def _named(error: ConfigurationError, origins: Mapping[str, str]) -> Configurati
         if name := origins.get(".".join(parts[:end])):
             field = ".".join([name, *parts[end:]])
             return ConfigurationError(field, error.value, error.allowed)
-    return error
+    beneath = next((name for path, name in origins.items() if path.startswith(f"{error.field}.")), error.field)
+    return ConfigurationError(beneath, error.value, error.allowed)
 
 
 def _explained(error: ValidationError) -> list[tuple[str, ConfigurationError]]:
@@ -293,11 +317,5 @@ def _one(error: Any) -> ConfigurationError:
     ours = error.get("ctx", {}).get("error")
     if isinstance(ours, ConfigurationError):
         return values.beneath(path, ours) if error["loc"][:1] == ("operations",) else ours
-    if error["loc"][:1] == ("operations",):
-        of = "settings of one operation" if len(error["loc"]) > 1 else "settings of operations by their names"
-        return ConfigurationError(path, error["input"], f"a table: {of}")
-    return ConfigurationError(path, error["input"], _allowed(error))
-
-
-def _allowed(error: Any) -> str:
-    return str(error["msg"]).removeprefix("Input should be ")
+    of = "settings of one operation" if len(error["loc"]) > 1 else "settings of operations by their names"
+    return ConfigurationError(path, error["input"], f"a table: {of}")

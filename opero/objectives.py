@@ -42,14 +42,14 @@ class SLO:
         good: Iterable[str] = ANSWERED,
         name: str | None = None,
     ) -> None:
-        outcomes = (good,) if isinstance(good, str) else tuple(good)
+        outcomes = (good,) if isinstance(good, str) else tuple(good) if hasattr(good, "__iter__") else ()
         if not _number(objective) or not 0 < objective < 1:
             raise ConfigurationError("objective", objective, "the share of good calls, above 0 and below 1, like 0.999")
         if latency is not None and (not _number(latency) or latency <= 0):
             raise ConfigurationError("latency", latency, "seconds, above 0, or None")
         if not _text(window) or not window[:-1].isdecimal() or window[0] == "0" or window[-1] not in UNITS:
             raise ConfigurationError("window", window, 'a number and m, h, d, w, M, Q or Y, like "30d"')
-        if not outcomes or not set(outcomes) <= {*OUTCOMES}:
+        if not outcomes or not all(each in OUTCOMES for each in outcomes):
             raise ConfigurationError("good", good, f"outcomes of calls: {', '.join(OUTCOMES)}")
         if name is not None and not _text(name):
             raise ConfigurationError("name", name, "a text that is not empty")

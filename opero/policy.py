@@ -228,11 +228,19 @@ def _is_function(value: object) -> bool:
     return decorates(value) and hasattr(value, "__qualname__") and not hasattr(value, "acquire")
 
 
-def number(field: str, value: object, *, low: float = -inf, above: float = -inf, high: float = inf) -> float:
+def number(
+    field: str,
+    value: object,
+    *,
+    low: float = -inf,
+    above: float = -inf,
+    high: float = inf,
+    what: str = "a number",
+) -> float:
     """Return `value` as a finite float within the bounds, or raise `ConfigurationError`."""
     valid = isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
     if not valid or not (low <= value <= high and value > above):  # type: ignore[operator]
-        raise ConfigurationError(field, value, f"{_range('a number', low, above, high)}")
+        raise ConfigurationError(field, value, _range(what, low, above, high))
     return float(value)  # type: ignore[arg-type]
 
 
@@ -251,7 +259,7 @@ def is_duration(value: object) -> bool:
 def duration(field: str, value: object, *, low: float = -inf, above: float = -inf) -> float:
     """Return seconds, given as a number or as a `datetime.timedelta`, or raise `ConfigurationError`."""
     asked = getattr(value, "total_seconds", None)
-    return number(field, value if asked is None else asked(), low=low, above=above)
+    return number(field, value if asked is None else asked(), low=low, above=above, what="a number of seconds")
 
 
 def whole(field: str, value: object, *, low: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opero import objectives, recording, waits
+from opero import objectives, pipeline, recording, spelling, waits
 from opero.errors import ConfigurationError
 from opero.policy import Policy, choice, duration, number, optional, text, whole
 from opero.primitives.arg_fallback import ArgFallback
@@ -98,6 +98,8 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
     optional(text, "name", settings.get("name"))
     objectives.of(settings.get("slo"))
     recording.tags(settings.get("tags"))
+    optional(_order, "order", settings.get("order"))
+    optional(_names, "record", settings.get("record"))
     built = list(given)
     if any(keyword in settings for keyword in RETRY) or (not given and retries):
         built += [policy for policy in [_retry(settings)] if policy is not None]
@@ -164,7 +166,7 @@ def _plugin(keyword: str, value: Any) -> Policy:
     policy = value
     if not isinstance(value, Policy):
         args = () if value is True or isinstance(value, dict) else (value,)
-        policy = made(make, args, value if isinstance(value, dict) else {})
+        policy = spelling.made(make, args, value if isinstance(value, dict) else {})
     if not isinstance(policy, Policy):
         raise ConfigurationError(keyword, value, f"what {make!r} makes a policy of")
     return policy
@@ -179,48 +181,33 @@ def check_names(settings: Mapping[str, Any], more: Iterable[str] = ()) -> None:
     """Raise `ConfigurationError` for a keyword that there is not, and say what there is; `more` besides ours."""
     for keyword in settings:
         if keyword not in known() and keyword not in added():
-            raise ConfigurationError(keyword, settings[keyword], instead_of(keyword, sorted({*known(), *more})))
+            raise ConfigurationError(
+                keyword, settings[keyword], spelling.instead_of(keyword, sorted({*known(), *more}))
+            )
 
 
-def instead_of(keyword: str, there: Sequence[str]) -> str:
-    """Say what there is instead of a keyword that there is not."""
-    meant = near(keyword, there)
-    return f"nothing: there is no such keyword{'; ' if meant else ''}{meant}; there are {', '.join(there)}"
+def _order(field: str, value: Any) -> None:
+    """Raise `ConfigurationError` for places that there are not, or that stand there twice."""
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise ConfigurationError(field, value, f"a list of places, outermost first: {', '.join(pipeline.ORDER)}")
+    for each in value:
+        if each not in pipeline.ORDER and each not in (more := added()):
+            raise ConfigurationError(field, each, spelling.instead_of(each, [*pipeline.ORDER, *more], "place"))
+        if value.count(each) > 1:
+            raise ConfigurationError(field, each, "each place once")
 
 
-def near(name: str, there: Sequence[str]) -> str:
-    """Say which of the names that there are was meant; nothing where nobody can guess."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(name, there, 2)
-    return f"perhaps {' or '.join(found)} was meant" if found else ""
+def _names(field: str, value: Any) -> None:
+    each = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(name, str) and name for name in each):
+        raise ConfigurationError(field, value, "the name of a parameter, or a list of them")
 
 
-def made(kind: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> Any:
-    """Call a policy; a setting that it does not have is said as it is of a keyword."""
-    try:
-        return kind(*args, **given)
-    except TypeError:
-        wrong = _unfit(kind, args, given)
-        if wrong is None:
-            raise
-        raise wrong from None
+def shown(value: object) -> object:
+    """Return what may be shown of a value: the address of a store has a password in it."""
+    from opero.stores import Address
 
-
-def _unfit(kind: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> ConfigurationError | None:
-    from inspect import Parameter, signature
-
-    shape = signature(kind)
-    there = [name for name, each in shape.parameters.items() if each.kind != Parameter.VAR_KEYWORD]
-    try:
-        shape.bind(*args, **given)
-    except TypeError as error:
-        for name in given:
-            if name not in there and len(there) == len(shape.parameters):
-                return ConfigurationError(name, given[name], instead_of(name, there))
-        name = getattr(kind, "__name__", repr(kind))
-        return ConfigurationError(name, tuple(map(type, args)), f"its own settings ({error})")  # a value may be secret
-    return None
+    return Address(value) if isinstance(value, str) and "://" in value else value
 
 
 def place_of(keyword: str) -> str:

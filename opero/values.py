@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from inspect import signature
 
-from opero import conditions, pipeline, settings
+from opero import conditions, recording, settings, spelling
 from opero.errors import ConfigurationError
 from opero.objectives import SLO
 from opero.primitives.arg_fallback import ArgFallback
@@ -44,9 +44,18 @@ NEEDED = {  # what has no default, and a value to look at the other settings wit
     "slo": ("objective", 0.5),
     "timeout": ("seconds", 1.0),
 }
-SAID = {"cache_ttl": "ttl", "timeout": "seconds", "attempt_timeout": "attempt"}  # a policy's word for its setting
+SAID = {  # a policy's word for its setting
+    "timeout": "seconds",
+    "attempt_timeout": "attempt",
+    "arg_fallback": "parameter",
+    **{f"cache_{setting}": setting for setting in ("ttl", "backend", "key", "namespace")},
+}
 CONDITIONS = ("on", "ignore", "errors")
-NAMES = 'names of exceptions like "ConnectionError"'
+EXCEPTIONS = {
+    name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)
+}
+NAMES = 'names of exceptions of Python itself like "ConnectionError"'
+LISTED = "; several are a list; other exceptions go to @opero as classes"
 
 
 def meant(keyword: str, value: Any) -> Any:
@@ -63,15 +72,10 @@ def meant(keyword: str, value: Any) -> Any:
 def check(keyword: str, value: Any) -> None:
     """Raise `ConfigurationError` for all that is wrong with one setting."""
     taken = meant(keyword, value)
-    if keyword == "order":
-        _check_order(value)
-    elif keyword == "record":
-        _check_texts(keyword, value, "the name of a parameter, or a list of them")
-    else:
-        try:
-            settings.policies_from((), {keyword: taken}, retries=False)
-        except ConfigurationError as error:
-            raise at(keyword, error, known=()) from None
+    try:
+        settings.policies_from((), {keyword: taken}, retries=False)
+    except ConfigurationError as error:
+        raise at(keyword, error, known=()) from None
 
 
 def unknown(keyword: str, value: object, there: Sequence[str]) -> ConfigurationError | None:
@@ -80,7 +84,9 @@ def unknown(keyword: str, value: object, there: Sequence[str]) -> ConfigurationE
         return None
     if keyword in settings.known():
         return ConfigurationError(keyword, value, "nothing here: no text can say it; give it to @opero")
-    return ConfigurationError(keyword, value, _instead_of(keyword, there))
+    return ConfigurationError(
+        keyword, recording.clean(value), _instead_of(keyword, there, table=isinstance(value, dict))
+    )
 
 
 def together(wrong: Sequence[ConfigurationError]) -> ConfigurationError:
@@ -140,23 +146,26 @@ def _read(keyword: str, table: Mapping[str, Any], there: Sequence[str]) -> tuple
 
 
 def _misnamed(keyword: str, name: str, value: object, there: Sequence[str]) -> ConfigurationError:
-    return ConfigurationError(f"{keyword}.{name}", value, _instead_of(name, there))
+    return ConfigurationError(f"{keyword}.{name}", recording.clean(value), _instead_of(str(name), there))
 
 
-def _instead_of(name: str, there: Sequence[str]) -> str:
+def _instead_of(name: str, there: Sequence[str], *, table: bool = False) -> str:
     """Say what was meant; all there are only where nobody can guess: of a file many such lines are read at once."""
-    near = settings.near(name, there)
-    return f"nothing: there is no such setting; {near or 'there are ' + ', '.join(there)}"
+    dots = 'a name with dots is one key: operations."shop.pay"'
+    near = spelling.near(name, there) or (dots if table else f"there are {', '.join(there)}")
+    return f"nothing: there is no such setting; {near}"
 
 
 def _condition(field: str, value: Any, *, alone: bool) -> Any:
     """Read names of Python's own exceptions and, where it may stand for results too, HTTP statuses."""
     names = value if isinstance(value, list) else [value]
-    statuses = [name for name in names if isinstance(name, int) and not isinstance(name, bool)]
-    types = [getattr(builtins, name, None) for name in names if isinstance(name, str)]
-    right = len(names) == len(types) + (len(statuses) if alone else 0) > 0
-    if not right or not all(isinstance(each, type) and issubclass(each, Exception) for each in types):
-        raise ConfigurationError(field, value, f"{NAMES}{', and HTTP statuses' if alone else ''}")
+    statuses = [name for name in names if alone and isinstance(name, int) and not isinstance(name, bool)]
+    types = [EXCEPTIONS[name] for name in names if isinstance(name, str) and name in EXCEPTIONS]
+    if not len(names) == len(types) + len(statuses) > 0:
+        wrong = next((each for each in names if each not in (*statuses, *EXCEPTIONS)), value)
+        near = spelling.near(wrong, [*EXCEPTIONS]) if isinstance(wrong, str) and wrong.isidentifier() else ""
+        allowed = f"{NAMES}{', and HTTP statuses, as numbers' if alone else ''}{f'; {near}' if near else LISTED}"
+        raise ConfigurationError(field, wrong, allowed)
     if not statuses:
         return tuple(types)
     try:
@@ -164,18 +173,3 @@ def _condition(field: str, value: Any, *, alone: bool) -> Any:
     except ConfigurationError as error:
         raise ConfigurationError(field, value, error.allowed) from None
     return conditions.of(field, tuple(types)) | by_status if types else by_status
-
-
-def _check_texts(keyword: str, value: Any, allowed: str) -> None:
-    each = value if isinstance(value, list) else [value]
-    if not all(isinstance(name, str) and name for name in each):
-        raise ConfigurationError(keyword, value, allowed)
-
-
-def _check_order(value: Any) -> None:
-    places = [*pipeline.ORDER, *settings.added()]
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ConfigurationError("order", value, f"a list of places, outermost first: {', '.join(places)}")
-    wrong = [ConfigurationError("order", each, _instead_of(each, places)) for each in value if each not in places]
-    if wrong:
-        raise together(wrong)

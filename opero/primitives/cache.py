@@ -321,9 +321,18 @@ def _texts(field: str, value: Any) -> tuple[str, ...]:
 
 
 def _key(value: Any) -> Any:
-    if value is None or (isinstance(value, str) and value):
+    if value is None or (isinstance(value, str) and value and _is_template(value)):
         return value
     return asked("cache_key", value, "a template like 'user:{user_id}' or a function of the arguments")
+
+
+def _is_template(text: str) -> bool:
+    from string import Formatter
+
+    try:
+        return bool([*Formatter().parse(text)])
+    except ValueError:
+        return False
 
 
 def _namespace(value: Any) -> str | None:

@@ -90,7 +90,7 @@ def test_the_environment_is_read_by_a_prefix():
         OperoConfig.from_env(environ={"OPERO_CALL_BULKHEAD": "3", "OPERO_CALL_BULKHEAD__LIMIT": "3"})
 
 
-A_NUMBER = "a number, above 0"
+A_NUMBER = "a number of seconds, above 0"
 WRONG = [
     ({"retrys": 3}, "retrys", "nothing: there is no such setting; perhaps retries or retry_on was meant"),
     ({"quux": 3}, "quux", "there are arg_fallback, attempt_timeout"),
@@ -143,6 +143,18 @@ WRONG = [
     ({"operations": {"a": {"operations": {"b": {}}}}}, "operations.a.operations", "it is one operation"),
     ({"operations": {"a": {"timeout": "soon"}}}, "operations.a.timeout", A_NUMBER),
     ({"operations": {"a": {"bulkhead": {"limit": 0}}}}, "operations.a.bulkhead.limit", "1 or more"),
+    ({"retry_on": ["OSError", "TimeoutErorr"]}, "retry_on", "perhaps TimeoutError"),
+    ({"retry_on": "httpx.ConnectError"}, "retry_on", "other exceptions go to @opero as classes"),
+    ({"retry_on": "OSError, 503"}, "retry_on", "several are a list"),
+    ({"circuit_breaker": {1: 1}}, "circuit_breaker.1", "there are failure_ratio"),
+    ({"operations": {"shop": {"pay": {"retries": 5}}}}, "operations.shop.pay", 'one key: operations."shop.pay"'),
+    ({"operation": {"shop": {"retries": 5}}}, "operation", "perhaps operations was meant"),
+    ({"operations": {"": {"retries": 5}}}, 'operations.""', "the name of an operation"),
+    ({"circuit_breaker": o.CircuitBreaker()}, "circuit_breaker", "objects and functions go to @opero"),
+    ({"cache_key": len}, "cache_key", "objects and functions go to @opero"),
+    ({"cache_key": "a:{"}, "cache_key", "a template"),
+    ({"order": ["retry", "retry"]}, "order", "each place once"),
+    ({"order": [1]}, "order", "a list of places"),
     (None, "values", "a mapping of settings"),
     ([1], "values", "a mapping of settings"),
     ("x", "values", "a mapping of settings"),
@@ -158,6 +170,74 @@ def test_what_is_wrong_is_named_by_its_path(values, field, allowed):
     assert only.field == field
     assert str(only).startswith(f"{field}=")
     assert allowed in only.allowed
+
+
+WRONG_VALUES = ([[]], -7, "", {"a": 1}, True, 3.5, "zzz")
+
+
+@pytest.mark.parametrize("keyword", values.TABLES)
+def test_what_is_wrong_in_a_table_is_named_by_its_setting_there(keyword):
+    needed = dict([values.NEEDED[keyword]] if keyword in values.NEEDED else [])
+    settings = signature(values.TABLES[keyword]).parameters
+    for setting in [*needed, "how"] if "timeout" in keyword else settings:
+        said = [fields_of({keyword: {**needed, setting: value}}) for value in WRONG_VALUES]
+        assert {field for fields in said for field in fields} <= {f"{keyword}.{setting}"}
+        assert any(said) or setting not in needed
+
+
+def fields_of(given):
+    """Return what is wrong there."""
+    try:
+        OperoConfig.from_dict(given)
+    except o.ConfigurationError as error:
+        return [each.field for each in error.errors]
+    return []
+
+
+def test_zero_is_taken_where_opero_takes_it():
+    given = OperoConfig(hedge=0, retry_budget=0).keywords()
+    assert given == {"hedge": 0, "retry_budget": 0}
+    opero(OperoConfig(hedge=0, retry_budget=0, retries=1))(double)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"cache": {"ttl": 5, "backend": "redis", "url": "redis://me:hidden@host/0"}},
+        {"cache_backend": "redis://me:hidden@host/0", "cache_ttl": 5},
+        {"operations": {"shop": {"arg_fallback": {"parameter": "key", "alternatives": ["hidden"]}}}},
+    ],
+    ids=["url", "backend", "alternatives"],
+)
+def test_a_configuration_shows_what_is_given_and_no_secret(values):
+    config = OperoConfig.from_dict(values)
+    assert "hidden" not in f"{config!r} {config}"
+    assert "None, " not in repr(config).partition("Cache(")[0]
+    assert repr(OperoConfig(retries=2, operations={"a": {"timeout": 3}})) == (
+        "OperoConfig(retries=2, operations={'a': OperoConfig(timeout=3.0)})"
+    )
+
+
+def test_no_secret_is_in_what_is_said_of_a_misspelt_setting():
+    for table in ({"alternative": ["hidden"]}, {"alternative": "redis://me:hidden@host"}):
+        with pytest.raises(o.ConfigurationError, match="perhaps alternatives was meant") as caught:
+            OperoConfig(arg_fallback={"parameter": "key", **table})
+        assert "hidden" not in str(caught.value)
+    assert "hidden" not in repr(o.build().with_(cache_backend="redis://me:hidden@host", cache_ttl=5))
+
+
+def test_a_copy_is_checked_and_worked_out_anew():
+    config = OperoConfig(retries=2, operations={"a": {"timeout": 3}})
+    assert config.of("a").keywords() == {"retries": 2, "timeout": 3}
+    copy = config.model_copy(update={"retries": 5, "validate": True})
+    assert copy.of("a").keywords() == {"retries": 5, "timeout": 3, "validate": True}
+    with pytest.raises(o.ConfigurationError, match="retries=-1"):
+        config.model_copy(update={"retries": -1})
+
+
+def test_settings_go_by_keyword():
+    with pytest.raises(o.ConfigurationError, match=r"settings by keyword; OperoConfig\.from_dict takes"):
+        OperoConfig({"retries": 2})
 
 
 SEVERAL = {
@@ -292,9 +372,25 @@ def test_what_is_wrong_in_the_environment_names_the_variables():
         OperoConfig.from_env("X_", environ)
     fields = {error.field for error in caught.value.errors}
     assert fields == {"X_RETIRES", "X_CIRCUIT_BREAKER__MIN_CALLS", "X_OPERATIONS.a.b.timeout"}
-    for prefix, environ in [("", {}), (5, {}), ("X_", 5)]:
+    for prefix, environ in [("", {}), (5, {}), ("X_", 5), ("X_", {"X_TIMEOUT": 5})]:
         with pytest.raises(o.ConfigurationError):
             OperoConfig.from_env(prefix, environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "field"),
+    [
+        ({"X_OPERATIONS__SHOP__PAY__RETRIES": "5"}, "X_OPERATIONS__SHOP__PAY__RETRIES"),
+        ({"X_CACHE__TTL": "60", "X_CACHE__KEY": "5"}, "X_CACHE__KEY"),
+        ({"X_TIMEOUT": "5", "X_timeout": "6"}, "X_timeout"),
+        ({"X_CACHE__TTLS__X": "60"}, "X_CACHE__TTLS__X"),
+    ],
+    ids=["operation", "key", "twice", "inside"],
+)
+def test_a_variable_is_named_wherever_its_value_ends_up(environ, field):
+    with pytest.raises(o.ConfigurationError) as caught:
+        OperoConfig.from_env("X_", environ)
+    assert caught.value.field == field
 
 
 def test_an_error_says_in_which_file(tmp_path):
@@ -305,6 +401,11 @@ def test_an_error_says_in_which_file(tmp_path):
     for path in (None, 5, b"x"):
         with pytest.raises(o.ConfigurationError, match="path takes"):
             OperoConfig.from_toml(path)
+
+
+def test_a_file_may_begin_with_the_mark_of_notepad(tmp_path):
+    (tmp_path / "opero.toml").write_bytes(b"\xef\xbb\xbfretries = 3\r\n")
+    assert OperoConfig.from_toml(tmp_path / "opero.toml").keywords() == {"retries": 3}
 
 
 def test_a_pyproject_without_our_table_is_said(tmp_path):
@@ -322,7 +423,10 @@ def test_all_names_can_be_imported_where_there_is_no_pydantic():
 
 def test_a_file_that_cannot_be_read_is_one_error(tmp_path):
     (tmp_path / "bad.toml").write_text("= 3")
-    for name in ("bad.toml", "missing.toml"):
+    (tmp_path / "huge.toml").write_text(f"retries = {'9' * 5000}")
+    (tmp_path / "deep.toml").write_text(f"fallback = {'[' * 5000}{']' * 5000}")
+    (tmp_path / "latin.toml").write_bytes("name = 'Käse'".encode("latin-1"))
+    for name in ("bad.toml", "missing.toml", "huge.toml", "deep.toml", "latin.toml", "a\0b", ""):
         with pytest.raises(o.ConfigurationError, match="a TOML file that can be read"):
             OperoConfig.from_toml(tmp_path / name)
 

@@ -79,7 +79,7 @@ def test_without_control_nothing_is_watched_and_the_throttle_begins_open():
     throttle = o.Bulkhead(5, control="adaptive").seen.throttle
     assert (throttle.low, throttle.value, throttle.high) == (0, 0, 0.95)
     assert o.Bulkhead(5, control="adaptive", target=0.5).target == 0.5
-    with pytest.raises(o.ConfigurationError, match="target takes a number, above 0"):
+    with pytest.raises(o.ConfigurationError, match="target takes a number of seconds, above 0"):
         o.Bulkhead(5, control="adaptive", target=0)
 
 

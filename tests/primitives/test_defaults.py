@@ -126,5 +126,5 @@ def test_a_duration_may_be_a_timedelta():
 
 @pytest.mark.parametrize("wrong", [timedelta(0), timedelta(seconds=-1)])
 def test_a_timedelta_is_held_to_the_same_bounds(wrong):
-    with pytest.raises(o.ConfigurationError, match="timeout takes a number, above 0"):
+    with pytest.raises(o.ConfigurationError, match="timeout takes a number of seconds, above 0"):
         o.Timeout(wrong)
