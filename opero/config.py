@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -165,7 +166,8 @@ class OperoConfig(BaseModel):
         known = name if name in self.operations else ""  # all others have the same
         if known not in self._of:
             own = self.operations.get(name)
-            given = {key: getattr(each, key) for each in (self, own) if each for key in each.model_fields_set}
+            layers = [{key: getattr(each, key) for key in each.model_fields_set} for each in (self, own) if each]
+            given = reduce(settings.nearer, layers)
             given.pop("operations", None)
             self._of[known] = OperoConfig.model_construct(set(given), **given)
         return self._of[known]

@@ -192,9 +192,10 @@ def _order(field: str, value: Any) -> None:
         raise ConfigurationError(field, value, f"a list of places, outermost first: {', '.join(pipeline.ORDER)}")
     for each in value:
         if each not in pipeline.ORDER and each not in (more := added()):
-            raise ConfigurationError(field, each, spelling.instead_of(each, [*pipeline.ORDER, *more], "place"))
+            instead = spelling.instead_of(each, [*pipeline.ORDER, *more], "place")
+            raise ConfigurationError(field, value, f"for {each!r} {instead}")
         if value.count(each) > 1:
-            raise ConfigurationError(field, each, "each place once")
+            raise ConfigurationError(field, value, f"each place once, and {each!r} is there twice")
 
 
 def _names(field: str, value: Any) -> None:

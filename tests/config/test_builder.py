@@ -76,7 +76,10 @@ def test_steps_of_the_builder_are_keywords_and_policies():
         (lambda b: b.tags(3), "tags takes a text"),
         (lambda b: b.slo(3), "the share of good calls"),
         (lambda b: b.name(3), "name takes a text"),
-        (lambda b: b.order("retri"), "order='retri': .*no such place; perhaps retry was meant"),
+        (
+            lambda b: b.order("retri"),
+            r"order=\('retri',\): .*'retri' nothing: there is no such place; perhaps retry was meant",
+        ),
         (lambda b: b.order("retry", "retry"), "each place once"),
         (lambda b: b.with_(order="retry"), "a list of places"),
         (lambda b: b.record(3), "record takes the name of a parameter"),

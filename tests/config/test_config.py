@@ -441,3 +441,9 @@ def test_errors_and_statuses_to_retry_are_given_by_name_and_number():
         True,
         False,
     ]
+
+
+def test_an_operation_with_a_backoff_of_its_own_leaves_out_the_delays_that_it_does_not_read():
+    config = OperoConfig(backoff_factor=3.0, min_delay=2.0, operations={"shop.pay": {"backoff": "constant"}})
+    assert repr(kinds(opero(config, name="shop.pay")(double))["retry"].wait) == repr(o.waits.constant(2.0))
+    assert kinds(opero(config)(double))["retry"].wait.factor == 3.0
