@@ -134,8 +134,15 @@ class fibonacci(Wait):  # noqa: N801
         self.low = duration("low", low, low=0)
         self.high = duration("high", high, low=self.low)
 
+    @property
+    def never(self) -> bool:  # type: ignore[override]
+        """Whether every delay is 0."""
+        return self.low == 0
+
     def delay(self, n: int, previous: float, outcome: object) -> float:
-        current, following = 1, 1
+        if self.low == 0:
+            return 0.0
+        current, following = 1.0, 1.0  # not whole numbers, whose digits grow
         for _ in range(n - 1):
             current, following = following, current + following
             if current * self.low > self.high:

@@ -35,6 +35,16 @@ def test_a_delay_a_million_retries_on_is_the_maximum(wait):
     assert wait.delay(1_000_000, 0, None) == 30
 
 
+@pytest.mark.parametrize("wait", [waits.exponential(0), waits.fibonacci(0)])
+def test_no_delay_is_none_however_often_it_is_asked(wait):
+    assert (wait.delay(1_000_000, 0, None), wait.never, type(wait)(0.1).never) == (0, True, False)
+
+
+@pytest.mark.parametrize("low", [5e-324, 1e-300])
+def test_the_smallest_delays_grow_to_the_maximum(low):
+    assert waits.fibonacci(low).delay(3000, 0, None) == 30
+
+
 @given(st.sampled_from(["full", "equal", "none"]), st.integers(1, 20))
 def test_jitter_stays_within_its_bounds(jitter, n):
     retry = Retry(jitter=jitter)
