@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from opero.aggregates import Key
     from opero.pipeline import Operation
+    from opero.policy import Observation
     from opero.signals import Attributes, Metric
 
     Samples = dict[tuple[str, ...], "float | list[float]"]
@@ -141,14 +142,23 @@ def _announce() -> None:
 
 
 def _observe(families: dict[str, Family], operation: Operation) -> None:
-    now = clock.now()
     for policy in operation.policies:
-        for metric, values, value in policy.observe(now):
+        for metric, values, value in _told(policy, operation):
             named = (policy.name or operation.name, *values) if POLICY in metric.attributes else values
             _family(families, metric).samples[(operation.name, *named)] = value
     for controller in operation.controllers or ():
-        for metric, values, value in controller.observe(now):
+        for metric, values, value in _told(controller, operation):
             _family(families, metric).samples[(operation.name, *values)] = value
+
+
+def _told(of: Any, operation: Operation) -> list[Observation]:
+    """Return what a policy or a controller has to tell; of one that fails nothing, and warn, which Python says once."""
+    try:
+        return list(of.observe(clock.now()))
+    except Exception as error:  # noqa: BLE001 - the numbers of all others are as good as ever
+        text = f"opero: {operation.name} has no gauges of its {type(of).__name__}: {type(error).__name__}: {error}"
+        warnings.warn(text, RuntimeWarning, stacklevel=1)
+        return []
 
 
 def _family(families: dict[str, Family], metric: Metric) -> Family:

@@ -48,10 +48,13 @@ AVAILABLE = Metric(
 SIGNALS = Signals("rate_limiter", (DELAYED,), (WAITED, LIMIT, AVAILABLE), ("rate_limited", "deadline"))
 
 UNITS = {"sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "hr": 3600.0, "hour": 3600.0, "day": 86400.0}
-UNITS |= {f"{unit}s": seconds for unit, seconds in UNITS.items()} | {"s": 1.0, "h": 3600.0}
-PERIODS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day"}
+UNITS |= {"week": 604800.0, "millisecond": 0.001}
+UNITS |= {f"{unit}s": seconds for unit, seconds in UNITS.items()} | {"ms": 0.001, "s": 1.0, "h": 3600.0, "d": 86400.0}
+PERIODS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day", 604800.0: "a week"}
 WEIGHTS = "a number, 0 or more, or a function of the call's arguments"
 RATES = 'calls per second as a number, a text like "100/s", "10/min" or "10/s; 100/min", or a RateLimit'
+IN_TEXTS = f"{RATES}; in texts the units are ms, s, min, h, day and week, also written out"
+COUNTABLE = "a rate from 1e-308 to 1e308 calls a second, and a burst that comes back within 1e308 s"
 
 
 class RateLimit(Block, Policy):
@@ -124,6 +127,8 @@ class RateLimit(Block, Policy):
             name=name,
         )
         self.start()
+        if self.local is not None and not self.local.is_countable():
+            raise ConfigurationError("rate", str(self.local), COUNTABLE)
         if self.local is not None and not callable(self.weight):
             self.local.check(self.weight)
         if self.lease is not None and (self.local is None or self.store is None or 2 * self.lease > self.local.burst):
@@ -267,6 +272,10 @@ class Local:
         """Return interval and burst of each rate."""
         return [(per / count, burst) for count, per, burst in self.rates]
 
+    def is_countable(self) -> bool:
+        """Whether floats can tell when the next call may go, however many went."""
+        return all(count / per < inf and per / count * burst < inf for count, per, burst in self.rates)
+
     def of(self, key: Hashable, now: float) -> Quota:
         """Return the quota of a key."""
         return self.quota if key is None else self._keyed.get(key, now)
@@ -331,7 +340,7 @@ def parsed(field: str, text: str) -> list[tuple[float, float]]:
     """Read rates as they are written; return each as a count and seconds."""
     rates = [_rate(part) for part in text.replace(",", ";").split(";")]
     if not all(rates):
-        raise ConfigurationError(field, text, RATES)
+        raise ConfigurationError(field, text, IN_TEXTS)
     return rates  # type: ignore[return-value]
 
 

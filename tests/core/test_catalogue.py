@@ -142,3 +142,22 @@ def test_the_duration_histogram_counts_into_the_right_bucket():
     counts = book.read()[1]["opero.call.duration", ("ok", "")]
     assert counts[0] == counts[1] == counts[-3] == counts[-2] == 1
     assert counts[-1] == pytest.approx(60.0021)
+
+
+class Broken(o.Bulkhead):
+    def observe(self, now):
+        yield from super().observe(now)
+        raise ZeroDivisionError("no gauge")
+
+
+def test_a_policy_that_fails_to_tell_its_state_is_said_and_takes_nothing_else_along():
+    @o.opero(Broken(3), o.RateLimit(5), name="shop.broken")
+    def f():
+        return 1
+
+    f()
+    with pytest.warns(RuntimeWarning, match="shop.broken has no gauges of its Broken: ZeroDivisionError: no gauge"):
+        families = {family.metric.name: family.samples for family in catalogue.snapshot()}
+    assert families["opero.rate_limiter.available"]["shop.broken", "shop.broken"] == 4
+    assert sum(families["opero.call.duration"]["shop.broken", "ok", ""][:-1]) == 1
+    assert not any(key[0] == "shop.broken" for key in families.get("opero.bulkhead.usage", ()))

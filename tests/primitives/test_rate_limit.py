@@ -26,7 +26,11 @@ def test_rates_are_read_as_written():
     assert [(p.rate, p.per) for p in read] == [(100, 1), (5, 10), (1.5, 60), (2, 3600)]
     assert o.RateLimit("10/s; 100/min", burst=3).local.rates == [(10, 1, 3), (100, 60, 100)]
     units = {"s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "day": 86400}
+    units |= {"ms": 0.001, "milliseconds": 0.001, "d": 86400, "week": 604800, "weeks": 604800}
     assert {unit: o.RateLimit(f"7/{unit}").per for unit in units} == units
+    with pytest.raises(o.ConfigurationError, match="the units are ms, s, min, h, day and week"):
+        o.RateLimit("7/month")
+    assert str(o.RateLimit("7/week").local) == "7 calls a week"
     for wrong in ("fast", "5/fortnight", "-5/s", "0/s", "inf/s", "5/0s", "10/s;", "5"):
         with pytest.raises(o.ConfigurationError, match="rate takes calls per second"):
             o.RateLimit(wrong)
