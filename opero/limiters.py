@@ -36,8 +36,8 @@ class AsyncLimiter(Protocol):
     max_rate: float
     time_period: float
 
-    def has_capacity(self, amount: float = 1) -> bool: ...
-    async def acquire(self, amount: float = 1) -> None: ...
+    def has_capacity(self, amount: float, /) -> bool: ...
+    async def acquire(self, amount: float, /) -> None: ...
 
 
 def checked(limiter: Any, **given: object) -> Any:
@@ -91,11 +91,11 @@ class Foreign:
 
     async def acquire(self, call: Call, key: Hashable, weight: float, patience: float) -> float:
         """Wait until it has capacity; it is looked at as often as it gets some."""
-        if clock.hurried:
-            await call.runtime.pause(0.0)
-            return 0.0
         limiter, started = self._limiter, call.runtime.now()
         pause = weight * limiter.time_period / limiter.max_rate
+        if clock.hurried:
+            await call.runtime.pause(pause)
+            return 0.0
         while patience < inf and not limiter.has_capacity(weight):
             if call.runtime.now() + pause > started + patience:
                 raise RateLimitedError(f"{call.operation.name} is over its {limiter!r}", retry_after=pause)

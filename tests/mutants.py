@@ -39,6 +39,7 @@ TESTS = {
         "primitives/test_adaptive_bulkhead.py",
         "primitives/test_shared_bulkhead.py",
     ],
+    "limiters": ["primitives/test_rate_limit.py", "doors/test_without_effect.py", "kit/test_kit.py"],
     "tokens": ["core/test_tokens.py", "primitives/test_retry_budget.py"],
     "keyed": ["core/test_keyed.py", "primitives/test_circuit_breaker.py", "primitives/test_rate_limit.py"],
     "nested": [
@@ -438,7 +439,8 @@ def main(names):
     primitives = sorted(p.stem for p in (ROOT / "opero" / "primitives").glob("*.py") if p.stem != "__init__")
     results = [
         examine(name)
-        for name in names or ["windows", "quota", "slots", "tokens", "circuit", "nested", "keyed", *primitives]
+        for name in names
+        or ["windows", "quota", "limiters", "slots", "tokens", "circuit", "nested", "keyed", *primitives]
     ]
     killed, every = map(sum, zip(*results, strict=True))
     print(f"{killed} of {every} killed ({share(killed, every)})")

@@ -7,6 +7,7 @@ import math
 import pickle
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 from aiolimiter import AsyncLimiter
@@ -235,6 +236,33 @@ def test_a_limiter_of_aiolimiter_is_waited_for_no_longer_than_patience_says():
 
     with testing.clock():
         assert asyncio.run(main()) == 10
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_a_limiter_of_aiolimiter_is_waited_for_no_longer_than_it_takes(hurried):
+    f, ended = o.opero(o.RateLimit(AsyncLimiter(2, 10)))(coroutine), []
+
+    async def main():
+        await f()
+        await f()
+        await asyncio.sleep(3)
+        other = asyncio.create_task(another())
+        await f()
+        ended.append("f")
+        await other
+        return time.elapsed()
+
+    async def another():
+        ended.append("another")
+
+    with testing.clock() as time, testing.no_waits() if hurried else nullcontext():
+        assert asyncio.run(main()) == pytest.approx(3 if hurried else 5)
+    waits = f.opero.operation.book.read()[1]["opero.rate_limiter.wait.duration", ("",)]
+    assert (ended, waits[-1]) == (["another", "f"], pytest.approx(0 if hurried else 2))
+
+
+async def coroutine():
+    return 1
 
 
 @pytest.mark.parametrize("fast", [True, False])
