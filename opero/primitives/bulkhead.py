@@ -198,22 +198,28 @@ class Bulkhead(Block, Policy):
             call.operation.book.observe(WAITED, (self.name or "",), call.runtime.now() - started)
         else:
             taken = await self._enter(call)
-        call = call.watched()
+        call, leave = call.watched(), shared.leave_soon
         try:
-            return await next(call)
+            result = await next(call)
+            leave = shared.leave
         except GeneratorExit:  # nothing may be awaited now
-            shared.give_back(token)
-            token = ""
+            if token and not call.left and taken is self.slots.taken:
+                shared.give_back(token)
+                token = ""
+            raise
+        except Exception:
+            leave = shared.leave
             raise
         finally:
             if call.left:
                 call.afterwards(lambda: self._end(shared, token, taken))
             elif self.slots.release(taken) and token:
-                await shared.leave(call, token)
+                await leave(call, token)
+        return result
 
     def _end(self, shared: SharedSlots, token: str, taken: list[int]) -> None:
         """Give a slot back in the thread of a function that outlived its call."""
-        if self.slots.release(taken):
+        if self.slots.release(taken) and token:
             shared.end(token)
 
     async def _enter_shared(self, call: Call, shared: SharedSlots) -> str:
@@ -233,10 +239,8 @@ class Bulkhead(Block, Policy):
                 call.emit(QUEUED, length=answer[2])
             try:
                 await call.runtime.sleep(min(left, pause))
-            except GeneratorExit:
-                raise
             except BaseException:
-                await shared.leave(call, token)
+                shared.give_back(token)
                 raise
             pause = min(pause * 1.5, 0.05)  # the queue is in the store, and has to be looked at
 

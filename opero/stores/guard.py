@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import RLock
 from math import inf
 from weakref import WeakKeyDictionary
 
 from opero import clock, events, forks
 from opero.errors import StateError
 from opero.stores import LEASE, LOST, RETURNED, UNUSABLE
+from opero.stores.errands import Errands, in_background
 from opero.waits import uniform
 
 TYPE_CHECKING = False
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from opero.call import Call
+    from opero.runtime import Runtime
     from opero.stores import StateStore
 
     T = TypeVar("T")
 
+MOMENT = 0.02  # seconds that who was cancelled waits for what it gives back
 FIRST, MOST = 0.1, 2.0  # seconds between two looks whether a store is back
 RARELY = 60.0  # seconds between two looks at one that comes and goes
 STEADY = 60.0  # seconds after which one that is back has stayed
@@ -49,12 +52,13 @@ class Guard:
 
     def __init__(self, store: StateStore) -> None:
         self.store = store
+        self._errands = Errands()
         self.after_fork()
         forks.remember(self)
 
     def after_fork(self) -> None:
         """Look anew: the thread that looks for a lost store stayed in the parent."""
-        self._lock = allocate_lock()
+        self._lock = RLock()  # a generator may be collected, and drop its slot, while we hold it
         self._renewing = False
         self._slots: dict[str, set[str]] = {}
         self._unusable: dict[str, float] = {}  # until when a state is left alone
@@ -82,17 +86,26 @@ class Guard:
             return answer
         return None
 
-    def later(self, work: Callable[[], None]) -> None:
+    def later(self, work: Callable[[], object]) -> None:
         """Do it in a thread, if the store is there."""
         if not self.away:
-            _in_background(work)
+            self._errands.add(work)
+
+    async def soon(self, runtime: Runtime, work: Callable[[], object]) -> None:
+        """Do the same, and wait for it but a moment: for who was cancelled, and holds up others if the store hangs."""
+        if self.away:
+            return
+        waiter = runtime.waiter()
+        self._errands.add(work)
+        self._errands.add(waiter.wake)
+        await runtime.park(waiter, runtime.now() + MOMENT)
 
     def hold(self, key: str, token: str) -> None:
         """Renew the lease of a slot until `drop`."""
         with self._lock:
             self._slots.setdefault(key, set()).add(token)
             start, self._renewing = not self._renewing, True
-        if start and not _in_background(self._renew):
+        if start and not in_background(self._renew):
             self._renewing = False  # who takes the next slot tries again
 
     def drop(self, key: str, token: str) -> None:
@@ -129,7 +142,7 @@ class Guard:
             if self.looking or not self.away:
                 return
             self.looking = True
-        if not _in_background(self._look):
+        if not in_background(self._look):
             self.looking = False
 
     def _look(self) -> None:
@@ -165,14 +178,3 @@ class Guard:
                         self.store.renew(key, tokens)
                     except Exception:  # noqa: BLE001, S112 - the calls notice a lost store themselves; the next round renews
                         continue
-
-
-def _in_background(work: Callable[[], None]) -> bool:
-    """Do it in a thread; False where none can be started: there are too many, or the interpreter ends."""
-    try:
-        from threading import Thread
-
-        Thread(target=work, name="opero-store", daemon=True).start()
-    except (RuntimeError, MemoryError, ImportError):
-        return False
-    return True

@@ -6,6 +6,7 @@ A script is known by its digest; a server that does not know it yet is given the
 
 from __future__ import annotations
 
+import os
 import re
 from hashlib import sha1
 from pathlib import Path
@@ -16,6 +17,7 @@ from opero.policy import duration
 from opero.stores import LEASE, Address, Admission, Permit, certificates
 from opero.stores.addresses import Place
 from opero.stores.connecting import bound, bounded
+from opero.stores.errands import Errands
 from opero.stores.turns import Turns
 from opero.waits import uniform
 
@@ -66,6 +68,7 @@ class RedisStore:
         self._place = Place(url)
         certificates.check(self._place.options)
         self._timeout = duration("timeout", timeout, above=0)
+        self._errands = Errands()
         self._blocking: Any = None
         self._by_loop: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._bound = self._timeout * (2 if self._place.kind == "cluster" else 1)  # of a task: to find its node, too
@@ -118,9 +121,15 @@ class RedisStore:
         return bool(went), float(share)
 
     async def admit(self, runtime: Runtime, key: str, rules: Rules) -> Admission:
-        passes, generation, probe, left, state, changed = await self._run(
-            runtime, "admit", [key], ["", rules.half_open_probes, rules.lost_after * 1e6, _rules(rules)[-1]]
-        )
+        keys = [key, f"{key}:asked:{os.urandom(8).hex()}"]
+        given = ["", rules.half_open_probes, rules.lost_after * 1e6, _rules(rules)[-1]]
+        try:
+            passes, generation, probe, left, state, changed = await self._run(runtime, "admit", keys, given)
+        except Exception:
+            raise
+        except BaseException:  # cancelled: it may have been given a probe, and nobody waits here to hear of it
+            self._errands.add(lambda: self._evaluate(self._script("withdraw"), keys, []))
+            raise
         permit = Permit(generation, probe=bool(probe)) if passes else None
         wait = int(left) / 1e6
         return Admission(permit, _text(state), changed=bool(changed), retry_after=wait if wait >= 0 else None)

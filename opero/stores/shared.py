@@ -94,12 +94,20 @@ class SharedLimit:
     async def _pause(self, call: Call, place: str, weight: float, wait: float, booking: Any) -> None:
         """Wait for the booked time; give it back if that ends before."""
         rates, runtime = self._rates, call.runtime
+
+        def undo(store: StateStore) -> Awaitable[None]:
+            return store.give_back(BY_HAND, place, rates, weight, booking)
+
+        def give_back() -> None:
+            _by_hand(self._guard.ask(BY_HAND, place, undo))
+
         try:
             await runtime.pause(wait)
-        except GeneratorExit:
+        except GeneratorExit:  # nothing may be awaited now
+            self._guard.later(give_back)
             raise
         except BaseException:
-            await self._guard.ask(call, place, lambda store: store.give_back(runtime, place, rates, weight, booking))
+            await self._guard.soon(runtime, give_back)
             raise
 
 
@@ -193,13 +201,12 @@ class SharedCircuit:
 
     async def settle(self, call: Any, key: Any, permit: Permit, outcome: str, duration: float) -> Change | None:
         """Tell how the call ended; a call without an outcome has only a probe to give back."""
-        if outcome == NONE and not permit.probe:
+        if outcome == NONE:
+            if permit.probe:
+                await self._guard.soon(call.runtime, self._giving_back(key, permit))
             return None
-        place, rules = key_of("circuit", self._name, key), self._rules
-        slow = rules.slow_call is not None and duration > rules.slow_call
-        told = await self._guard.ask(
-            call, place, lambda store: store.settle(call.runtime, place, rules, permit, outcome, slow)
-        )
+        slow = self._rules.slow_call is not None and duration > self._rules.slow_call
+        told = await self._tell(call, key, permit, outcome, slow=slow)
         if told is None or not told[0]:
             return None
         self._heard = told[0]
@@ -208,7 +215,16 @@ class SharedCircuit:
     def give_back(self, key: Any, permit: Permit) -> None:
         """Tell in the background, for who may not wait, that the call has no outcome."""
         if permit.probe:
-            self._guard.later(lambda: _by_hand(self.settle(BY_HAND, key, permit, NONE, 0.0)))
+            self._guard.later(self._giving_back(key, permit))
+
+    def _giving_back(self, key: Any, permit: Permit) -> Callable[[], Any]:
+        return lambda: _by_hand(self._tell(BY_HAND, key, permit, NONE, slow=False))
+
+    def _tell(self, call: Any, key: Any, permit: Permit, outcome: str, *, slow: bool) -> Coroutine[Any, Any, Any]:
+        place, rules = key_of("circuit", self._name, key), self._rules
+        return self._guard.ask(
+            call, place, lambda store: store.settle(call.runtime, place, rules, permit, outcome, slow)
+        )
 
     def hold(self, runtime: Runtime, key: Any, mode: str) -> Coroutine[Any, Any, str]:
         """Hold the circuit of a key for all processes; raises what the store raises."""
@@ -235,31 +251,30 @@ class SharedSlots:
                 call, place, lambda store: store.take(call.runtime, place, token, limit, room)
             )
         except BaseException:  # cancelled: the store may have given a slot, and nobody waits here to hear of it
-            self._guard.later(lambda: self.end(token))
+            self.give_back(token)
             raise
         if answer is not None and answer[0] == "taken":
             self._guard.hold(self._key, token)
         return answer
 
-    def drop(self, token: str) -> None:
-        """Let the lease of a slot run out."""
-        self._guard.drop(self._key, token)
-
-    def give_back(self, token: str) -> None:
-        """Give a slot back, if there is one, in the background, for who may not wait."""
-        self.drop(token)
-        if token:
-            self._guard.later(lambda: self.end(token))
-
-    def end(self, token: str) -> None:
-        """Give a slot back, if there is one, where there is no call; blocks for a round trip."""
-        if token:
-            _by_hand(self.leave(BY_HAND, token))
-
     async def leave(self, call: Any, token: str) -> None:
         """Give a slot back, or leave the queue."""
-        self.drop(token)
+        self._guard.drop(self._key, token)
         await self._guard.ask(call, self._key, lambda store: store.leave(call.runtime, self._key, token))
+
+    async def leave_soon(self, call: Any, token: str) -> None:
+        """Do the same for who was cancelled."""
+        self._guard.drop(self._key, token)
+        await self._guard.soon(call.runtime, lambda: self.end(token))
+
+    def give_back(self, token: str) -> None:
+        """Do the same in the background, for who may not wait."""
+        self._guard.drop(self._key, token)
+        self._guard.later(lambda: self.end(token))
+
+    def end(self, token: str) -> None:
+        """Do the same where there is no call; blocks for a round trip."""
+        _by_hand(self.leave(BY_HAND, token))
 
 
 class Paid(float):
@@ -372,7 +387,7 @@ class _ByHand:
         return self
 
 
-BY_HAND = _ByHand()
+BY_HAND: Any = _ByHand()
 
 
 def _by_hand(work: Coroutine[Any, Any, Any]) -> Any:

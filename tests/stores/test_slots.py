@@ -44,28 +44,6 @@ def test_slots_are_those_of_all_and_wait_in_one_line(redis_server):
         pass
 
 
-def test_a_generator_that_is_left_gives_its_slot_back_at_once(redis_server):
-    pool = o.Bulkhead(1, store=RedisStore(redis_server.url, timeout=5), name="streamed")
-
-    @o.opero(pool)
-    def items():
-        yield 1
-        yield 2
-
-    @o.opero(pool)
-    async def async_items():
-        yield 1
-        yield 2
-
-    async def leave():
-        await anext(aiter(async_items()))
-
-    key = key_of("bulkhead", "streamed", None)
-    for left in (lambda: next(items()), lambda: asyncio.run(leave())):
-        left()
-        wait_for(lambda: redis_server.cli("zcard", key) == "0", seconds=5)
-
-
 def test_a_function_that_outlives_its_timeout_keeps_its_slot_of_all(redis_server):
     go_on, key = threading.Event(), key_of("bulkhead", "outlived", None)
 
