@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from opero import settings, spelling
+from opero import settings
 from opero.decorators import decorate, is_decorable
 from opero.errors import ConfigurationError
 from opero.policy import Policy
@@ -158,4 +158,4 @@ def build() -> Builder:
 def _made(policy: str, args: tuple[Any, ...], given: dict[str, Any]) -> Policy:
     if not policy:
         return args[0]  # type: ignore[no-any-return]
-    return spelling.made(getattr(import_module("opero"), policy), args, given)  # type: ignore[no-any-return]
+    return getattr(import_module("opero"), policy)(*args, **given)  # type: ignore[no-any-return]

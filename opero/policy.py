@@ -7,6 +7,7 @@ from math import inf, isfinite
 
 from opero.errors import ConfigurationError
 from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable
+from opero.spelling import read_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Policy:
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
+        read_settings(cls)
         if "__init__" in cls.__dict__:
             setattr(cls, "__init__", _after_parentheses(cls.__dict__["__init__"]))  # noqa: B010 - mypy's, not a slot
 

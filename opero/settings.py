@@ -166,7 +166,8 @@ def _plugin(keyword: str, value: Any) -> Policy:
     policy = value
     if not isinstance(value, Policy):
         args = () if value is True or isinstance(value, dict) else (value,)
-        policy = spelling.made(make, args, value if isinstance(value, dict) else {})
+        given = value if isinstance(value, dict) else {}
+        policy = spelling.made(make, args, given, getattr(make, "__name__", keyword))
     if not isinstance(policy, Policy):
         raise ConfigurationError(keyword, value, f"what {make!r} makes a policy of")
     return policy

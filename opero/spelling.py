@@ -1,6 +1,8 @@
-"""What was meant by the name of a setting that there is not."""
+"""What is said of a setting that there is not: which was perhaps meant, and which there are."""
 
 from __future__ import annotations
+
+from functools import partial, wraps
 
 from opero.errors import ConfigurationError
 
@@ -24,28 +26,42 @@ def near(name: str, there: Sequence[str]) -> str:
     return f"perhaps {' or '.join(found)} was meant" if found else ""
 
 
-def made(kind: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> Any:
-    """Call a policy; a setting that it does not have is said as it is of a keyword."""
+def read_settings(cls: type) -> None:
+    """Let a class say of settings that it does not have what is said of a keyword."""
+    init = cls.__dict__.get("__init__")
+    if init is None:
+        return
+
+    @wraps(init)
+    def read(self: object, *args: Any, **given: Any) -> None:
+        made(partial(init, self), args, given, type(self).__name__)
+
+    setattr(cls, "__init__", read)  # noqa: B010 - mypy's, not a slot
+
+
+def made(kind: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any], name: str) -> Any:
+    """Call what is made of settings, by its name; one that it does not have is said as it is of a keyword."""
     try:
         return kind(*args, **given)
     except TypeError:
-        wrong = _unfit(kind, args, given)
+        wrong = _unfit(kind, args, given, name)
         if wrong is None:
             raise
         raise wrong from None
 
 
-def _unfit(kind: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> ConfigurationError | None:
+def _unfit(
+    kind: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any], name: str
+) -> ConfigurationError | None:
     from inspect import Parameter, signature
 
     shape = signature(kind)
-    there = [name for name, each in shape.parameters.items() if each.kind != Parameter.VAR_KEYWORD]
+    there = [each.name for each in shape.parameters.values() if each.kind != Parameter.VAR_KEYWORD]
     try:
         shape.bind(*args, **given)
     except TypeError as error:
-        for name in given:
-            if name not in there and len(there) == len(shape.parameters):
-                return ConfigurationError(name, given[name], instead_of(name, there))
-        name = getattr(kind, "__name__", repr(kind))
+        for keyword in given:
+            if keyword not in there and len(there) == len(shape.parameters):
+                return ConfigurationError(keyword, given[keyword], instead_of(keyword, there))
         return ConfigurationError(name, tuple(map(type, args)), f"its own settings ({error})")  # a value may be secret
     return None

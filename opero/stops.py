@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from opero.errors import ConfigurationError
 from opero.policy import answered, asked, duration, whole
+from opero.spelling import read_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 class Stop:
     """Base of the rules."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        read_settings(cls)
 
     def __call__(self, attempts: int, elapsed: float, delay: float) -> bool:
         """Whether to give up."""

@@ -10,6 +10,7 @@ from _random import Random
 from opero import clock, conditions, forks, responses
 from opero.errors import ConfigurationError
 from opero.policy import answered, asked, duration, is_duration, number
+from opero.spelling import read_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ class Wait:
 
     jittered = False  # takes no jitter on top: it draws its own, or is not to be shortened
     never = False  # no delay at all
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        read_settings(cls)
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
         """Seconds before the n-th retry."""

@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 import opero as o
+from opero import stops, waits
 from opero.policy import Policy
 
 CALLS = []
@@ -92,8 +93,49 @@ def test_a_policy_that_is_called_as_its_function_would_be_tells_no_arguments():
 
 def test_policies_show_their_settings_for_all_that():
     assert list(inspect.signature(o.Hedge).parameters) == ["delay", "max_hedges", "name"]
-    with pytest.raises(TypeError, match="unexpected keyword argument 'retrys'"):
-        o.Retry(retrys=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            lambda: o.Retry(retires=3),
+            "^retires=3: retires takes nothing: .*; perhaps retries was meant; there are retries, ",
+        ),
+        (lambda: o.Retry(1, 2, 3), r"Retry takes its own settings \(too many positional arguments\)$"),
+        (o.RateLimit, r"RateLimit takes its own settings \(missing a required argument: 'rate'\)$"),
+        (lambda: o.RetryBudget(ration=0.1), "perhaps ratio was meant"),
+        (lambda: o.Timeout(second=3), "perhaps seconds was meant; there are seconds, attempt, how, name$"),
+        (lambda: Mine(loud=1), "perhaps louder was meant; there are louder, name$"),
+        (lambda: Mine(louder=1, name=2), "^called=2: called takes nothing"),
+        (lambda: waits.exponential(hihg=3), "perhaps high was meant; there are low, high, factor$"),
+        (lambda: waits.sequence(delays=[1]), r"sequence takes its own settings .*'delays'\)$"),
+        (lambda: stops.elapsed(second=3), "perhaps seconds was meant"),
+        (lambda: o.OperoConfig(retires=3), "perhaps retries was meant"),
+    ],
+)
+def test_a_setting_that_a_policy_does_not_have_is_said_as_a_keyword_is(wrong, said):
+    with pytest.raises(o.ConfigurationError, match=said) as refused:
+        wrong()
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__
+
+
+def test_an_error_inside_a_policy_that_was_called_rightly_passes():
+    with pytest.raises(TypeError, match="the length of a number"):
+        Broken(louder=1)
+
+
+class Mine(o.Chaos):
+    """Misspells, where told a name, what it hands on."""
+
+    def __init__(self, *, louder=1, name=None):
+        super().__init__(**({"called": name} if name else {}))
+
+
+class Broken(o.Chaos):
+    def __init__(self, *, louder):
+        raise TypeError("the length of a number")
 
 
 @pytest.mark.parametrize("thing", [int, o.Timeout(1)], ids=["a class", "a policy"])
