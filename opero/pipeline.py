@@ -164,7 +164,8 @@ def in_order(policies: Iterable[Policy], order: Sequence[str] | None) -> dict[st
     given: dict[str, Policy] = {}
     for policy in policies:
         if policy.place in given:
-            raise ConfigurationError(policy.place, policy, f"one policy, and got {given[policy.place]!r} as well")
+            before = type(given[policy.place]).__name__
+            raise ConfigurationError(policy.place, policy, f"one policy, and got another {before} as well")
         given[policy.place] = policy
     for policy in tuple(given.values()):
         for part in policy.parts():

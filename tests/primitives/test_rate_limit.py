@@ -198,7 +198,7 @@ def test_a_limiter_of_aiolimiter_works_as_it_is():
 
     with testing.clock() as time:
         assert asyncio.run(main()) == pytest.approx(5)
-    with pytest.raises(o.ConfigurationError, match="rate_limit="):
+    with pytest.raises(o.ConfigurationError, match="an AsyncLimiter waits for coroutine functions only"):
         o.opero(rate_limit=limiter)(len)
 
 
