@@ -103,19 +103,19 @@ def __getattr__(name: str) -> Any:
 
 def key_of(kind: str, name: str, key: object) -> str:
     """Return where a state is kept. The name is readable, a key only a digest; all parts lie in one cluster slot."""
-    return f"opero:{{{name}{'' if key is None else ':' + _digest(key)}}}:v1:{kind}"
+    return f"opero:{{{name}{'' if key is None else ':' + _digest(key, kind, name)}}}:v1:{kind}"
 
 
-def _digest(key: object) -> str:
+def _digest(key: object, kind: str, name: str) -> str:
     from hashlib import blake2b
 
-    return blake2b(_canonical(key), digest_size=12).hexdigest()
+    return blake2b(_canonical(key, kind, name), digest_size=12).hexdigest()
 
 
-def _canonical(key: object) -> bytes:
-    """Return the same bytes in every process, and others for every other key."""
+def _canonical(key: object, kind: str, name: str) -> bytes:
+    """Return the same bytes in every process, and others for every other key; `kind` and `name` are of its policy."""
     if isinstance(key, tuple):
-        parts = [_canonical(part) for part in key]
+        parts = [_canonical(part, kind, name) for part in key]
         return b"t%d:" % len(parts) + b"".join(b"%d:" % len(part) + part for part in parts)
     if isinstance(key, str):
         return b"s" + key.encode("utf-8", "surrogatepass")
@@ -123,4 +123,5 @@ def _canonical(key: object) -> bytes:
         return b"b" + key
     if isinstance(key, bool | int | float):
         return f"{type(key).__name__[0]}{key!r}".encode()
-    raise ConfigurationError("key", key, "a text, bytes, a number or a tuple of them, where processes share the state")
+    allowed = f"a text, bytes, a number or a tuple of them, where processes share the state of the {kind} {name!r}"
+    raise ConfigurationError("key", key, allowed)

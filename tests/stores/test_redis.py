@@ -299,8 +299,10 @@ def test_keys_leave_the_process_as_digests_and_only_some_types_are_keys(redis_se
     kept = redis_server.cli("keys", "opero:*").split()
     assert len(kept) == len(tenants)
     assert not any("ann" in key for key in kept)
-    with pytest.raises(o.ConfigurationError, match="key takes a text, bytes, a number or a tuple"):
+    with pytest.raises(o.ConfigurationError, match=r"key takes a text, bytes, .* of the rate_limit 'tenants'$"):
         f(object())
+    with pytest.raises(o.ConfigurationError, match="of the circuit 'tenants'"):
+        o.opero(o.CircuitBreaker(key="tenant", store=store, name="tenants"))(lambda tenant: tenant)(("ann", None))
 
 
 def test_a_cluster_shares_all_of_it(redis_cluster):
