@@ -13,7 +13,7 @@ from opero.breaker import Breaker
 from opero.deadlines import propagating
 from opero.drivers.blocking import Blocking
 from opero.drivers.inside_out import Handed, Inside, hand_out
-from opero.errors import bare
+from opero.errors import ConfigurationError, bare
 from opero.pipeline import Operation
 
 TYPE_CHECKING = False
@@ -68,16 +68,19 @@ class Guarded:
 
     def _begin(self, runtime: Runtime) -> Inside:
         if self._inside is not None:
-            raise RuntimeError("this block was entered before; ask for another one by policy.block()")
+            raise self._misused("one entry, and was entered before; ask for another one by policy.block()")
         args, kwargs = self._given
         self._inside = Inside(self._operation.execute(runtime, args, kwargs), _here)
         return self._inside
 
     def _end(self, error: BaseException | None) -> Inside:
         if self._inside is None:
-            raise RuntimeError("this block was never entered")
+            raise self._misused("an exit after its entry, and was never entered")
         self._inside.send(None) if error is None else self._inside.throw(error)
         return self._inside
+
+    def _misused(self, how: str) -> ConfigurationError:
+        return ConfigurationError("block", self._operation.name, how)
 
 
 def guard(policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Guarded:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
+from opero.errors import ConfigurationError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
@@ -57,4 +59,5 @@ def _close(policy: Block) -> Guarded:
         if held[place][0] is policy:
             _open.set((*held[:place], *held[place + 1 :]))
             return held[place][1]
-    raise RuntimeError(f"this block of {policy!r} was entered in another thread, task or context; use policy.block()")
+    allowed = "an exit where it was entered, and was entered in another thread, task or context; use policy.block()"
+    raise ConfigurationError("block", policy, allowed)

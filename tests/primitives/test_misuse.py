@@ -117,3 +117,20 @@ def test_a_key_that_cannot_be_hashed_is_said_with_the_way_out(policy, key, kind)
     with testing.clock() as clock, pytest.raises(o.ConfigurationError, match=text):
         f([1])
     assert clock.elapsed() == 0
+
+
+@pytest.mark.parametrize("policy", ANSWERS.values(), ids=ANSWERS)
+def test_a_block_that_is_entered_twice_passes_at_once(policy):
+    calls, block = [], o.Bulkhead(1, name="pool").block()
+    with block:
+        pass
+
+    @o.opero(policy)
+    def f(n=0):
+        calls.append(n)
+        with block:
+            return n
+
+    with testing.clock(), pytest.raises(o.ConfigurationError, match=r"^block='pool': block takes one entry, .* before"):
+        f()
+    assert len(calls) == 1
