@@ -82,6 +82,15 @@ def mark_result(call: Call, result: object) -> None:
     last.set(GivenUp(found, weak))
 
 
+def inherit(call: Call, error: Exception | None, other: Exception) -> None:
+    """Let an error that an answer raised be at its end where what it was to stand for is: an error, or a result."""
+    given = _last_of(call) if error is None else None
+    marks = [notes_of(each).get(GAVE_UP) for each in _failures(error)] if error is not None else [given and given.found]
+    found = next((mark for mark in marks if mark is not None and _is_inside(call, mark)), None)
+    if found is not None:
+        notes_of(other)[GAVE_UP] = found
+
+
 def marked(error: BaseException) -> bool:
     """Whether somebody gave up on it, or on what is behind it."""
     return any(GAVE_UP in notes_of(each) for each in conditions.chain(error, hidden=True))

@@ -20,7 +20,7 @@ from opero.kinds import (
     is_generator_function,
     promises_awaitable,
 )
-from opero.nested import last
+from opero.nested import inherit, last
 from opero.policy import NOT_AWAITED, Fragment, Policy
 from opero.signals import Event, Signals
 from opero.strategies import FALLBACK, RAISE
@@ -118,13 +118,13 @@ class Fallback(Policy):
             if not answers:
                 raise
             call.explain(error)  # it is what the answer's own error, if any, is raised upon
-            return await self._ask(call, answers, type(error).__name__)
+            return await self._ask(call, answers, error)
         if (
             self.answers
             and self.condition.on_result
             and await call.agrees("fallback.on_result", self.condition.unwanted, result)
         ):
-            return await self._ask(call, self.answers, "")
+            return await self._ask(call, self.answers, None)
         return result
 
     async def _answers(self, call: Call, error: Exception) -> Sequence[Any]:
@@ -136,17 +136,18 @@ class Fallback(Policy):
         wanted = own or action == FALLBACK or await call.agrees("fallback.on", self.condition.judge, error)
         return (*own[:1], *self.answers) if wanted else ()
 
-    async def _ask(self, call: Call, answers: Sequence[Any], error: str) -> Any:
+    async def _ask(self, call: Call, answers: Sequence[Any], failure: Exception | None) -> Any:
         for number, answer in enumerate(answers, 1):
             try:
                 value = await _value(call, answer)
-            except Exception:
+            except Exception as error:
                 if number == len(answers):
+                    inherit(call, failure, error)
                     raise
                 continue
             call.record.fell_back = True
             last.set(None)  # what was given up inside is made good
-            call.emit(USED, error=error, answer=number)
+            call.emit(USED, error="" if failure is None else type(failure).__name__, answer=number)
             return value
         return None  # not reached: there is an answer, and the last one raises
 
