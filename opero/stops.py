@@ -12,7 +12,7 @@ from opero.spelling import read_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, Protocol
 
     from opero.policy import Duration
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         def wait(self) -> Any: ...
 
     Reached = Callable[[int, float, float], object]
+
+
+LOOK = 0.1  # seconds
 
 
 class Stop:
@@ -80,7 +83,8 @@ class before(Stop):  # noqa: N801
 class event(Stop):  # noqa: N801
     """When an event is set, such as one that says the program shuts down; it also ends a wait that has begun.
 
-    An `asyncio.Event` ends waits of coroutine functions only, a `threading.Event` those within a tenth of a second.
+    An `asyncio.Event` ends waits of coroutine functions only, a `threading.Event` those within a tenth of a second, and
+    so does each of several in an `|`. In an `&` it ends no wait: the rule is asked between two attempts.
     """
 
     def __init__(self, flag: Flag) -> None:
@@ -98,11 +102,37 @@ def rule(field: str, value: Any) -> Any:
 
 
 def flag(stop: Reached | None) -> Flag | None:
-    """Return the event that alone is enough to stop."""
+    """Return the event that alone is enough to stop, or several as one."""
+    found = list(_flags(stop))
+    return _Either(found) if len(found) > 1 else found[0] if found else None
+
+
+def _flags(stop: Reached | None) -> Iterator[Flag]:
     if isinstance(stop, event):
-        return stop.flag
-    rules = stop.rules if isinstance(stop, _Any) and not isinstance(stop, _All) else ()
-    return next((found for rule in rules if (found := flag(rule)) is not None), None)
+        yield stop.flag
+    elif isinstance(stop, _Any) and not isinstance(stop, _All):
+        for each in stop.rules:
+            yield from _flags(each)
+
+
+class _Either:
+    """Events of which each is enough. No thread can wait for several: they are looked at, ten times a second."""
+
+    def __init__(self, flags: list[Flag]) -> None:
+        self._flags = flags
+
+    def is_set(self) -> bool:
+        return any(each.is_set() for each in self._flags)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether one is set within so many seconds."""
+        from threading import Event
+
+        never = Event()
+        while seconds > 0 and not self.is_set():
+            never.wait(min(seconds, LOOK))
+            seconds -= LOOK
+        return self.is_set()
 
 
 class _Any(Stop):

@@ -91,6 +91,45 @@ def test_an_event_ends_a_wait_only_where_it_is_enough_to_stop():
     assert [o.stops.flag(stop) for stop in (None, other, other & event, other | other, lambda *_: True)] == [None] * 5
 
 
+@pytest.mark.parametrize("late", [0, 1])
+@pytest.mark.parametrize("kind", [threading.Event, asyncio.Event], ids=["threads", "loops"])
+def test_each_of_several_events_ends_a_wait(kind, late):
+    flags, made = [kind(), threading.Event()], []
+    stop = o.stops.event(flags[0]) | (o.stops.attempts(9) | o.stops.event(flags[1]))
+
+    def down():
+        made.append(1)
+        raise ConnectionAbortedError
+
+    @o.opero(Retry(3, wait=600, jitter="none", stop=stop))
+    async def f():
+        down()
+
+    async def main():
+        asyncio.get_running_loop().call_later(60, flags[late].set)
+        await f()
+
+    with testing.clock() as virtual:
+        with pytest.raises(ConnectionAbortedError):
+            asyncio.run(main())
+        assert (len(made), 60 <= virtual.elapsed() < 60.2) == (1, True)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_and_of_a_thread(late):
+    flags, made = [threading.Event(), threading.Event()], []
+
+    @o.opero(Retry(3, wait=600, jitter="none", stop=o.stops.event(flags[0]) | o.stops.event(flags[1])))
+    def f():
+        made.append(1)
+        threading.Timer(0.05, flags[late].set).start()
+        raise ConnectionAbortedError
+
+    with pytest.raises(ConnectionAbortedError):
+        f()
+    assert len(made) == 1
+
+
 def test_stops_combine():
     enough = o.stops.attempts(3) | (o.stops.elapsed(10) & o.stops.before(12))
     verdicts = [enough(*state) for state in [(1, 0, 0), (3, 0, 0), (1, 10, 1), (1, 10, 3), (1, 9, 5)]]
