@@ -170,7 +170,7 @@ async def main():
 def numbers():
     yield 1
 
-asyncio.run(main())
+asyncio.run(main(), debug=False)  # or a slow machine is told of
 left = numbers()
 next(left)
 del left
