@@ -84,11 +84,14 @@ def mark_result(call: Call, result: object) -> None:
 
 def inherit(call: Call, error: Exception | None, other: Exception) -> None:
     """Let an error that an answer raised be at its end where what it was to stand for is: an error, or a result."""
-    given = _last_of(call) if error is None else None
-    marks = [notes_of(each).get(GAVE_UP) for each in _failures(error)] if error is not None else [given and given.found]
-    found = next((mark for mark in marks if mark is not None and _is_inside(call, mark)), None)
-    if found is not None:
-        notes_of(other)[GAVE_UP] = found
+    if error is None:
+        given = _last_of(call)
+        marks = [] if given is None else [given.found]
+    else:
+        marks = [mark for each in _failures(error) if (mark := notes_of(each).get(GAVE_UP)) is not None]
+    found = [mark for mark in marks if _is_inside(call, mark)]
+    if found:
+        notes_of(other)[GAVE_UP] = found[0]
 
 
 def marked(error: BaseException) -> bool:

@@ -6,6 +6,8 @@ since the call began, and the seconds the next one would have to wait.
 
 from __future__ import annotations
 
+from math import inf
+
 from opero.errors import ConfigurationError
 from opero.policy import answered, asked, duration, whole
 from opero.spelling import read_settings
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
         """A `threading.Event`, an `asyncio.Event`, or alike."""
 
         def is_set(self) -> bool: ...
-        def wait(self) -> Any: ...
+        def wait(self, *args: Any, **kwargs: Any) -> Any: ...
 
     Reached = Callable[[int, float, float], object]
 
@@ -104,7 +106,7 @@ def rule(field: str, value: Any) -> Any:
 def flag(stop: Reached | None) -> Flag | None:
     """Return the event that alone is enough to stop, or several as one."""
     found = list(_flags(stop))
-    return _Either(found) if len(found) > 1 else found[0] if found else None
+    return found[0] if len(found) == 1 else _Either(found) if found else None
 
 
 def _flags(stop: Reached | None) -> Iterator[Flag]:
@@ -124,7 +126,7 @@ class _Either:
     def is_set(self) -> bool:
         return any(each.is_set() for each in self._flags)
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float = inf) -> bool:
         """Whether one is set within so many seconds."""
         from threading import Event
 

@@ -154,6 +154,7 @@ class AioStreaming(Aio):
     async def invoke(self, call: Call) -> Any:
         generator = call.operation.function(*call.args, **call.kwargs)
         following: Callable[[], Awaitable[Any]] = partial(_first, generator)
+        ending: Callable[[], Awaitable[Any]] = generator.aclose
         try:
             while True:
                 try:
@@ -165,11 +166,13 @@ class AioStreaming(Aio):
                     following = partial(generator.asend, await hand_out(item))
                 except GeneratorExit:
                     call.record.gone = True
+                    if call.time_for(0.0):  # else the deadline would cut off the cleanup before it began
+                        ending = partial(self.within, call, generator.aclose)
                     raise
                 except BaseException as error:  # noqa: BLE001 - it is the generator's to see
                     following = partial(generator.athrow, bare(error))
         finally:
-            await generator.aclose()
+            await ending()
 
 
 def _first(generator: AsyncGenerator[Any, Any]) -> Awaitable[Any]:

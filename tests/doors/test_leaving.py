@@ -8,7 +8,7 @@ import pytest
 import trio
 
 import opero as o
-from opero import fused
+from opero import fused, testing
 
 pytestmark = pytest.mark.timeout(60)
 LAYERS = {
@@ -136,3 +136,60 @@ def test_a_loop_cleans_up_what_was_left_behind_and_reports_nothing(layer, collec
     del items
     gc.collect()
     assert (kit.seen, reported, ended(kit)) == (["began", "clean"], [], (1, 1, 0))
+
+
+@pytest.mark.parametrize("policy", [o.Timeout(5.0), o.Timeout(attempt=5.0)], ids=["total", "attempt"])
+def test_a_timeout_ends_a_cleanup_that_hangs(policy):
+    @o.opero(policy, o.Retry(2, generator="restart"))
+    async def items():
+        try:
+            yield 1
+        finally:
+            await asyncio.Event().wait()
+
+    async def leave():
+        async with contextlib.aclosing(items()) as left:
+            await anext(left)
+
+    with testing.clock() as virtual:
+        with pytest.raises(o.CallTimeout):
+            asyncio.run(leave())
+        assert virtual.elapsed() == 5
+    assert (items.opero.stats()["timeouts"], items.opero.stats()["attempts"]) == (1, 1)
+
+
+def test_a_timeout_that_passed_between_two_items_leaves_the_cleanup_its_time():
+    kit = Kit(o.opero(retries=0, timeout=5), asyncio)
+
+    async def leave():
+        async with contextlib.aclosing(kit.items()) as items:
+            await anext(items)
+            await asyncio.sleep(10)
+
+    with testing.clock():
+        asyncio.run(leave())
+    assert kit.seen == ["began", "clean"]
+
+
+def test_slot_and_probe_are_given_back_when_the_cleanup_is_done():
+    slots, breaker, seen = o.Bulkhead(1), o.CircuitBreaker(consecutive=1, reset_after=5, half_open_probes=1), []
+
+    @o.opero(slots, breaker)
+    async def items():
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(1)
+            seen.append(slots.slots.used)
+
+    async def leave_twice():
+        for _ in range(2):  # the first would keep the probe, and the second be refused
+            async with contextlib.aclosing(items()) as left:
+                await anext(left)
+
+    with testing.clock() as virtual:
+        with pytest.raises(OSError, match="down"), breaker:
+            raise OSError("down")
+        virtual.advance(5)
+        asyncio.run(leave_twice())
+    assert (seen, slots.slots.used) == ([1, 1], 0)
