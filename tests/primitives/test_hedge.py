@@ -302,3 +302,16 @@ def test_a_call_that_got_no_share_is_not_hedged_later():
 def test_hedges_after_fixed_seconds_have_no_share():
     latencies = Latencies(None)
     assert all(latencies.spend() for _ in range(1000))
+
+
+def test_what_ends_the_program_goes_before_what_the_first_attempt_failed_of():
+    ends = iter([OSError(), SystemExit(3)])
+
+    @o.opero(o.Hedge(0.1), retries=0)
+    async def f():
+        error = next(ends)
+        await asyncio.sleep(0.2)
+        raise error
+
+    with testing.clock(), pytest.raises(SystemExit):
+        asyncio.run(f())

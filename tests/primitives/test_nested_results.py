@@ -231,3 +231,17 @@ def test_a_clock_with_a_time_of_its_own_knows_nothing_of_results_before_and_leav
             down()
     down()
     assert len(made) == 8
+
+
+def test_a_result_that_an_event_kept_from_being_retried_is_at_its_end():
+    flag, made = threading.Event(), []
+    inner = o.Retry(2, wait=0.0001, on_result=lambda r: r is None, stop=o.stops.event(flag))
+
+    @o.opero(inner, name="inner")
+    def unwanted():
+        made.append(1)
+
+    outer = o.opero(o.Retry(2, wait=0.0001, on_result=lambda r: r is None), name="outer")(unwanted)
+    with events.subscribe(lambda event: flag.set(), "opero.retry.scheduled"):
+        assert outer() is None
+    assert len(made) == 1
