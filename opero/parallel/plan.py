@@ -319,6 +319,9 @@ class _Recipe:
     def __init__(self, operation: Operation) -> None:
         self._function, self._policies, self._name = operation.function, operation.policies, operation.name
 
+    def __repr__(self) -> str:
+        return repr(self._function)
+
     @property
     def one(self) -> Any:
         """Make it."""

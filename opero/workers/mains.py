@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 
 MAIN = b"__main__"
 AGAIN = "__mp_main__"  # what multiprocessing calls the main module that a worker imported anew
+DECORATORS = 10  # around one function, at most
 _ours = os.urandom(8)  # of this process, and of those forked from it
+
+
+@cache
+def cloudpickle() -> Any:
+    """Return the module if it is installed."""
+    try:
+        import cloudpickle as module  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    return module
 
 
 @cache
@@ -33,7 +44,7 @@ def stays_here() -> bool:
 
 
 def dumps(value: Any, take: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
-    """Pickle by cloudpickle, which must be installed."""
+    """Pickle by cloudpickle; where it is not installed by pickle, and a decorated function's own one by its name."""
     return _dumped(_pickler(type | FunctionType), value, take)
 
 
@@ -46,32 +57,42 @@ def _dumped(pickler: Any, value: Any, take: Callable[[pickle.PickleBuffer], bool
 @lru_cache
 def _pickler(named: Any) -> Any:
     """Make a pickler that gives what the main module defines of these kinds a name, and a value beside it."""
-    import cloudpickle  # type: ignore[import-untyped]
+    plain: Any = cloudpickle().Pickler if cloudpickle() else pickle.Pickler
+    otherwise = getattr(plain, "reducer_override", lambda *_: NotImplemented)
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    class Pickler(plain):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, named) and obj.__module__ == "__main__":
-                found = _find(sys.modules["__main__"], obj.__qualname__)
-                bare = getattr(found, "__wrapped__", None) is obj
-                if bare or found is obj:
-                    return _load, (_ours, obj.__qualname__, bare, _by_value(obj))
-            return super().reducer_override(obj)
+                depth = _depth(sys.modules["__main__"], obj)
+                if depth is not None:
+                    return _load, (_ours, obj.__qualname__, depth, _by_value(obj))
+            return otherwise(self, obj)
 
     def _by_value(value: Any) -> bytes:
         """Return it for who does not know the name; the classes a function uses may be known all the same."""
         try:
-            return _dumped(cloudpickle.Pickler if isinstance(value, type) else _pickler(type), value)
+            return _dumped(plain if isinstance(value, type) else _pickler(type), value)
         except Exception:  # noqa: BLE001 - it may be found by its name all the same
             return b""
 
     return Pickler
 
 
-def _load(whose: bytes, name: str, bare: bool, by_value: bytes) -> Any:
+def _depth(main: Any, value: Any) -> int | None:
+    """How many decorators lie around a value where its name leads to; None if it is not there."""
+    found = _find(main, value.__qualname__)
+    for depth in range(DECORATORS):
+        if found is value:
+            return depth
+        found = getattr(found, "__wrapped__", None)
+    return None
+
+
+def _load(whose: bytes, name: str, depth: int, by_value: bytes) -> Any:
     main = sys.modules.get("__main__")
     there = whose == _ours or getattr(main, "__name__", "") == AGAIN
     found = _find(main, name) if there else None
-    if bare and found is not None:
+    for _ in range(depth):
         found = getattr(found, "__wrapped__", None)
     if found is None and not by_value:
         raise AttributeError(f"{name} of the main module can be sent neither by its name nor by its value")

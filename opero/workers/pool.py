@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from opero import forks
 from opero.errors import ConfigurationError
-from opero.workers import place, wire, worker
+from opero.workers import mains, place, wire, worker
 from opero.workers.process import Process
 
 TYPE_CHECKING = False
@@ -147,7 +147,7 @@ def _payload(job: worker.Job) -> bytes:
     try:
         return wire.dumps_far(job)
     except Exception as error:
-        way_out = "" if wire.cloudpickle() else "; `pip install 'opero[map]'` lets lambdas and closures through"
+        way_out = "" if mains.cloudpickle() else "; `pip install 'opero[map]'` lets lambdas and closures through"
         allowed = f"what can be sent to a process ({error}){way_out}"
         raise ConfigurationError("function", job.function, allowed) from error
 

@@ -42,12 +42,9 @@ def are_plain(values: list[Any]) -> bool:
 def dumps(value: Any, take: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
     """Pickle; `take` gets each buffer, and returns False for one that it carries itself."""
     try:
-        payload = pickle.dumps(value, protocol=5, buffer_callback=take)
+        return pickle.dumps(value, protocol=5, buffer_callback=take)
     except REFUSALS:
-        if cloudpickle() is None:
-            raise
         return mains.dumps(value, take)
-    return payload
 
 
 def dumps_down(value: Any, take: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
@@ -63,21 +60,12 @@ def dumps_far(value: Any) -> bytes:
 
 
 def _of_main(payload: bytes) -> bool:
-    return mains.MAIN in payload and cloudpickle() is not None
+    return mains.MAIN in payload and mains.cloudpickle() is not None
 
 
 def loads(payload: bytes, buffers: list[Any]) -> Any:
     """Unpickle what came with buffers of its own; without a payload the only buffer is it."""
     return pickle.loads(payload, buffers=buffers) if payload else pickle.loads(buffers[0])  # noqa: S301
-
-
-def cloudpickle() -> Any:
-    """Return the module if it is installed."""
-    try:
-        import cloudpickle as module  # type: ignore[import-untyped]
-    except ImportError:
-        return None
-    return module
 
 
 def encode_error(error: BaseException) -> bytes:

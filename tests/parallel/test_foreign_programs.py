@@ -68,6 +68,69 @@ def test_what_a_script_or_a_notebook_defines_is_the_same_in_its_workers(method, 
     assert done.stdout.splitlines() == ["True True True"] * 4 + ["True True"]
 
 
+WITHOUT_CLOUDPICKLE = """
+    import functools, sys
+    sys.modules["cloudpickle"] = None
+    from opero import opero, opmap
+
+    SETTINGS = dict(workers=1, start_method=sys.argv[1], errors="return")
+
+    class Shop:
+        @staticmethod
+        @opmap(mode="process", **SETTINGS)
+        def price(x):
+            return x * 3
+
+    def logged(function):
+        @functools.wraps(function)
+        def call(*args):
+            return function(*args)
+        return call
+
+    @opmap(mode="process", retries=1, **SETTINGS)
+    def parse(x):
+        return x * 2
+
+    @logged
+    @opmap(mode="process", **SETTINGS)
+    def twice(x):
+        return x * 2
+
+    @opmap(mode="process", **SETTINGS)
+    @opero(retries=2)
+    def kept(x):
+        return x * 2
+
+    @opmap(mode="async_process", **SETTINGS)
+    async def fetch(x):
+        return x * 2
+
+    if __name__ == "__main__":
+        import asyncio
+
+        print(parse([1, 2]), twice([1, 2]), kept([1, 2]), asyncio.run(fetch([1, 2])), Shop.price([1, 2]))
+        try:
+            opmap(mode="process", **SETTINGS)(lambda x: x)([1])
+        except Exception as error:
+            print(error)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_script_needs_no_cloudpickle_for_what_it_decorates(method, tmp_path):
+    file = tmp_path / "script.py"
+    file.write_text(textwrap.dedent(WITHOUT_CLOUDPICKLE))
+    done = subprocess.run([sys.executable, file, method], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *refusal = done.stdout.splitlines()
+    assert first == "[2, 4] [2, 4] [2, 4] [2, 4] [3, 6]"
+    if method == "fork":
+        assert not refusal
+    else:
+        assert refusal[0].startswith("function=<function <lambda> at 0x")
+        assert refusal[0].endswith("; `pip install 'opero[map]'` lets lambdas and closures through")
+
+
 def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path):
     file = tmp_path / "script.py"
     file.write_text("from opero import opmap\nopmap(mode='process', start_method='spawn')(abs)([1])\n")

@@ -345,7 +345,7 @@ def test_a_function_that_cannot_be_sent_says_so(monkeypatch):
     function = opmap(mode="process", start_method="forkserver")(lambda x: (lock, x))
     with pytest.raises(o.ConfigurationError, match=r"what can be sent to a process .*cannot pickle '_thread.lock'"):
         function([1])
-    monkeypatch.setattr("opero.workers.wire.cloudpickle", lambda: None)
+    monkeypatch.setattr("opero.workers.mains.cloudpickle", lambda: None)
     with pytest.raises(o.ConfigurationError, match=r"pip install 'opero\[map\]'"):
         function([1])
 
