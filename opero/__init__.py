@@ -16,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from opero import conditions, errors, events, plugins, presets, stops, testing, waits
     from opero.builder import build
-    from opero.call import Attempt, attempts
     from opero.config import OperoConfig
     from opero.deadlines import remaining
     from opero.debugging import debug
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from opero.primitives.retry import Retry
     from opero.primitives.retry_budget import RetryBudget
     from opero.primitives.timeout import Timeout
+    from opero.record import Attempt, attempts
     from opero.stores.cache.keyring import KeyRing
     from opero.strategies import Strategy
 
@@ -62,8 +62,8 @@ _HOMES = {
     "opmap": "parallel",
     "OperoConfig": "config",
     "build": "builder",
-    "Attempt": "call",
-    "attempts": "call",
+    "Attempt": "record",
+    "attempts": "record",
     "remaining": "deadlines",
     "correlation_id": "events",
     "debug": "debugging",

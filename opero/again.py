@@ -12,11 +12,12 @@ from _bisect import bisect_left
 from _thread import get_ident
 
 from opero import clock, events, forks
-from opero.call import ATTEMPT_DURATION, ATTEMPT_STARTED, EVERY_CALL, HISTORY, SHORT, History, Record, ids, spell
+from opero.call import ATTEMPT_DURATION, ATTEMPT_STARTED, EVERY_CALL, SHORT, spell
 from opero.deadlines import deadline, within
 from opero.errors import OperoError
 from opero.nested import GAVE_UP, gave_up, last, marked
 from opero.primitives.retry import DELAY, EXHAUSTED, SCHEDULED, SUCCEEDED
+from opero.record import HISTORY, History, Record, ids
 from opero.signals import SECONDS
 
 TYPE_CHECKING = False

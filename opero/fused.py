@@ -15,11 +15,12 @@ from functools import lru_cache
 from types import CoroutineType, FunctionType
 
 from opero import again, clock, events
-from opero.call import Record, heard, rejections_heard
+from opero.call import heard, rejections_heard
 from opero.deadlines import late, within
 from opero.errors import ConfigurationError
 from opero.exclusive import GIL
 from opero.kinds import deferred, is_generator_function, read
+from opero.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

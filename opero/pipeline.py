@@ -14,10 +14,8 @@ from opero.call import (
     CALL_ATTEMPTS,
     DURATION,
     FINISHED,
-    HISTORY,
     SIGNALS,
     STARTED,
-    Attempt,
     Call,
     heard,
     spell,
@@ -25,6 +23,7 @@ from opero.call import (
 from opero.deadlines import inherited
 from opero.errors import CallTimeout, ConfigurationError, DoNotRetry, Rejected, bare, belongs, note, notes_of
 from opero.nested import mark
+from opero.record import HISTORY, Attempt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,11 +31,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opero.again import Again
-    from opero.call import Layer, Next, Record
+    from opero.call import Layer, Next
     from opero.control.loop import Controllers
     from opero.objectives import SLO
     from opero.policy import Policy
     from opero.primitives.retry import Retry
+    from opero.record import Record
     from opero.recording import Recorder
     from opero.runtime import Runtime
     from opero.signals import Attributes, Event, Metric

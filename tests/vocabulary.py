@@ -16,7 +16,9 @@ class Vocabulary:
 
     def __init__(self, config):
         option = config.option
-        self.whole = not (option.keyword or option.file_or_dir or option.lf or option.markexpr != "not soak")
+        self.whole = not (
+            option.keyword or option.file_or_dir or getattr(option, "lf", False) or option.markexpr != "not soak"
+        )
         self.emitted = {"event": set(), "metric": set()}
         self.listen()
 

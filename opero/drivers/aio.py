@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
-    from opero.call import Call, Record
+    from opero.call import Call
     from opero.pipeline import Operation
+    from opero.record import Record
     from opero.runtime import Branch, Waiter
 
 

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from opero.call import Call, Record
+    from opero.call import Call
     from opero.deadlines import Deadline
     from opero.pipeline import Operation
+    from opero.record import Record
 
 MAX_THREADS = 256  # that run a function with a timeout, and may all go on behind their callers' backs
 

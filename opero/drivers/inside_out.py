@@ -13,10 +13,10 @@ from functools import partial
 from types import coroutine
 
 from opero import clock
-from opero.call import Record
 from opero.drivers.aio import Aio
 from opero.drivers.blocking import Blocking
 from opero.errors import Stopped, bare
+from opero.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from __future__ import annotations
 from abc import ABCMeta
 
 from opero import conditions, stops, waits
-from opero.call import KEPT
 from opero.errors import AllFailedError, ConfigurationError, OperoError, RetryNow
 from opero.kinds import is_awaited
 from opero.nested import given_up_inside, mark, mark_result, retried_inside
 from opero.policy import NOT_AWAITED, Fragment, Policy, answered, boolean, choice, optional, whole
+from opero.record import KEPT
 from opero.signals import REJECTIONS, SECONDS, Event, Metric, Signals
 from opero.strategies import FALLBACK, RETRY, ROTATE, Strategies, Strategy
 

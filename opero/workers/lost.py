@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
-from opero.call import ATTEMPT_DURATION, ATTEMPT_STARTED, HISTORY, REJECTED, STARTED, Attempt, attempts
+from opero.call import ATTEMPT_DURATION, ATTEMPT_STARTED, REJECTED, STARTED
 from opero.errors import Rejected, bare, notes_of
 from opero.pipeline import outcome_of
 from opero.primitives.retry import DELAY
+from opero.record import HISTORY, Attempt, attempts
 from opero.signals import REJECTIONS
 
 TYPE_CHECKING = False

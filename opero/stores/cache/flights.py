@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Protocol
 
-    from opero.call import Record
+    from opero.record import Record
     from opero.runtime import Waiter
 
     class Cancellable(Protocol):
