@@ -192,6 +192,10 @@ class CacheError(ExecutionError):
     """A cache could not do what was asked of it."""
 
 
+class OwnResultError(CacheError, ConfigurationError):
+    """A cached function needs its own result for the same arguments: no call of it can end."""
+
+
 class StateError(ExecutionError):
     """A state in a store cannot be used: `.kind` is what it is of, `.why` tells why, and the way out.
 

@@ -9,7 +9,7 @@ from opero import catalogue
 from opero.drivers.aio import Aio
 from opero.drivers.blocking import Blocking
 from opero.drivers.inside_out import Ended, Handed, Inside, hand_out
-from opero.errors import Stopped, bare
+from opero.errors import ConfigurationError, Stopped, bare
 from opero.pipeline import Operation
 
 TYPE_CHECKING = False
@@ -42,6 +42,7 @@ class Attempts:
 
     def __init__(self, policy: Retry, *, is_async: bool) -> None:
         operation = _operation(policy, is_async=is_async)
+        self._name = operation.name
         self._inside = Inside(operation.execute(AIO_BODY if is_async else BODY, (), {}), _plainly)
         self._out: Any = None  # what the call said last: Handed, Ended, or something the event loop is to wait for
         self._pending: LoopAttempt | None = None
@@ -96,7 +97,7 @@ class Attempts:
 
     def _check(self) -> None:
         if self._pending is not None:
-            raise RuntimeError("the body of the loop is `with attempt:`; this attempt was never made")
+            raise ConfigurationError("loop", self._name, "`with attempt:` as its body; this attempt was never made")
 
 
 class LoopAttempt:

@@ -17,6 +17,7 @@ ALL = [
     errors.RetryBudgetExhausted("spent"),
     errors.CallTimeout("late", operation="f", seconds=2.0, scope="attempt_timeout"),
     errors.CacheError("cache"),
+    errors.OwnResultError("cache", "f", "other arguments"),
     errors.MapError("map", {1: OSError("x"), 3: KeyError("y")}, [1, None, 3, None]),
     errors.WorkerLost("lost", index=3, exitcode=-9),
 ]

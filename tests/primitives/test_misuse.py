@@ -134,3 +134,37 @@ def test_a_block_that_is_entered_twice_passes_at_once(policy):
     with testing.clock(), pytest.raises(o.ConfigurationError, match=r"^block='pool': block takes one entry, .* before"):
         f()
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("policy", ANSWERS.values(), ids=ANSWERS)
+def test_a_cached_function_that_needs_its_own_result_passes_at_once(policy):
+    calls = []
+
+    @o.opero(o.Cache(60), name="shop.fib")
+    def fib(n):
+        return fib(n)
+
+    @o.opero(policy)
+    def f(n=0):
+        calls.append(n)
+        return fib(n)
+
+    with testing.clock(), pytest.raises(o.CacheError, match=r"^cache='shop.fib': .* its own result") as raised:
+        f()
+    assert isinstance(raised.value, o.ConfigurationError)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("policy", ANSWERS.values(), ids=ANSWERS)
+def test_a_loop_whose_body_makes_no_attempt_passes_at_once(policy):
+    calls = []
+
+    @o.opero(policy)
+    def f(n=0):
+        calls.append(n)
+        for _attempt in o.Retry(2, name="shop.loop"):
+            pass
+
+    with testing.clock(), pytest.raises(o.ConfigurationError, match=r"^loop='shop.loop': .*`with attempt:` as its"):
+        f()
+    assert len(calls) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opero.call import Call
-from opero.errors import CacheError, ConfigurationError
+from opero.errors import ConfigurationError, OwnResultError
 from opero.stores.cache.entry import Entry, freeze, judge
 from opero.stores.cache.flights import Flight, current
 from opero.stores.cache.keys import Keys, Unbindable
@@ -75,7 +75,8 @@ class Around:
         flights = self.state.flights
         joined = flights.join(key, call.runtime.scope(), call.runtime.waiter)
         if joined is None:
-            raise CacheError(f"{call.operation.name} needs its own result to compute it; call it with other arguments")
+            allowed = "no function that needs its own result to compute it; call it with other arguments"
+            raise OwnResultError("cache", call.operation.name, allowed)
         flight, parked = joined
         led = parked is None
         try:
