@@ -6,6 +6,7 @@ from math import isfinite
 
 from opero.errors import ConfigurationError
 from opero.signals import SECONDS
+from opero.spelling import read_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _burning: dict[tuple[str, str], tuple[float, float]] = {}  # (operation or patte
 _expected: list[tuple[str, float]] = []  # (operation or pattern, seconds): thresholds of specifications that were read
 
 
+@read_settings
 class SLO:
     """The share `objective` of calls is answered, within `latency` seconds if that is given, over a rolling `window`.
 

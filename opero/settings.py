@@ -182,9 +182,7 @@ def check_names(settings: Mapping[str, Any], more: Iterable[str] = ()) -> None:
     """Raise `ConfigurationError` for a keyword that there is not, and say what there is; `more` besides ours."""
     for keyword in settings:
         if keyword not in known() and keyword not in added():
-            raise ConfigurationError(
-                keyword, settings[keyword], spelling.instead_of(keyword, sorted({*known(), *more}))
-            )
+            raise spelling.unknown(keyword, settings[keyword], sorted({*known(), *more}))
 
 
 def _order(field: str, value: Any) -> None:

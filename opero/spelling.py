@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from functools import partial, wraps
 
+from opero import recording
 from opero.errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T", bound=type)
+
+
+def unknown(keyword: str, value: object, there: Sequence[str]) -> ConfigurationError:
+    """Return what is said of a keyword that there is not; the value may be a secret."""
+    return ConfigurationError(keyword, recording.clean(value), instead_of(keyword, there))
 
 
 def instead_of(name: str, there: Sequence[str], what: str = "keyword") -> str:
@@ -26,17 +34,18 @@ def near(name: str, there: Sequence[str]) -> str:
     return f"perhaps {' or '.join(found)} was meant" if found else ""
 
 
-def read_settings(cls: type) -> None:
+def read_settings(cls: T) -> T:
     """Let a class say of settings that it does not have what is said of a keyword."""
     init = cls.__dict__.get("__init__")
     if init is None:
-        return
+        return cls
 
     @wraps(init)
     def read(self: object, *args: Any, **given: Any) -> None:
         made(partial(init, self), args, given, type(self).__name__)
 
     setattr(cls, "__init__", read)  # noqa: B010 - mypy's, not a slot
+    return cls
 
 
 def made(kind: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any], name: str) -> Any:
@@ -62,6 +71,6 @@ def _unfit(
     except TypeError as error:
         for keyword in given:
             if keyword not in there and len(there) == len(shape.parameters):
-                return ConfigurationError(keyword, given[keyword], instead_of(keyword, there))
+                return unknown(keyword, given[keyword], there)
         return ConfigurationError(name, tuple(map(type, args)), f"its own settings ({error})")  # a value may be secret
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from opero import conditions
 from opero.errors import ConfigurationError
 from opero.policy import choice, optional, unread, whole
+from opero.spelling import read_settings
 from opero.waits import Wait, waiting
 
 TYPE_CHECKING = False
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 RETRY, ROTATE, FALLBACK, RAISE = ACTIONS = ("retry", "rotate", "fallback", "raise")
 
 
+@read_settings
 class Strategy:
     """What to do about one class of errors.
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from opero import acts, catalogue, clock
 from opero.errors import ConfigurationError
 from opero.knobs import Knob
+from opero.spelling import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,6 +63,7 @@ class Action(Protocol):
         ...
 
 
+@read_settings
 @dataclass(frozen=True)
 class Rule:
     """Run an action on events that match, at most once in `cooldown` seconds for each objective and alert.
@@ -150,6 +152,7 @@ class Actions:
         self._tell(record)
 
 
+@read_settings
 @dataclass(frozen=True)
 class Webhook:
     """Post the alert as JSON. Only http and https; a secret belongs into `headers`, which are never shown."""
@@ -170,6 +173,7 @@ class Webhook:
             return f"HTTP {answer.status}"
 
 
+@read_settings
 @dataclass(frozen=True)
 class Log:
     """Write one line by the standard logger `opero.slo`."""
@@ -183,6 +187,7 @@ class Log:
         logging.getLogger("opero.slo").log(logging.getLevelName(self.level), line)
 
 
+@read_settings
 @dataclass(frozen=True)
 class ForceBreaker:
     """Open the breaker of the operations that match (by default the one the objective is about), or close it again."""
@@ -208,6 +213,7 @@ class ForceBreaker:
         return True
 
 
+@read_settings
 @dataclass(frozen=True)
 class ClearCache:
     """Empty the cache of the operations that match (by default the one the objective is about): what it holds is wrong.
@@ -229,6 +235,7 @@ class ClearCache:
         return True
 
 
+@read_settings
 @dataclass(frozen=True)
 class TurnKnob:
     """Set a knob of the operations that match, `to` a value or by a `factor` of what it is; its bounds hold.

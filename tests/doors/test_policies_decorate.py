@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 import opero as o
+import opero_slo
 from opero import stops, waits
 from opero.policy import Policy
 
@@ -112,13 +113,26 @@ def test_policies_show_their_settings_for_all_that():
         (lambda: waits.sequence(delays=[1]), r"sequence takes its own settings .*'delays'\)$"),
         (lambda: stops.elapsed(second=3), "perhaps seconds was meant"),
         (lambda: o.OperoConfig(retires=3), "perhaps retries was meant"),
+        (lambda: o.SLO(0.9, windw="7d"), "^windw='7d': .* perhaps window was meant"),
+        (o.SLO, r"SLO takes its own settings .*'objective'\)$"),
+        (
+            lambda: o.Strategy("retry", limits=3),
+            "^limits=3: .* perhaps limit was meant; there are action, limit, wait$",
+        ),
+        (lambda: o.KeyRing(key=b"hunter2"), "^key='<bytes>': .* perhaps keys was meant"),
+        (lambda: o.Cache(60, signing_kye=b"hunter2"), "^signing_kye='<bytes>': .* perhaps signing_key was meant"),
+        (lambda: o.opero(cache_signing=b"hunter2"), "^cache_signing='<bytes>': "),
+        (lambda: o.Cache(60, stored="redis://:hunter2@host"), r"^stored='redis://\[redacted\]@host': "),
+        (lambda: opero_slo.Rule(opero_slo.Log(), cooldwon=1), "perhaps cooldown was meant"),
+        (lambda: opero_slo.Webhook(headers={"a": "hunter2"}), "Webhook takes its own settings .*'url'"),
     ],
 )
 def test_a_setting_that_a_policy_does_not_have_is_said_as_a_keyword_is(wrong, said):
     with pytest.raises(o.ConfigurationError, match=said) as refused:
         wrong()
+    assert "hunter2" not in f"{refused.value!r} {refused.value.value}"
     assert refused.value.__cause__ is None
-    assert refused.value.__suppress_context__
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
 
 
 def test_an_error_inside_a_policy_that_was_called_rightly_passes():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from opero.errors import ConfigurationError
+from opero.spelling import read_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 ID = 8  # bytes
 
 
+@read_settings
 class KeyRing:
     """Keys for signing or encrypting, newest first; each is `least` bytes or more, from a secret source of randomness.
 
