@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
+from weakref import finalize
 
 from opero.errors import ConfigurationError
 
@@ -49,6 +50,7 @@ class History:
             file.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
         self._base = sqlite3.connect(self.path, timeout=5.0, check_same_thread=False, isolation_level=None)
+        finalize(self, _close, self._base, os.getpid())
         self._base.execute("pragma journal_mode = wal")
         self._base.execute("pragma synchronous = normal")
         self._base.executescript(TABLES)
@@ -130,3 +132,8 @@ def open_at(path: str | Path) -> History:
 def key(slo: SLO) -> str:
     """Name what an objective counts: another target goes on with the same counts, another indicator begins anew."""
     return f"{slo.name}:{sha256(repr(slo.indicator).encode()).hexdigest()[:16]}"
+
+
+def _close(base: sqlite3.Connection, opened_by: int) -> None:
+    if os.getpid() == opened_by:
+        base.close()

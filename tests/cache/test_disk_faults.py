@@ -1,5 +1,6 @@
 """Whatever becomes of the disk: the function's result is right, nothing hangs, an event says why."""
 
+import gc
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from caches import cached, place, reasons
@@ -184,7 +186,8 @@ def test_processes_killed_between_writes_leave_only_whole_entries(tmp_path, hear
         assert [reader(n) for n in range(300)] == [[n] * 1000 for n in range(300)]
         assert time.monotonic() - started < 30  # no lease of a dead process is waited for
         assert reader.opero.cache.stats()["hits"] > 0
-        assert sqlite3.connect(place(reader).shelf.store.path).execute("pragma integrity_check").fetchone() == ("ok",)
+        with closing(sqlite3.connect(place(reader).shelf.store.path)) as db:
+            assert db.execute("pragma integrity_check").fetchone() == ("ok",)
         place(reader).shelf.store.close()
     assert reasons(heard) == []
     assert reasons(heard, "entry_refused") == []
@@ -267,6 +270,47 @@ def test_a_file_that_was_removed_under_open_connections_is_shared_again(tmp_path
     assert (g(1), f(1)) == (2, 2)
     assert f.opero.cache.invalidate(1)
     assert not g.opero.cache.contains(1)
+
+
+def test_a_function_that_nobody_has_any_more_closes_its_file(tmp_path):
+    f, _ = cached(backend="disk", directory=tmp_path / "c")
+    f(1)
+    (db,) = place(f).shelf.store._open
+    del f
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        db.execute("select 1")
+
+
+AT_EXIT = """
+import atexit, sys
+from opero import Cache, events, opero
+
+events.subscribe(print, "opero.cache.backend_failed")
+
+def late():
+    print(f(1), f(2), made)
+
+if sys.argv[2:]:
+    atexit.register(late)  # it runs after what was registered later
+made = []
+
+@opero(Cache(60, backend="disk", directory=sys.argv[1]))
+def f(x):
+    made.append(x)
+    return x
+
+f(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "late", "told"), [(["-X", "dev"], [], ""), ([], ["late"], "1 2 [1, 2]\n")], ids=["nobody", "who comes late"]
+)
+def test_a_file_is_closed_at_exit_and_opened_again_for_who_calls_later(how, late, told, tmp_path):
+    command = [sys.executable, *how, "-c", AT_EXIT, str(tmp_path / "c"), *late]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.stderr) == (told, "")
 
 
 def test_a_file_without_its_tables_is_healed(tmp_path, heard):

@@ -74,9 +74,9 @@ def test_a_tiny_item_that_fails_is_tried_again_in_its_place():
 def test_a_slow_item_among_tiny_ones_is_seen():
     function = opmap(mode="auto", name="auto.slow")(lambda x: time.sleep(0.05) if x == 9_000 else x)
     function(range(20_000))
-    (seconds, indices), *_ = function.last_run.slowest
+    some = [found for found in function.last_run.slowest if isinstance(found[1], range)]  # others are the machine's
+    ((seconds, indices),) = [found for found in some if 9_000 in found[1]]
     assert seconds >= 0.05 - RUN * TINY_SECONDS
-    assert 9_000 in indices
     assert len(indices) <= RUN
     assert f"one of {len(indices)} items from {indices[0]} on took 0.0" in str(function.last_run)
     book = function.opero.operation.book

@@ -12,10 +12,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from _thread import allocate_lock
+from _thread import LockType, allocate_lock
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
+from weakref import finalize
 
 from opero import clock, forks
 from opero.errors import ConfigurationError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from opero.runtime import Runtime
 
 COARSE = 60.0  # seconds an entry's last use may be off: a hit then is a read alone
+LAST = 1.0  # seconds the interpreter's exit waits for what is being done with a file
 AGAIN = 0.001  # seconds between two attempts at a new file
 VERSION = 1
 TABLES = 4
@@ -59,6 +61,8 @@ class DiskStore:
     """Entries in `directory` (default: the user's cache folder); waits `patience` seconds for another process."""
 
     name = "disk"
+    _open: list[sqlite3.Connection]
+    _closes: finalize[..., DiskStore] | None = None
 
     def __init__(
         self,
@@ -77,9 +81,12 @@ class DiskStore:
 
     def after_fork(self) -> None:
         """Open anew: SQLite's connections do not cross a fork, nor may they be closed there."""
+        if self._closes is not None:
+            self._closes.detach()
+            self._inherited = self._open
         self._lock = allocate_lock()
-        self._inherited = getattr(self, "_connection", None)
-        self._connection: sqlite3.Connection | None = None
+        self._open = []  # the connection, if there is one
+        self._closes = finalize(self, _close, self._lock, self._open)
         self._inode = 0
 
     async def now(self, runtime: Runtime) -> float:
@@ -254,10 +261,10 @@ class DiskStore:
 
     def _connected_locked(self) -> sqlite3.Connection:
         """Return the connection to the file in place: another process may have removed or begun it anew."""
-        if self._connection is not None:
+        if self._open:
             try:
                 if self.path.lstat().st_ino == self._inode:
-                    return self._connection
+                    return self._open[0]
             except FileNotFoundError:
                 pass
             self._close_locked()  # SQLite leaves alone what has taken the place of its file
@@ -284,7 +291,7 @@ class DiskStore:
         except BaseException:
             db.close()
             raise
-        self._connection = db
+        self._open.append(db)
         return db
 
     def _put_away_locked(self) -> None:
@@ -298,9 +305,16 @@ class DiskStore:
             return
 
     def _close_locked(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        while self._open:
+            self._open.pop().close()
+
+
+def _close(lock: LockType, connections: list[sqlite3.Connection]) -> None:
+    """Close what a store that nobody has any more had open, or has at the interpreter's exit, once it is not in use."""
+    if lock.acquire(timeout=LAST):
+        while connections:
+            connections.pop().close()
+        lock.release()
 
 
 def _to_wal(db: sqlite3.Connection, until: float) -> None:
