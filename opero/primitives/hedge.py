@@ -90,12 +90,12 @@ class Hedge(Policy):
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Race the call against copies of itself."""
         delay = self.after()
-        if delay is None or not call.runtime.may_fork():
+        race = _Race(self, call, next)
+        if delay is None or not race.start(0.0):
             started = call.runtime.now()
             result = await next(call)
             self.latencies.add(call.runtime.now() - started)
             return result
-        race = _Race(self, call, next)
         try:
             return await race.run(delay)
         finally:
@@ -118,7 +118,6 @@ class _Race:
     async def run(self, delay: float) -> Any:
         """Return the first success, or raise what the first attempt ended with."""
         now = self.call.runtime.now
-        self.start(0.0)
         due = now() + delay
         while True:
             ended = await self.first(None if self.closed else due)
@@ -139,17 +138,26 @@ class _Race:
                     del error, first  # their tracebacks hold this frame
             self.closed = True
 
-    def start(self, cost: float) -> None:
-        """Begin one more attempt."""
-        runner = _Runner(len(self.runners), self.call.runtime.now(), cost)
-        self.runners.append(runner)
+    def start(self, cost: float) -> bool:
+        """Begin one more attempt; whether there was room for it."""
+        runtime = self.call.runtime
+        if not runtime.may_fork():
+            return False
+        runner = _Runner(len(self.runners), runtime.now(), cost)
 
         def done() -> None:
             self.ended.append(runner)
             if self.waiter is not None:
                 self.waiter.wake()
 
-        runner.branch = self.call.runtime.fork(self.next(self.call), done)
+        layers: Any = self.next(self.call)
+        try:
+            runner.branch = runtime.fork(layers, done)
+        except RuntimeError:  # the system has no more threads
+            layers.close()
+            return False
+        self.runners.append(runner)
+        return True
 
     async def first(self, until: float | None) -> _Runner | None:
         """Wait for one that ended; None when time is up."""
@@ -166,12 +174,12 @@ class _Race:
             return
         budget: Any = call.operation.places.get("retry_budget")
         cost = 0.0 if budget is None else await budget.reserve(call, None)
-        if cost is None or not call.runtime.may_fork():
-            self.closed = True
-            return
-        call.emit(LAUNCHED, number=len(self.runners), delay=delay)
-        self.start(cost)
-        self.closed = len(self.runners) > self.policy.max_hedges
+        began = cost is not None and self.start(cost)
+        if began:
+            call.emit(LAUNCHED, number=len(self.runners) - 1, delay=delay)
+        elif budget is not None and cost is not None:
+            budget.refund(cost)
+        self.closed = not began or len(self.runners) > self.policy.max_hedges
 
     def win(self, runner: _Runner) -> None:
         """Note the answer."""

@@ -91,7 +91,11 @@ class _Threads:
                 return False
             thread = self._idle.pop() if self._idle else _Thread()
             self.running[job] = thread
-        thread.give(job)
+        try:
+            thread.give(job)
+        except RuntimeError:  # the system has no more threads
+            self.end(job)
+            raise
         return True
 
     def leave(self, job: Job, *then: Callable[[], object]) -> bool:

@@ -253,6 +253,47 @@ def test_without_room_for_threads_it_does_not_hedge(monkeypatch):
     assert f() == threading.get_ident()
 
 
+@pytest.fixture
+def threads(monkeypatch):
+    """Lets a test say whether the system has more threads: none with a stack of 64 TiB."""
+    monkeypatch.setattr(spare._threads, "_idle", [])
+    before = threading.stack_size()
+    yield lambda there: threading.stack_size(before if there else 1 << 46)
+    threading.stack_size(before)
+
+
+def test_where_no_thread_can_be_started_the_function_is_called_in_that_of_its_caller(threads):
+    @o.opero(o.Hedge(0.01))
+    def f():
+        return threading.current_thread()
+
+    before = spare.at_work()
+    threads(False)
+    assert f() is threading.current_thread()
+    assert spare.at_work() == before
+    threads(True)
+    assert f() is not threading.current_thread()
+
+
+def test_a_hedge_for_which_no_thread_can_be_started_is_none_and_costs_nothing(threads):
+    budget = o.RetryBudget(0.1, min_per_second=0, cap=1)
+    go = threading.Event()
+
+    @o.opero(o.Hedge(0.01), budget)
+    def f():
+        threads(False)
+        go.wait(20)
+        return 1
+
+    with testing.capture() as seen:
+        later = threading.Timer(0.1, go.set)
+        later.start()
+        assert f() == 1
+        later.join()
+    assert "opero.hedge.launched" not in seen.names()
+    budget.spend()
+
+
 def test_the_context_of_the_caller_is_seen_by_every_attempt():
     @o.opero(hedge=0)
     def f():
