@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     Types: TypeAlias = Union[tuple[type[Exception], ...], list[type[Exception]]]  # noqa: UP007
     ConditionLike: TypeAlias = Union[type[Exception], Types, UnionType, Matches, "Condition"]  # noqa: UP007
 
+__all__ = ["Condition", "cause", "group", "message", "not_types", "result", "status", "types"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 ALLOWED = "an exception type, a tuple of them, or a predicate on the error"
 ON_RESULT = "a predicate on the result"
 NEVER = f"{ALLOWED}; Exception stands for all there are: cancellation, KeyboardInterrupt and SystemExit always pass"

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     Handler = Callable[["Event"], object]
     Carried = tuple[Callable[[Any], AbstractContextManager[Any]], Any]
 
+__all__ = ["Event", "Subscription", "correlation_id", "current_correlation_id", "subscribe"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class Event:
     """Something that was said. `at` is Unix time in seconds; `call` numbers the calls of this process from 1.

@@ -8,6 +8,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+__all__ = ["GROUPS", "load", "names"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 GROUPS = {
     "opero.primitives": "a subclass of `Policy`; its name is a keyword of `@opero`",
     "opero.rate_limiters": "makes a `RateLimiter`; its name may be given as `rate_limit`",

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
+__all__ = ["Preset", "database", "http", "llm", "queue"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 TRANSPORT = {"httpx", "httpcore", "requests", "urllib3", "urllib", "aiohttp", "grpc", "botocore"}
 BUSY = (429, 500, 502, 503, 504)
 

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
     Reached = Callable[[int, float, float], object]
 
+__all__ = ["Stop", "attempts", "before", "elapsed", "event"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 LOOK = 0.1  # seconds
 

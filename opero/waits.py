@@ -21,6 +21,25 @@ if TYPE_CHECKING:
 
     WaitLike: TypeAlias = "Wait | Duration | Callable[[int, Any], Duration]"
 
+__all__ = [
+    "Wait",
+    "between",
+    "by_error",
+    "constant",
+    "decorrelated_jitter",
+    "exponential",
+    "fibonacci",
+    "linear",
+    "retry_after",
+    "seed",
+    "sequence",
+    "summed",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class _Randomness:
     """Our own generator: seeding it changes nobody else's, and a forked child gets another sequence."""

@@ -8,3 +8,7 @@ from opero.testing.timeline import Clock
 from opero.testing.virtual import clock
 
 __all__ = ["Captured", "Clock", "capture", "chaos", "clock", "no_waits"]
+
+
+def __dir__() -> list[str]:
+    return __all__
