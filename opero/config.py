@@ -279,12 +279,12 @@ def _tables(prefix: str, environ: Mapping[str, str]) -> tuple[Table, dict[str, s
                 raise ConfigurationError(name, said, "a text, as variables of the environment are")
             *outer, last = path = name.removeprefix(prefix).lower().split("__")
             if again := origins.get(".".join(path)):
-                raise ConfigurationError(name, said, f"nothing: {again} says it")
+                raise ConfigurationError(name, said, f"nothing: {again} gives this setting")
             table = given
             for part in outer:
                 table = table.setdefault(part, {})
                 if not isinstance(table, dict):
-                    raise ConfigurationError(name, said, "either a value or a table, and there are both")
+                    raise ConfigurationError(name, said, "either a value or a table; here are both")
             table[last] = _read(said, as_text=not outer and last in TEXTS)
             origins[".".join(path)] = name
     return given, origins

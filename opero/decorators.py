@@ -241,7 +241,7 @@ def _wrap(function: Any, policies: Sequence[Policy], keywords: Mapping[str, Any]
     is_async = is_coroutine_function(function) or is_async_generator_function(function)
     for policy in policies:
         if policy.only_async and not is_async:
-            allowed = "around a plain function what can wait in one: an AsyncLimiter waits for coroutine functions only"
+            allowed = "what can wait in a plain function: an AsyncLimiter waits for coroutine functions only"
             raise ConfigurationError(policy.place, policy, allowed)
     slos = objectives.of(keywords.get("slo"))
     operation = Operation(function, policies, name=name, is_async=is_async, order=keywords.get("order"), slos=slos)

@@ -50,7 +50,7 @@ def checked(limiter: Any, **given: object) -> Any:
         except TypeError as error:
             raise ConfigurationError("rate", limiter, f"{WANTED}; this one takes {told}") from error
     for field, value in given.items():
-        unread(field, value, 1.0 if field == "per" else None, "beside a limiter, which knows itself what it admits")
+        unread(field, value, 1.0 if field == "per" else None, "beside a limiter, which decides itself what it admits")
     return limiter
 
 

@@ -165,7 +165,7 @@ def in_order(policies: Iterable[Policy], order: Sequence[str] | None) -> dict[st
     for policy in policies:
         if policy.place in given:
             before = type(given[policy.place]).__name__
-            raise ConfigurationError(policy.place, policy, f"one policy, and got another {before} as well")
+            raise ConfigurationError(policy.place, policy, f"one policy; here is another {before}")
         given[policy.place] = policy
     for policy in tuple(given.values()):
         for part in policy.parts():

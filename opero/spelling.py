@@ -23,7 +23,8 @@ def unknown(keyword: str, value: object, there: Sequence[str]) -> ConfigurationE
 def instead_of(name: str, there: Sequence[str], what: str = "keyword") -> str:
     """Say what there is instead of a keyword that there is not."""
     meant = near(name, there)
-    return f"nothing: there is no such {what}{'; ' if meant else ''}{meant}; there are {', '.join(there)}"
+    are = "there are" if len(there) > 1 else "there is only"
+    return f"nothing: there is no such {what}{'; ' if meant else ''}{meant}; {are} {', '.join(there)}"
 
 
 def near(name: str, there: Sequence[str]) -> str:

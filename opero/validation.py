@@ -44,7 +44,7 @@ class Validation(Policy):
         if _bare(function) is not None:
             return function
         if is_generator_function(function):
-            raise ConfigurationError("validate", True, "for a function that is no generator: it has no result to check")
+            raise ConfigurationError("validate", True, "False around a generator, which has no result to check")
         kind = get_type_hints(function, include_extras=True).get("return", None) if _annotated(function) else None
         if kind is None:
             return function

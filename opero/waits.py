@@ -98,7 +98,7 @@ class Wait:
         then = waiting("wait", other)
         if self.steps() is None:
             raise ConfigurationError(
-                "wait", self, "before `+` a wait that ends, such as sequence(); the sum is summed(a, b)"
+                "wait", self, "a wait that ends before `+`, such as sequence(); summed(a, b) adds two up"
             )
         return _Chain(self, then)
 

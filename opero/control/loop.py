@@ -236,7 +236,8 @@ class Controllers:
 
     def __getitem__(self, parameter: str) -> Controller:
         if parameter not in self._by_name:
-            raise KeyError(f"no controller of {parameter!r}; there are {', '.join(self._by_name) or 'none'}")
+            there = f"there are {', '.join(self._by_name)}" if self._by_name else "there is none"
+            raise KeyError(f"no controller of {parameter!r}; {there}")
         return self._by_name[parameter]
 
     def __iter__(self) -> Iterator[Controller]:

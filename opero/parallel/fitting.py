@@ -29,4 +29,4 @@ def check(mode: str, **given: object) -> None:
         if value is not None and mode not in FITS[field]:
             modes = " or ".join(f"mode={each!r}" for each in FITS[field])
             instead = f"; with mode='dask' {INSTEAD[field]} does it" if mode == "dask" else ""
-            raise ConfigurationError(field, value, f"something only with {modes}{instead}")
+            raise ConfigurationError(field, value, f"a value only with {modes}{instead}")

@@ -155,7 +155,7 @@ class CircuitBreaker(Block, Rules, Policy):
         if consecutive is not None:
             unread("failure_ratio", failure_ratio, 0.5, "beside consecutive=: it takes the place of the ratio")
             if slow_call is None:
-                unread("min_calls", min_calls, 20, "beside consecutive= without slow_call=: no share is looked at")
+                unread("min_calls", min_calls, 20, "beside consecutive= without slow_call=: no ratio is looked at")
         if key is None:
             unread("max_keys", max_keys, 1_000, "without key=: it bounds how many are kept")
         self._freeze(

@@ -287,7 +287,9 @@ class Local:
     def check(self, weight: float) -> None:
         """Refuse what could never go."""
         if not self.quota.fits(weight):
-            raise ConfigurationError("weight", weight, f"at most burst ({self.burst}), else the call could never go")
+            raise ConfigurationError(
+                "weight", weight, f"at most burst ({self.burst}), else the call could never be made"
+            )
 
     def refusal(self, name: str, wait: float) -> RateLimitedError:
         """Return what is raised where a call would wait too long."""

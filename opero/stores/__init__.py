@@ -89,7 +89,7 @@ def checked(field: str, value: Any, name: str | None) -> Any:
     elif type(value).__hash__ is None:
         raise ConfigurationError(field, value, "a store that is hashed by identity: a dataclass with eq=False")
     if not name:
-        raise ConfigurationError("name", name, f"a text, with {field}=: it is by the name that processes share a state")
+        raise ConfigurationError("name", name, f"a text, with {field}=: processes share a state by its name")
     return value
 
 

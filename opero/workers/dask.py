@@ -45,7 +45,7 @@ class Cluster:
         try:
             import distributed
         except ImportError as error:
-            raise ConfigurationError("mode", "dask", "another one without `pip install 'opero[dask]'`") from error
+            raise ConfigurationError("mode", "dask", "another one, or `pip install 'opero[dask]'`") from error
         self._own: list[Any] = []
         if where is None:
             where = self._present(distributed) or self._local(distributed, workers)

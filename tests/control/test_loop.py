@@ -290,7 +290,7 @@ def test_a_configuration_may_ask_for_it():
 def test_without_adaptive_policies_there_is_neither_controller_nor_thread():
     plain = opero(retries=1, retry_budget=0.1)(len)
     assert len(plain.opero.controllers) == 0
-    with pytest.raises(KeyError, match="there are none"):
+    with pytest.raises(KeyError, match="there is none"):
         plain.opero.controllers["bulkhead.limit"]
 
 

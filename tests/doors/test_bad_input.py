@@ -139,11 +139,9 @@ def test_a_missing_parameter_is_named_with_those_there_are():
 
 
 def test_two_policies_for_the_same_place_are_refused():
-    with pytest.raises(
-        o.ConfigurationError, match="circuit_breaker takes one policy, and got another CircuitBreaker as"
-    ):
+    with pytest.raises(o.ConfigurationError, match="circuit_breaker takes one policy; here is another CircuitBreaker"):
         opero(o.CircuitBreaker(), circuit_breaker=True)(plain)
-    with pytest.raises(o.ConfigurationError, match="retry takes one policy, and got another Retry as well"):
+    with pytest.raises(o.ConfigurationError, match="retry takes one policy; here is another Retry"):
         opero(o.Retry(), o.Retry())(plain)
 
 

@@ -111,7 +111,7 @@ def test_policies_show_their_settings_for_all_that():
         (lambda: Mine(louder=1, name=2), "^called=2: called takes nothing"),
         (lambda: waits.exponential(hihg=3), "perhaps high was meant; there are low, high, factor$"),
         (lambda: waits.sequence(delays=[1]), r"sequence takes its own settings .*'delays'\)$"),
-        (lambda: stops.elapsed(second=3), "perhaps seconds was meant"),
+        (lambda: stops.elapsed(second=3), "perhaps seconds was meant; there is only seconds$"),
         (lambda: o.OperoConfig(retires=3), "perhaps retries was meant"),
         (lambda: o.SLO(0.9, windw="7d"), "^windw='7d': .* perhaps window was meant"),
         (o.SLO, r"SLO takes its own settings .*'objective'\)$"),

@@ -361,5 +361,5 @@ def test_no_password_is_shown_and_no_nonsense_taken():
         with pytest.raises(o.ConfigurationError, match="store takes None, a URL") as caught:
             o.Bulkhead(5, store=wrong, name="f")
         assert "secret" not in str(caught.value)
-    with pytest.raises(o.ConfigurationError, match="it is by the name that processes share"):
+    with pytest.raises(o.ConfigurationError, match="processes share a state by its name"):
         o.CircuitBreaker(store="redis://host")

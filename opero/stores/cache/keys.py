@@ -212,9 +212,9 @@ def template(text: str, parameters: Parameters, field: str = "cache_key") -> lis
     for name, spec, conversion in parts:
         first = name.partition(".")[0].partition("[")[0]
         if first not in known or spec or conversion:
-            allowed = ", ".join(sorted(known)) or "none: the function has no parameters"
+            allowed = ", ".join(sorted(known)) or "none"
             raise ConfigurationError(
-                field, text, f"a template of parameters in braces, without formats; there are {allowed}"
+                field, text, f"a template of parameters in braces, without formats; this function has {allowed}"
             )
     return [name for name, _, _ in parts]
 
