@@ -216,7 +216,7 @@ class OperoConfig(BaseModel):
             raise ConfigurationError(
                 keyword, value, "what a file can hold; objects and functions go to @opero"
             ) from None
-        values.check(keyword, taken)
+        values.check(keyword, value if isinstance(value, str) else taken)  # pydantic would take "5" for the number 5
         return taken
 
     @field_validator("operations")
