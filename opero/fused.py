@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 enabled = GIL  # read when decorating; without a GIL its additions would not be exact
 VARARGS, VARKEYWORDS = 0x04, 0x08
+LOOKS = 30  # at results, while no call has succeeded
 FRAMES = 100  # that the general path may take, and what it asks of the user's functions
 MINDS_THE_END = {"fallback", "timeout", "arg_fallback", "hedge", "circuit_breaker", "bulkhead", "attempt_timeout"}
 HAND_OVER, REFUSE = "HAND_OVER", "REFUSE"  # lines of a fragment: let the general path go on from here; refuse the call
@@ -54,8 +55,15 @@ def wrapper(operation: Operation, general: Callable[..., Any], **tools: Any) -> 
 
 
 def compile_again(wrapped: Any) -> None:
-    """Make the fast path anew: a policy no longer does what it did."""
-    _warm(wrapped)
+    """Make the fast path anew, if it is made: a policy no longer does what it did."""
+    wrapped.__globals__.pop("path", None)
+    if is_warm(wrapped):
+        _warm(wrapped)
+
+
+def is_warm(wrapped: Any) -> bool:
+    """Whether the fast path has taken its place: a call has succeeded."""
+    return wrapped.__code__ is not _cold.__code__ and wrapped.__code__ is not _cold_async.__code__
 
 
 def source(operation: Operation) -> str:
@@ -101,8 +109,7 @@ def _cold(*args: Any, **kwargs: Any) -> Any:
     wrapped = me()  # type: ignore[name-defined]
     if wrapped is None:  # it is garbage, and a finalizer calls it
         return general(operation, args, kwargs, None)  # type: ignore[name-defined]
-    warmed = warm(wrapped)  # type: ignore[name-defined]
-    return ran(warmed, warmed(*args, **kwargs))  # type: ignore[name-defined]
+    return ran(wrapped, watched(wrapped)(*args, **kwargs))  # type: ignore[name-defined]
 
 
 async def _cold_async(*args: Any, **kwargs: Any) -> Any:
@@ -112,24 +119,51 @@ async def _cold_async(*args: Any, **kwargs: Any) -> Any:
     return await warm(wrapped)(*args, **kwargs)  # type: ignore[name-defined]
 
 
+class _Path:
+    """The fast path of a wrapper. It takes its place when a call has succeeded, or so many have not."""
+
+    def __init__(self, wrapped: Any) -> None:
+        names, operation = wrapped.__globals__, wrapped.__globals__["operation"]
+        text, bound, exact = _render(operation, names["fast"])
+        if operation.controllers is not None:
+            operation.controllers.start()
+        names.update(bound)
+        self.code = _compile(text).replace(co_name=wrapped.__name__)
+        self.defaults = operation.function.__defaults__ if exact else None
+        self.kwdefaults = operation.function.__kwdefaults__ if exact else None
+        self.looks = LOOKS
+
+    def put(self, wrapped: Any) -> Any:
+        """Let it run in place of the wrapper's own code."""
+        wrapped.__code__, wrapped.__defaults__, wrapped.__kwdefaults__ = self.code, self.defaults, self.kwdefaults
+        return wrapped
+
+
 def _warm(wrapped: Any) -> Any:
-    names, operation = wrapped.__globals__, wrapped.__globals__["operation"]
-    text, bound, exact = _render(operation, names["fast"])
-    if operation.controllers is not None:
-        operation.controllers.start()
-    names.update(bound)
-    if exact:
-        wrapped.__defaults__ = operation.function.__defaults__
-        wrapped.__kwdefaults__ = operation.function.__kwdefaults__
-    wrapped.__code__ = _compile(text).replace(co_name=wrapped.__name__)
-    return wrapped
+    return _Path(wrapped).put(wrapped)
+
+
+def _watched(wrapped: Any) -> Any:
+    """Return what makes a call whose result is looked at."""
+    names = wrapped.__globals__
+    path = names.get("path")
+    if path is None:
+        path = names["path"] = _Path(wrapped)
+    path.looks -= 1
+    if path.looks < 0:
+        return path.put(wrapped)
+    once = FunctionType(path.code, names, wrapped.__name__)
+    once.__qualname__ = wrapped.__qualname__
+    return path.put(once)
 
 
 def _ran(wrapped: Any, result: Any) -> Any:
     """Return the result of the first call. What has yet to run is refused, and the next call's looked at, too."""
-    operation = wrapped.__globals__["operation"]
+    operation, path = wrapped.__globals__["operation"], wrapped.__globals__.pop("path", None)
     what = deferred(result)
     if what is None or not (type(result) is CoroutineType or _meant_for_it(operation)):
+        if path is not None:
+            path.put(wrapped)
         return result
     read(result, "close", object, bool)()
     wrapped.__code__, wrapped.__defaults__, wrapped.__kwdefaults__ = _cold.__code__, None, None
@@ -331,8 +365,9 @@ _SHORTCUT = """\
 _OVER = "return {wait}general(operation, {args}, {kwargs}, begun(now, {{{place!r}: {has}}}))"
 _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, "within": within, "late": late}
 _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "begun": begun, "failed": failed}
-_TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "warm": _warm, "ran": _ran}
+_TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "warm": _warm}
 _TOOLS |= {"BaseException": BaseException, "KeyError": KeyError, "RecursionError": RecursionError, "room": _room}
+_TOOLS |= {"watched": _watched, "ran": _ran}
 
 
 def _admit(found: list[tuple[Policy, Fragment]], texts: dict[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from opero import clock
+from opero.fused import is_warm
 from opero.workers import direct
 from opero.workers.session import SLOW_SECONDS, Block, Insight
 
@@ -27,6 +28,7 @@ class Inline:
         from functools import partial
 
         self._one = partial(one, **constants) if constants else one
+        self._decorated = one
         self._find = partial(direct.of, one, constants, general)
         self._context = context.copy()
         self._waiting: list[tuple[Sequence[int], Sequence[Any]]] = []
@@ -73,7 +75,7 @@ class Inline:
         self._waiting.clear()
 
     def _work(self, indices: Sequence[int], items: Sequence[Any]) -> Block:
-        quick = self._find()
+        quick = self._find() if is_warm(self._decorated) else None  # else the first results are looked at
         turn = _Turn(items, self._one, quick)
         seconds = turn.serve(alone=0 if quick is not None and self._tiny else len(items))
         done = len(turn.values)

@@ -1,6 +1,7 @@
 """A plain function that returns what has yet to run is refused where policies would have no effect."""
 
 import asyncio
+import contextlib
 import functools
 from concurrent.futures import Future
 
@@ -109,3 +110,54 @@ def test_iterators_that_are_ordinary_values_pass(tmp_path):
 def test_a_wrapper_that_collects_a_generator_passes():
     collected = opero(retries=2)(functools.wraps(numbers)(lambda: [*range(3)]))
     assert collected() == [0, 1, 2]
+
+
+def failing_first(error=OSError):
+    """Return a plain function that fails at 0, and returns a coroutine at all else."""
+
+    def f(n):
+        if not n:
+            raise error
+        return later()
+
+    return f
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_follows_on_calls_that_failed_is_refused_too(fast, monkeypatch):
+    monkeypatch.setattr(fused, "enabled", fast)
+    f = opero(retries=0)(failing_first())
+    for n in (0, 0, 1, 0, 2):
+        with pytest.raises(o.ConfigurationError if n else OSError):
+            f(n)
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("mode", ["thread", "auto"])
+def test_what_a_map_is_to_return_is_looked_at_though_its_first_item_fails(mode, retries):
+    f = o.opmap(mode=mode, retries=retries, backoff="constant", min_delay=0)(failing_first())
+    with pytest.raises(o.MapError) as raised:
+        f(range(40))
+    assert [type(error) for error in raised.value.failures.values()] == [OSError] + [o.ConfigurationError] * 39
+
+
+def test_a_function_that_keeps_failing_is_looked_at_no_longer():
+    f = opero(retries=0)(failing_first())
+    for _ in range(fused.LOOKS + 1):
+        assert not fused.is_warm(f)
+        with pytest.raises(OSError):
+            f(0)
+    assert fused.is_warm(f)
+
+
+def test_a_first_call_that_calls_itself_goes_nearly_as_deep_as_a_later_one():
+    def made():
+        f = opero(retries=0)(lambda n: n and f(n - 1))
+        return f
+
+    later_on, depth = made(), 0
+    with contextlib.suppress(RecursionError):
+        while True:
+            depth += 1
+            later_on(depth)
+    made()(depth - 1 - fused.LOOKS)
