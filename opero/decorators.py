@@ -276,7 +276,7 @@ def _streamer(operation: Operation) -> Callable[..., Any]:
 
     if operation.controllers is not None:
         operation.controllers.start()
-    return inside_out.async_streamer(operation) if operation.is_async else inside_out.streamer(operation)
+    return inside_out.streamer(operation)
 
 
 def _refuse(function: Any) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from _bisect import bisect_left
 from _weakref import ref
-from functools import lru_cache
 from types import CoroutineType, FunctionType
 
 from opero import again, clock, events
@@ -21,18 +20,17 @@ from opero.errors import ConfigurationError
 from opero.exclusive import GIL
 from opero.kinds import deferred, is_generator_function, read
 from opero.record import Record
+from opero.shapes import ANY, Shape, compiled, own_shape, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from types import CodeType
+    from collections.abc import Callable
     from typing import Any
 
     from opero.pipeline import Operation
     from opero.policy import Fragment, Policy
 
 enabled = GIL  # read when decorating; without a GIL its additions would not be exact
-VARARGS, VARKEYWORDS = 0x04, 0x08
 LOOKS = 30  # at results, while no call has succeeded
 FRAMES = 100  # that the general path may take, and what it asks of the user's functions
 MINDS_THE_END = {"fallback", "timeout", "arg_fallback", "hedge", "circuit_breaker", "bulkhead", "attempt_timeout"}
@@ -128,7 +126,7 @@ class _Path:
         if operation.controllers is not None:
             operation.controllers.start()
         names.update(bound)
-        self.code = _compile(text).replace(co_name=wrapped.__name__)
+        self.code = compiled(text).replace(co_name=wrapped.__name__)
         self.defaults = operation.function.__defaults__ if exact else None
         self.kwdefaults = operation.function.__kwdefaults__ if exact else None
         self.looks = LOOKS
@@ -176,21 +174,6 @@ def _meant_for_it(operation: Operation) -> bool:
     return retries or not MINDS_THE_END.isdisjoint(operation.places)
 
 
-@lru_cache(1024)
-def _compile(text: str) -> CodeType:
-    made: dict[str, Any] = {}
-    exec(compile(text, "<opero fast path>", "exec"), made)  # noqa: S102 - our fragments and parameter names
-    code: CodeType = made["call"].__code__
-    return code
-
-
-@lru_cache(1024)
-def _words(text: str) -> set[str]:
-    """Return the names in a text, which a parameter must not have; what stands behind a dot is no name."""
-    spaced = "".join(letter if letter.isalnum() or letter in "_." else " " for letter in text)
-    return {word.partition(".")[0] for word in spaced.split()}
-
-
 def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool]:
     shortcut = _shortcut(operation) if fast else None
     if shortcut is not None:
@@ -206,15 +189,15 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
         found = None
     shape, text = ANY, _text(operation, ANY, found)
     if not any(policy.reads_arguments for policy in operation.policies):
-        own = _own_shape(operation.function)
-        if own.names.isdisjoint(_words(text)):
+        own = own_shape(operation.function)
+        if own.names.isdisjoint(words(text)):
             shape, text = own, _text(operation, own, found)
     if found is not None:
         bound.update(_counting(operation, found))
     return text, bound, shape is not ANY
 
 
-def _text(operation: Operation, shape: _Shape, found: list[tuple[Policy, Fragment]] | None) -> str:
+def _text(operation: Operation, shape: Shape, found: list[tuple[Policy, Fragment]] | None) -> str:
     texts = {**shape.texts, **(_ASYNC if operation.is_async else _PLAIN)}
     if found is None:
         return _GENERAL.format(**texts)
@@ -246,14 +229,14 @@ def _counting(operation: Operation, found: list[tuple[Policy, Fragment]]) -> dic
 def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], bool] | None:
     """Return what answers a call before anything else, if a policy has such and none further out has a part in it."""
     function = operation.function
-    shape = ANY if any(policy.reads_arguments for policy in operation.policies) else _own_shape(function)
+    shape = ANY if any(policy.reads_arguments for policy in operation.policies) else own_shape(function)
     if not shape.only or "__wrapped__" in function.__dict__ or "__signature__" in function.__dict__:
         return None
-    nameless = _Shape([f"<{number}>" for number, _ in enumerate(shape.parameters)], (), "", "")
+    nameless = Shape([f"<{number}>" for number, _ in enumerate(shape.parameters)], (), "", "")
     policy, fragment = _first(operation, nameless)
     if policy is None or fragment is None:
         return None
-    if not shape.names.isdisjoint(_words(_answer(operation, policy, fragment, fragment.admit, nameless))):
+    if not shape.names.isdisjoint(words(_answer(operation, policy, fragment, fragment.admit, nameless))):
         return None
     tally = operation.book.tally
     tally.answered = fragment.counted
@@ -263,7 +246,7 @@ def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], bool] | None:
     return _answer(operation, policy, fragment, admit, shape), {**fragment.names, "answers": tally.answers}, True
 
 
-def _first(operation: Operation, shape: _Shape) -> tuple[Policy | None, Fragment | None]:
+def _first(operation: Operation, shape: Shape) -> tuple[Policy | None, Fragment | None]:
     for policy in operation.policies:
         fragment = policy.shortcut(operation.function, shape.parameters)
         around = policy.fragment() if fragment is None else None
@@ -272,48 +255,11 @@ def _first(operation: Operation, shape: _Shape) -> tuple[Policy | None, Fragment
     return None, None
 
 
-def _answer(operation: Operation, policy: Policy, fragment: Fragment, admit: str, shape: _Shape) -> str:
+def _answer(operation: Operation, policy: Policy, fragment: Fragment, admit: str, shape: Shape) -> str:
     texts = {**shape.texts, **(_ASYNC if operation.is_async else _PLAIN)}
     over = _OVER.format(**texts, place=policy.place, has=fragment.held)
     answer = "".join(f"        {line}\n" for line in admit.replace(HAND_OVER, over).splitlines())
     return _SHORTCUT.format(**texts, answer=answer)
-
-
-class _Shape:
-    """A function's parameters by kind: the first `closed` go by position only, `many` and `others` take the rest."""
-
-    def __init__(
-        self, positional: Sequence[str], named: Sequence[str], many: str, others: str, *, closed: int = 0
-    ) -> None:
-        self.names = {*positional, *named, many, others}
-        self.parameters = (*positional, *named)
-        self.only = not many and not others  # nothing but these
-        stars, spread = [f"*{many}"] if many else [], [f"**{others}"] if others else []
-        slash, bare = ["/"] if closed else [], ["*"] if named and not many else []
-        given = [*positional, *stars]
-        self.texts = {
-            "parameters": ", ".join(
-                [*positional[:closed], *slash, *positional[closed:], *stars, *bare, *named, *spread]
-            ),
-            "passed": ", ".join([*given, *(f"{name}={name}" for name in named), *spread]),
-            "args": f"({', '.join(given)}{',' if given else ''})",
-            "kwargs": f"{{{', '.join([*(f'{name!r}: {name}' for name in named), *spread])}}}",
-        }
-
-
-ANY = _Shape((), (), "args", "kwargs")
-
-
-def _own_shape(function: Callable[..., Any]) -> _Shape:
-    if type(function) is not FunctionType:
-        return ANY
-    code = function.__code__
-    count, only = code.co_argcount, code.co_kwonlyargcount
-    rest = list(code.co_varnames[count + only :])
-    many = rest.pop(0) if code.co_flags & VARARGS else ""
-    others = rest.pop(0) if code.co_flags & VARKEYWORDS else ""
-    positional, named = code.co_varnames[:count], code.co_varnames[count : count + only]
-    return _Shape(positional, named, many, others, closed=code.co_posonlyargcount)
 
 
 _GENERAL = """\

@@ -17,6 +17,7 @@ from opero.drivers.aio import Aio
 from opero.drivers.blocking import Blocking
 from opero.errors import Stopped, bare
 from opero.record import Record
+from opero.shapes import shaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -188,51 +189,54 @@ def _first(generator: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
 STREAMING, AIO_STREAMING = Streaming(), AioStreaming()
 
 
-def streamer(operation: Operation) -> Callable[..., Generator[Any, Any, Any]]:
-    """Return the generator function that takes the place of the operation's own."""
-
-    def stream(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        record = Record(clock.now())
-        inside = Inside(operation.execute(STREAMING, args, kwargs, record))
-        try:
-            while True:
-                out = inside.advance()
-                if isinstance(out, Ended):
-                    return (yield from out.value) if record.fell_back else out.value
-                try:
-                    inside.send((yield out.value))
-                except GeneratorExit:
-                    raise
-                except BaseException as error:  # noqa: BLE001 - it is the generator's to see
-                    inside.throw(error)
-        finally:
-            inside.close()
-
-    return stream
-
-
-def async_streamer(operation: Operation) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """Return the asynchronous generator function that takes the place of the operation's own."""
-
-    async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        record = Record(clock.now())
-        inside = Inside(operation.execute(AIO_STREAMING, args, kwargs, record))
+_STREAM = """\
+def call({parameters}):
+    _record = _Record(_clock.now())
+    _inside = _Inside(_operation.execute(_how, {args}, {kwargs}, _record))
+    try:
         while True:
-            out = await inside.forward()
-            if isinstance(out, Ended):
-                break
+            _out = _inside.advance()
+            if isinstance(_out, _Ended):
+                return (yield from _out.value) if _record.fell_back else _out.value
             try:
-                inside.send((yield out.value))
+                _inside.send((yield _out.value))
             except GeneratorExit:
-                await inside.aclose()
                 raise
-            except BaseException as error:  # noqa: BLE001 - it is the generator's to see
-                inside.throw(error)
-        if record.fell_back:
-            async for item in _items(out.value):
-                yield item
+            except BaseException as _error:
+                _inside.throw(_error)
+    finally:
+        _inside.close()
+"""
+_ASYNC_STREAM = """\
+async def call({parameters}):
+    _record = _Record(_clock.now())
+    _inside = _Inside(_operation.execute(_how, {args}, {kwargs}, _record))
+    while True:
+        _out = await _inside.forward()
+        if isinstance(_out, _Ended):
+            break
+        try:
+            _inside.send((yield _out.value))
+        except GeneratorExit:
+            await _inside.aclose()
+            raise
+        except BaseException as _error:
+            _inside.throw(_error)
+    if _record.fell_back:
+        async for _item in _items(_out.value):
+            yield _item
+"""
 
-    return stream
+
+def streamer(operation: Operation) -> Callable[..., Any]:
+    """Return the generator function that takes the place of the operation's own, of the same kind and parameters.
+
+    So it refuses wrong arguments where it is called, as the function does, and no attempt is made of them.
+    """
+    names = {"_Record": Record, "_clock": clock, "_Inside": Inside, "_Ended": Ended, "_operation": operation}
+    if operation.is_async:
+        return shaped(operation, _ASYNC_STREAM, {**names, "_how": AIO_STREAMING, "_items": _items})
+    return shaped(operation, _STREAM, {**names, "_how": STREAMING})
 
 
 async def _items(answer: Any) -> AsyncGenerator[Any, None]:
