@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import threading
+import warnings
 import weakref
 from math import exp, inf
 
@@ -236,6 +237,27 @@ def test_a_refresh_that_fails_is_told_and_the_entry_stays(time):
         settled(f)
     names = [e.name.removeprefix("opero.cache.") for e in heard]
     assert sorted(names) == ["refresh_failed", "refresh_failed", "stale_served", "stale_served"]
+
+
+def test_a_refresh_for_which_no_thread_can_be_started_is_told_and_leaves_nothing_unawaited(time, threads):
+    heard = []
+
+    @o.opero(Cache(60, soft_ttl=10))
+    def f():
+        return time.elapsed()
+
+    f()
+    time.advance(10)
+    threads(False)
+    with events.subscribe(heard.append, "opero.cache.*"), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert f() == 0
+    assert [e.name for e in heard] == ["opero.cache.stale_served", "opero.cache.refresh_failed"]
+    assert not told
+    threads(True)
+    assert f() == 0
+    settled(f)
+    assert f() == 10
 
 
 # ---- by hand

@@ -253,15 +253,6 @@ def test_without_room_for_threads_it_does_not_hedge(monkeypatch):
     assert f() == threading.get_ident()
 
 
-@pytest.fixture
-def threads(monkeypatch):
-    """Lets a test say whether the system has more threads: none with a stack of 64 TiB."""
-    monkeypatch.setattr(spare._threads, "_idle", [])
-    before = threading.stack_size()
-    yield lambda there: threading.stack_size(before if there else 1 << 46)
-    threading.stack_size(before)
-
-
 def test_where_no_thread_can_be_started_the_function_is_called_in_that_of_its_caller(threads):
     @o.opero(o.Hedge(0.01))
     def f():

@@ -171,9 +171,11 @@ class Around:
             finally:
                 state.end_refresh()
 
+        layers = work()
         try:
-            behind.launch(flight, call.runtime.fork(work(), _done))
+            behind.launch(flight, call.runtime.fork(layers, _done))
         except RuntimeError as error:  # no more threads, or the interpreter ends
+            layers.close()
             state.end_refresh()
             behind.land(flight, None, None, leads=False)
             call.emit(REFRESH_FAILED, error=type(error).__name__)
