@@ -90,6 +90,9 @@ def checked(field: str, value: Any, name: str | None) -> Any:
         raise ConfigurationError(field, value, "a store that is hashed by identity: a dataclass with eq=False")
     if not name:
         raise ConfigurationError("name", name, f"a text, with {field}=: processes share a state by its name")
+    if name.startswith("}") or not name.isprintable():
+        allowed = f"a text without line breaks and the like, and none that begins with '}}', with {field}="
+        raise ConfigurationError("name", name, f"{allowed}: the store finds the state by it")
     return value
 
 
@@ -122,6 +125,6 @@ def _canonical(key: object, kind: str, name: str) -> bytes:
     if isinstance(key, bytes):
         return b"b" + key
     if isinstance(key, bool | int | float):
-        return f"{type(key).__name__[0]}{key!r}".encode()
+        return f"{'o' if key is True or key is False else type(key).__name__[0]}{key!r}".encode()
     allowed = f"a text, bytes, a number or a tuple of them, where processes share the state of the {kind} {name!r}"
     raise ConfigurationError("key", key, allowed)

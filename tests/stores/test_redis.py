@@ -363,3 +363,23 @@ def test_no_password_is_shown_and_no_nonsense_taken():
         assert "secret" not in str(caught.value)
     with pytest.raises(o.ConfigurationError, match="processes share a state by its name"):
         o.CircuitBreaker(store="redis://host")
+
+
+@pytest.mark.parametrize("name", ["}x", "a\nb", "\ud800"])
+def test_a_name_that_would_take_the_whole_store_away_is_refused(name):
+    with pytest.raises(o.ConfigurationError, match="name takes a text without line breaks and the like, and none that"):
+        o.CircuitBreaker(store="redis://host", name=name)
+
+
+@pytest.mark.parametrize("name", ["a}b", "{a}", "tarif été", "{"])
+def test_what_lies_under_a_name_is_in_one_slot_of_a_cluster(name):
+    from redis.crc import key_slot
+
+    o.CircuitBreaker(store="redis://host", name=name)
+    key = key_of("circuit", name, "tenant")
+    assert key_slot(key.encode()) == key_slot(f"{key}:ring".encode())
+
+
+def test_keys_that_differ_have_states_that_differ():
+    keys = [1, 1.0, True, False, "1", "True", b"1", b"True", b"False", (1,), (1, 1), ((1,), 1), ("a", "b"), ("ab",)]
+    assert len({key_of("rate_limit", "f", key) for key in keys}) == len(keys)
