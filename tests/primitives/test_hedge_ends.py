@@ -1,12 +1,12 @@
 """A hedged call ends, whatever becomes of its attempts: each is given some seconds, and no test waits for ever."""
 
 import asyncio
-import threading
 
 import pytest
 
 import opero as o
-from opero import clock, testing
+from ending import ended
+from opero import clock
 
 ENDS = {  # how long each attempt takes, and whether it fails; what the call ends with, in how many attempts, and when
     "at once": ([(0, False)], 0, 1, 0),
@@ -19,26 +19,6 @@ ENDS = {  # how long each attempt takes, and whether it fails; what the call end
     "with the first, where the hedge fails": ([(5, False), (0, True)], 0, 2, 5),
     "with the hedge, where the first fails": ([(1.5, True), (3, False)], 1, 2, 4),
 }
-
-
-def ended(call):
-    """Return what a call ends with, and after how many virtual seconds; fail where it does not end."""
-    outcome = []
-
-    def run():
-        with testing.clock() as time:
-            started = time.now()
-            try:
-                outcome.append(call())
-            except Exception as error:
-                outcome.append(type(error))
-            outcome.append(time.now() - started)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(5)
-    assert not thread.is_alive(), "it waits for ever"
-    return outcome
 
 
 def next_of(attempts, made):
