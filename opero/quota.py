@@ -24,7 +24,7 @@ from opero import forks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Protocol
 
     class Waiter(Protocol):
@@ -70,6 +70,11 @@ def earliest(rates: Sequence[tuple[float, float]], dues: Sequence[float], now: f
 def charged(rates: Sequence[tuple[float, float]], dues: Sequence[float], at: float, weight: float) -> list[float]:
     """Return what is due once it went at that time."""
     return [max(due, at) + interval * weight for (interval, _), due in zip(rates, dues, strict=True)]
+
+
+def due_by(rates: Sequence[tuple[float, float]], held: Mapping[float, float], now: float) -> list[float]:
+    """Return what is due by each rate, of what is kept by their intervals: others may have booked by other rates."""
+    return [held.get(interval, now) for interval, _ in rates]
 
 
 def left_at_once(rates: Sequence[tuple[float, float]], dues: Sequence[float], now: float) -> int:

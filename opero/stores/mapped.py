@@ -21,7 +21,7 @@ from math import inf
 
 from opero import circuit, clock, forks
 from opero.errors import StateError
-from opero.quota import ROUNDING, charged, earliest
+from opero.quota import ROUNDING, charged, due_by, earliest
 from opero.stores import Admission, Permit
 from opero.tokens import enough, gathered, opening, spent
 
@@ -58,13 +58,14 @@ class Mapped:
         self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, patience: float
     ) -> tuple[float, Any]:
         with self._held(key) as state:
-            now = clock.common()
-            dues = state.value or [now] * len(rates)
+            now, held = clock.common(), state.value or {}
+            dues = due_by(rates, held, now)
             at = earliest(rates, dues, now, weight)
             if at - now > patience + ROUNDING:
                 return at - now, None
-            state.value = charged(rates, dues, at, weight)
-            return at - now, state.value
+            booking = _by_interval(rates, charged(rates, dues, at, weight))
+            state.value = held | booking
+            return at - now, booking
 
     async def lease(  # noqa: PLR0917 - as the protocol has it
         self,
@@ -93,8 +94,9 @@ class Mapped:
         self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float, booking: Any
     ) -> None:
         with self._held(key) as state:
-            if state.value == booking:
-                state.value = [due - interval * weight for due, (interval, _) in zip(booking, rates, strict=True)]
+            held = state.value or {}
+            if booking.items() <= held.items():
+                state.value = held | {interval: due - interval * weight for interval, due in booking.items()}
 
     async def admit(self, runtime: Runtime, key: str, rules: Rules) -> Admission:
         with self._circuit(key, rules) as found:
@@ -236,6 +238,10 @@ class _Circuit:
     def saved(self) -> Any:
         """Return what must be kept: all but the rules and the lock."""
         return self.generation, {k: v for k, v in self.circuit.__dict__.items() if k not in {"rules", "_lock"}}
+
+
+def _by_interval(rates: Sequence[tuple[float, float]], dues: Sequence[float]) -> dict[float, float]:
+    return {interval: due for (interval, _), due in zip(rates, dues, strict=True)}
 
 
 def _lives(process: int) -> bool:

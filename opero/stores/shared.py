@@ -10,7 +10,7 @@ from opero.call import NONE
 from opero.circuit import Change
 from opero.exclusive import exclusive, new_lock
 from opero.keyed import Keyed
-from opero.quota import left_at_once
+from opero.quota import due_by, left_at_once
 from opero.runtime import run
 from opero.stores import key_of
 from opero.stores.guard import guard
@@ -51,8 +51,9 @@ class SharedLimit:
     def available(self, now: float) -> int | None:
         """How many calls would go at once, where looking costs nothing."""
         known = getattr(self._guard.store, "known", None)
-        dues = known and known(key_of("rate_limit", self._name, None))
-        return left_at_once(self._rates, dues, now - clock.ahead) if dues else None
+        held = known and known(key_of("rate_limit", self._name, None))
+        now -= clock.ahead
+        return left_at_once(self._rates, due_by(self._rates, held, now), now) if held else None
 
     async def acquire(self, call: Call, key: Any, weight: float, patience: float) -> float:
         """Book in the store, and wait for the booked time."""
