@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _thread import RLock
+from contextlib import suppress
 from math import inf
 from weakref import WeakKeyDictionary
 
@@ -60,7 +61,7 @@ class Guard:
         """Look anew: the thread that looks for a lost store stayed in the parent."""
         self._lock = RLock()  # a generator may be collected, and drop its slot, while we hold it
         self._renewing = False
-        self._slots: dict[str, set[str]] = {}
+        self._slots: dict[str, dict[str, Callable[[str], None]]] = {}
         self._unusable: dict[str, float] = {}  # until when a state is left alone
         self._pause = FIRST
         self._lost = self._returned = -inf
@@ -100,10 +101,10 @@ class Guard:
         self._errands.add(waiter.wake)
         await runtime.park(waiter, runtime.now() + MOMENT)
 
-    def hold(self, key: str, token: str) -> None:
-        """Renew the lease of a slot until `drop`."""
+    def hold(self, key: str, token: str, end: Callable[[str], None]) -> None:
+        """Renew the lease of a slot until `drop`; `end` gives it back, and blocks for a bounded time."""
         with self._lock:
-            self._slots.setdefault(key, set()).add(token)
+            self._slots.setdefault(key, {})[token] = end
             start, self._renewing = not self._renewing, True
         if start and not in_background(self._renew):
             self._renewing = False  # who takes the next slot tries again
@@ -111,8 +112,8 @@ class Guard:
     def drop(self, key: str, token: str) -> None:
         """Renew it no longer."""
         with self._lock:
-            held = self._slots.get(key, set())
-            held.discard(token)
+            held = self._slots.get(key, {})
+            held.pop(token, None)
             if not held:
                 self._slots.pop(key, None)
 
@@ -171,10 +172,16 @@ class Guard:
                 if not self._slots:
                     self._renewing = False
                     return
-                slots = [(key, list(tokens)) for key, tokens in self._slots.items()]
-            for key, tokens in slots:
+                slots = [(key, held.copy()) for key, held in self._slots.items()]
+            for key, held in slots:
                 if not self.away:
-                    try:
-                        self.store.renew(key, tokens)
-                    except Exception:  # noqa: BLE001, S112 - the calls notice a lost store themselves; the next round renews
-                        continue
+                    with suppress(Exception):  # the calls notice a lost store themselves; the next round renews
+                        self.store.renew(key, list(held))
+                    self._end_dropped(key, held)
+
+    def _end_dropped(self, key: str, renewed: dict[str, Callable[[str], None]]) -> None:
+        """Give back what was dropped in between: the store may have heard of that before it renewed them all."""
+        with self._lock:
+            dropped = renewed.keys() - self._slots.get(key, {}).keys()
+        for token in dropped:
+            renewed[token](token)

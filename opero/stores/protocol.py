@@ -84,5 +84,5 @@ class StateStore(Protocol):
         raise NotImplementedError
 
     def renew(self, key: str, tokens: Sequence[str]) -> None:
-        """Renew the leases of slots; blocks, for a bounded time."""
+        """Renew the leases of slots, and take again what the store lost of them; blocks, for a bounded time."""
         raise NotImplementedError

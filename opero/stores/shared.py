@@ -255,7 +255,7 @@ class SharedSlots:
             self.give_back(token)
             raise
         if answer is not None and answer[0] == "taken":
-            self._guard.hold(self._key, token)
+            self._guard.hold(self._key, token, self.end)
         return answer
 
     async def leave(self, call: Any, token: str) -> None:
