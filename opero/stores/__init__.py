@@ -21,7 +21,10 @@ ASKED = ("name", "ping", "reserve", "lease", "give_back", "pay", "admit", "settl
 LEASE = 30.0  # seconds for which a slot is held without a sign of life
 
 LOST = Event(
-    "opero.store.lost", "warning", "A store is away; calls go by the state of their process.", ("store", "error")
+    "opero.store.lost",
+    "warning",
+    "A store is away, or answers what no store may (`reason`); calls go by the state of their process.",
+    ("store", "error", "reason"),
 )
 RETURNED = Event("opero.store.returned", "info", "The store is back, and decides again.", ("store", "after"))
 UNUSABLE = Event(

@@ -10,13 +10,14 @@ from weakref import WeakKeyDictionary
 from opero import clock, events, forks
 from opero.errors import StateError
 from opero.stores import LEASE, LOST, RETURNED, UNUSABLE
+from opero.stores.answers import AnswerError, check
 from opero.stores.errands import Errands, in_background
 from opero.waits import uniform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from opero.call import Call
     from opero.runtime import Runtime
@@ -68,8 +69,18 @@ class Guard:
         self.looking = False
         self.away = False
 
-    async def ask(self, call: Call, key: str, question: Callable[[StateStore], Awaitable[T]]) -> T | None:
-        """Ask the store about a state; None when it is away, and then from the first failure on without delay."""
+    async def ask(
+        self,
+        call: Call,
+        key: str,
+        question: Callable[[StateStore], Awaitable[T]],
+        right: Callable[..., bool] | None = None,
+        *asked: Any,
+    ) -> T | None:
+        """Ask the store about a state; None when it is away, and then from the first failure on without delay.
+
+        It has failed, too, when it gives what is not `right` for what was asked (opero/stores/answers.py).
+        """
         if self.away:
             if not self.looking:
                 self._seek()
@@ -78,6 +89,8 @@ class Guard:
             return None
         try:
             answer = await question(self.store)
+            if right is not None:
+                check(right, answer, asked)
         except StateError as error:
             self._pass_over(call, key, error)
         except Exception as error:  # noqa: BLE001 - whatever a store fails of, the call goes on without it
@@ -125,7 +138,8 @@ class Guard:
             if self._lost - self._returned > STEADY:
                 self._pause = FIRST
             self.away = True
-        call.emit(LOST, store=self.store.name, error=type(error).__name__)
+        reason = str(error) if isinstance(error, AnswerError) else ""
+        call.emit(LOST, store=self.store.name, error=type(error).__name__, reason=reason)
         self._seek()
 
     def _pass_over(self, call: Call, key: str, error: StateError) -> None:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from math import inf
 
 from opero import clock, events, forks
 from opero.call import NONE
 from opero.circuit import Change
-from opero.exclusive import exclusive, new_lock
+from opero.exclusive import new_lock
 from opero.keyed import Keyed
 from opero.quota import due_by, left_at_once
 from opero.runtime import run
-from opero.stores import key_of
+from opero.stores import answers, key_of
 from opero.stores.guard import guard
+from opero.stores.lease import Lease
 from opero.tokens import gathered, spent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
     from opero.call import Call
@@ -61,7 +61,11 @@ class SharedLimit:
         lease = self.lease
         if lease is None:
             booked = await self._guard.ask(
-                call, place, lambda store: store.reserve(runtime, place, rates, weight, patience)
+                call,
+                place,
+                lambda store: store.reserve(runtime, place, rates, weight, patience),
+                answers.reserve,
+                patience,
             )
         else:
             now = runtime.now()
@@ -71,7 +75,10 @@ class SharedLimit:
                 return 0.0
             with lease.asking(now) as more:
                 told = await self._guard.ask(
-                    call, place, lambda store: store.lease(runtime, place, rates, weight, patience, more)
+                    call,
+                    place,
+                    lambda store: store.lease(runtime, place, rates, weight, patience, more),
+                    *(answers.lease, patience, more),
                 )
                 booked = told and told[:2]
                 if told and told[2]:
@@ -112,67 +119,6 @@ class SharedLimit:
             raise
 
 
-class Lease:
-    """Calls that this process may make without asking. As many at a time as it used of late, `most` at most.
-
-    They are good for `life` seconds from before they were asked for, and the store's burst is smaller by what the rate
-    adds in that time: so however late they go, no T seconds see more than rate·T + burst.
-    """
-
-    __slots__ = ("__weakref__", "_asked", "_given", "_life", "_lock", "_most", "_size", "left", "until")
-
-    def __init__(self, most: int, life: float) -> None:
-        self._most = most
-        self._life = life
-        self._size = 1
-        self.after_fork()
-        forks.remember(self)
-
-    def after_fork(self) -> None:
-        """Leave what is left to the parent."""
-        self._lock = new_lock()
-        self.left = 0.0
-        self.until = -inf
-        self._given = 0
-        self._asked = False
-
-    @exclusive
-    def take(self, now: float, weight: float) -> bool:
-        """Use it for one call."""
-        if now > self.until or self.left < weight:
-            return False
-        self.left -= weight
-        return True
-
-    @contextmanager
-    def asking(self, now: float) -> Iterator[int]:
-        """Give how many to ask for; 0 while somebody else asks."""
-        if self._asked:
-            yield 0
-            return
-        self._asked = True
-        try:
-            self._resize(now)
-            yield self._size
-        finally:
-            self._asked = False
-
-    def fill(self, asked: float, count: int) -> None:
-        """Take what was asked for at that time."""
-        self.left, self._given, self.until = 0.0, count, asked + self._life
-        self.left = float(count)
-
-    def idle(self, now: float) -> bool:
-        """Whether there is nothing left of it."""
-        return now > self.until or self.left < 1
-
-    def _resize(self, now: float) -> None:
-        if now <= self.until:
-            self._size = min(self._most, self._size * 2)
-        elif self._given:
-            self._size = max(1, int(self._given - self.left))
-
-
 class SharedCircuit:
     """The circuits of a policy in a store. What is asked answers None while that is away."""
 
@@ -196,7 +142,9 @@ class SharedCircuit:
     async def admit(self, call: Call, key: Any) -> Admission | None:
         """Ask for leave to call."""
         place = key_of("circuit", self._name, key)
-        answer = await self._guard.ask(call, place, lambda store: store.admit(call.runtime, place, self._rules))
+        answer = await self._guard.ask(
+            call, place, lambda store: store.admit(call.runtime, place, self._rules), answers.admit
+        )
         self._heard = "" if answer is None else answer.state
         return answer
 
@@ -224,12 +172,14 @@ class SharedCircuit:
     def _tell(self, call: Any, key: Any, permit: Permit, outcome: str, *, slow: bool) -> Coroutine[Any, Any, Any]:
         place, rules = key_of("circuit", self._name, key), self._rules
         return self._guard.ask(
-            call, place, lambda store: store.settle(call.runtime, place, rules, permit, outcome, slow)
+            call, place, lambda store: store.settle(call.runtime, place, rules, permit, outcome, slow), answers.settle
         )
 
-    def hold(self, runtime: Runtime, key: Any, mode: str) -> Coroutine[Any, Any, str]:
+    async def hold(self, runtime: Runtime, key: Any, mode: str) -> str:
         """Hold the circuit of a key for all processes; raises what the store raises."""
-        return self._guard.store.hold(runtime, key_of("circuit", self._name, key), self._rules, mode)
+        state = await self._guard.store.hold(runtime, key_of("circuit", self._name, key), self._rules, mode)
+        answers.check(answers.hold, state, ())
+        return state
 
 
 class SharedSlots:
@@ -249,7 +199,7 @@ class SharedSlots:
         place = self._key
         try:
             answer = await self._guard.ask(
-                call, place, lambda store: store.take(call.runtime, place, token, limit, room)
+                call, place, lambda store: store.take(call.runtime, place, token, limit, room), answers.take
             )
         except BaseException:  # cancelled: the store may have given a slot, and nobody waits here to hear of it
             self.give_back(token)
@@ -326,7 +276,7 @@ class SharedTokens:
             told = True
             return store.pay(call.runtime, self._key, law, income, back, cost)
 
-        answer = await self._guard.ask(call, self._key, question)
+        answer = await self._guard.ask(call, self._key, question, answers.pay)
         if answer is None:
             if not told:  # else the store may know: what is lost makes fewer retries, what is told twice too many
                 self._keep(income, back)
