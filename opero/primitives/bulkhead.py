@@ -234,7 +234,7 @@ class Bulkhead(Block, Policy):
             if answer[0] == "full" or left <= 0:
                 reason = "queue_full" if answer[0] == "full" else "deadline" if late else "queue_timeout"
                 await shared.leave(call, token)
-                raise call.reject(self._full(call, reason, answer[1]))
+                raise call.reject(self._full(call, reason, answer[1], answer[2] - (answer[0] == "queued")))
             if pause == 0.005:
                 call.emit(QUEUED, length=answer[2])
             try:
@@ -280,10 +280,10 @@ class Bulkhead(Block, Policy):
         if not woken and self.slots.leave(waiter):
             raise call.reject(self._full(call, "deadline" if late else "queue_timeout"))
 
-    def _full(self, call: Call, reason: str, used: int | None = None) -> BulkheadFullError:
-        slots = self.slots
-        used = slots.used if used is None else used
-        text = f"no slot for {call.operation.name}: {used} in flight, {len(slots.queue)} waiting ({reason})"
+    def _full(self, call: Call, reason: str, used: int | None = None, waiting: int | None = None) -> BulkheadFullError:
+        used = self.slots.used if used is None else used
+        waiting = len(self.slots.queue) if waiting is None else waiting
+        text = f"no slot for {call.operation.name}: {used} in flight, {waiting} waiting ({reason})"
         return BulkheadFullError(text, primitive="bulkhead", reason=reason)
 
 

@@ -297,7 +297,7 @@ def _rules(rules: Rules) -> list[Any]:
 
 
 def _slots(key: str) -> list[str]:
-    return [key, f"{key}:queue", f"{key}:seen"]
+    return [key, f"{key}:queue", f"{key}:asked"]
 
 
 def _text(value: bytes | str) -> str:

@@ -98,7 +98,8 @@ def test_who_waits_for_a_slot_of_all_waits_in_line_and_no_longer_than_allowed(st
         with events.subscribe(lambda event: lengths.append(event.fields["length"]), "opero.bulkhead.queued"):
             waiting = [asyncio.create_task(outcome(f(0))) for f in (impatient, late)]
             await asyncio.sleep(0.5)
-            assert (await outcome(hold(0))).reason == "queue_full"
+            full = await outcome(hold(0))
+            assert str(full).partition(": ")[2] == "1 in flight, 2 waiting (queue_full)"
             refused = await asyncio.gather(*waiting)
         second = asyncio.create_task(hold(1))
         await first
@@ -109,6 +110,10 @@ def test_who_waits_for_a_slot_of_all_waits_in_line_and_no_longer_than_allowed(st
 
     refused = asyncio.run(main())
     assert [getattr(error, "reason", error) for error in refused] == ["queue_timeout", "deadline"]
+    assert [str(error).partition(": ")[2] for error in refused] == [
+        "1 in flight, 1 waiting (queue_timeout)",
+        "1 in flight, 0 waiting (deadline)",
+    ]
     assert lengths == [1, 2]
     counts = hold.opero.operation.book.read()[1]["opero.bulkhead.wait.duration", ("pool",)]
     assert (sum(counts[:-1]), round(counts[-1])) == (2, 3)

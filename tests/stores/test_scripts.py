@@ -181,6 +181,20 @@ def test_slots_are_given_in_order_and_come_back_from_the_dead(scripts):
     assert take("f", 40) == 1  # nobody renewed
 
 
+def test_who_fell_silent_in_the_queue_takes_no_place_in_it_wherever_it_stands(scripts):
+    keys = _slots(scripts.fresh())
+
+    def take(token, now):
+        return scripts.run("take", keys, now * 1e6, token, 1, 3, 30e6, 1e6)
+
+    assert [take(token, 0) for token in "abcd"] == [[1, 1, 0], [2, 1, 1], [2, 1, 2], [2, 1, 3]]
+    assert take("b", 1) == [2, 1, 3]
+    assert take("e", 1) == [0, 1, 3]
+    assert take("e", 1.1) == [2, 1, 2]  # c and d, behind b who still asks, have not asked for more than a second
+    scripts.run("leave", keys, "a")
+    assert [take("e", 1.2)[0], take("b", 1.2)] == [2, [1, 1, 1]]
+
+
 def test_scripts_write_only_what_goes_away(scripts):
     client = SimpleNamespace(keys=scripts.store._client().keys("*"), ttl=scripts.store._client().pttl)
     lasting = [key for key in client.keys if client.ttl(key) == -1]
