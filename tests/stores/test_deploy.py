@@ -5,7 +5,7 @@ import pytest
 import opero as o
 from opero.runtime import run
 from opero.stores import key_of
-from opero.stores.redis import RedisStore
+from opero.stores.redis import RedisStore, _rules
 from opero.stores.shared import BY_HAND
 from shared_store import opened
 
@@ -61,3 +61,39 @@ def test_a_booking_is_given_back_by_each_of_its_rates(store):
     run(store.give_back(BY_HAND, key, rates[::-1], 1, booking))
     wait, _ = run(store.reserve(BY_HAND, key, rates, 1, 1e9))
     assert wait == pytest.approx(3600, abs=60)
+
+
+class Circuit:
+    """One in Redis, which processes of other settings tell how their calls ended."""
+
+    def __init__(self, server):
+        self.store = RedisStore(server.url, timeout=5)
+        self.key = key_of("circuit", "shop", None)
+
+    def settle(self, policy, outcome, now, generation=0):
+        told = [(1_750_000_000 + now) * 1e6, generation, 0, outcome, 0, 0.5, *_rules(policy)]
+        state, ratio, _, calls, _ = self.store._evaluate(
+            self.store._script("settle"), [self.key, f"{self.key}:ring"], told
+        )
+        return state.decode(), float(ratio), calls
+
+
+def test_windows_of_other_lengths_leave_each_other_alone(redis_server):
+    circuit, quiet = Circuit(redis_server), ("", 0.0, 0)
+    long, short = o.CircuitBreaker(window=60, min_calls=10), o.CircuitBreaker(window=1, min_calls=10)
+    for n in range(9):
+        assert circuit.settle(long, "failure", n) == quiet
+        for part in (0.2, 0.4):
+            assert circuit.settle(short, "success", n + part) == quiet
+    assert int(redis_server.cli("pttl", circuit.key)) > 2 * 60_000 + 60_000  # of the longer, whoever told the last
+    assert circuit.settle(long, "failure", 9) == ("open", 1.0, 10)
+
+
+def test_of_windows_that_count_calls_the_shortest_holds(redis_server):
+    circuit = Circuit(redis_server)
+    long, short = o.CircuitBreaker(calls=20, min_calls=10), o.CircuitBreaker(calls=10, min_calls=10)
+    for n in range(20):
+        assert circuit.settle(long, "failure" if n % 3 == 2 else "success", n)[0] == ""
+    assert circuit.settle(short, "failure", 20) == ("", 0.0, 0)  # 4 of 10
+    assert circuit.settle(long, "failure", 21) == ("", 0.0, 0)  # 5 of 11
+    assert circuit.settle(short, "failure", 22) == ("open", 0.5, 10)

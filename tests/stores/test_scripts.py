@@ -1,6 +1,7 @@
 """The scripts decide as the state machines of one process do. Time is an argument of both."""
 
 from math import inf
+from time import perf_counter
 from types import SimpleNamespace
 
 import pytest
@@ -162,6 +163,43 @@ def test_a_circuit_in_redis_does_what_one_in_memory_does(scripts, rules, steps):
         elif step == "hold":
             change = circuit.hold(mode, now)
             assert scripts.run("hold", keys, mode, 60_000).decode() == (change.state if change else "")
+
+
+def settled(scripts, keys, policy, outcome):
+    state, ratio, _, calls, _ = scripts.run("settle", keys, "", 0, 0, outcome, 0, 0.5, *_rules(policy))
+    return state.decode(), float(ratio), calls
+
+
+@pytest.mark.parametrize("lost", ["all failures slows", "ring"])
+def test_a_window_of_calls_is_counted_anew_where_the_server_evicted_a_part_of_it(scripts, lost):
+    key = scripts.fresh()
+    keys, policy = [key, f"{key}:ring"], CircuitBreaker(calls=4, min_calls=4, failure_ratio=0.75)
+    for outcome in ("failure", "success", "failure", "success"):
+        assert settled(scripts, keys, policy, outcome)[0] == ""
+    if lost == "ring":
+        scripts.store._client().delete(keys[1])
+        told = [settled(scripts, keys, policy, "failure") for _ in range(4)]
+        assert told == [*[("", 0.0, 0)] * 3, ("open", 1.0, 4)]
+    else:
+        scripts.store._client().hdel(key, *lost.split())
+        told = [settled(scripts, keys, policy, "failure") for _ in range(2)]
+        assert told == [("", 0.0, 0), ("open", 0.75, 4)]
+
+
+def test_a_long_window_of_calls_costs_what_a_short_one_does(scripts):
+    def fastest(size):
+        key = scripts.fresh()
+        keys, policy = [key, f"{key}:ring"], CircuitBreaker(calls=size)
+        scripts.store._client().rpush(keys[1], *[0] * size)
+        settled(scripts, keys, policy, "success")  # counts it
+        took = []
+        for _ in range(10):
+            started = perf_counter()
+            settled(scripts, keys, policy, "success")
+            took.append(perf_counter() - started)
+        return min(took)
+
+    assert fastest(200_000) < 10 * fastest(100)
 
 
 def test_slots_are_given_in_order_and_come_back_from_the_dead(scripts):

@@ -5,7 +5,8 @@
 -- (-1: nobody knows), the state, and whether the state has changed.
 local now = tonumber(ARGV[1])
 if not now then local time = redis.call("TIME"); now = time[1] * 1000000 + time[2] end
-local held = redis.call("HMGET", KEYS[1], "state", "generation", "since", "pause", "out", "good", "bad", "mode", "probed")
+local held = redis.call("HMGET", KEYS[1], "state", "generation", "since", "pause", "out", "good", "bad", "mode", "probed",
+  "ttl")
 local state, generation = held[1] or "closed", tonumber(held[2] or 0)
 if held[8] == "disabled" then return {1, -1, 0, 0, state, 0} end
 if state == "closed" then return {1, generation, 0, 0, state, 0} end
@@ -23,5 +24,5 @@ if state == "open" or given >= tonumber(ARGV[2]) then
 end
 redis.call("SET", KEYS[2], generation, "PX", 10000)
 redis.call("HSET", KEYS[1], "out", out + 1, "probed", string.format("%.0f", now))
-redis.call("PEXPIRE", KEYS[1], ARGV[4])
+redis.call("PEXPIRE", KEYS[1], math.max(ARGV[4], held[10] or 0))
 return {1, generation, 1, 0, state, changed}

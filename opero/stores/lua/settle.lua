@@ -15,23 +15,53 @@ local circuit, flat = {}, redis.call("HGETALL", KEYS[1])
 for i = 1, #flat, 2 do circuit[flat[i]] = flat[i + 1] end
 local generation = tonumber(circuit.generation or 0)
 if tonumber(ARGV[2]) ~= generation then return unchanged end
+ttl = math.max(ttl, circuit.ttl or 0) -- others may have longer windows
 local failed = outcome == "failure" and 1 or 0
 
 local function set(...) redis.call("HSET", KEYS[1], ...) end
 
-local function totals()
-  local all, failures, slows = 0, 0, 0
-  if calls > 0 then
-    for _, each in ipairs(redis.call("LRANGE", KEYS[2], 0, -1)) do
-      all, failures, slows = all + 1, failures + math.floor(each / 2), slows + each % 2
-    end
-    return all, failures, slows
+local function ring() -- what is counted of it, and counted anew if not all of it is: one of the two keys was evicted
+  local all, failures, slows = redis.call("LLEN", KEYS[2]), tonumber(circuit.failures or 0), tonumber(circuit.slows or 0)
+  if all == tonumber(circuit.all or 0) then return all, failures, slows end
+  failures, slows = 0, 0
+  for _, each in ipairs(redis.call("LRANGE", KEYS[2], 0, -1)) do
+    failures, slows = failures + math.floor(each / 2), slows + each % 2
   end
+  return all, failures, slows
+end
+
+local function add_to_ring()
+  local all, failures, slows = ring()
+  redis.call("LPUSH", KEYS[2], failed * 2 + slow)
+  failures, slows = failures + failed, slows + slow
+  for _, each in ipairs(redis.call("LRANGE", KEYS[2], calls, -1)) do
+    failures, slows = failures - math.floor(each / 2), slows - each % 2
+  end
+  redis.call("LTRIM", KEYS[2], 0, calls - 1)
+  redis.call("PEXPIRE", KEYS[2], ttl)
+  circuit.all, circuit.failures, circuit.slows = math.min(all + 1, calls), failures, slows
+  set("all", circuit.all, "failures", failures, "slows", slows)
+end
+
+local function slice(number) -- its field, and number, calls, failures and slow calls; each window has its own
+  local field = string.format("%.9g/%d", window, number % SLICES)
+  return field, string.match(circuit[field] or "-1 0 0 0", "^(%S+) (%S+) (%S+) (%S+)$")
+end
+
+local function add_to_slices()
   local number = math.floor(now * SLICES / window)
+  local field, held, all, failures, slows = slice(number)
+  if tonumber(held) ~= number then all, failures, slows = 0, 0, 0 end
+  circuit[field] = string.format("%.0f %d %d %d", number, all + 1, failures + failed, slows + slow)
+  set(field, circuit[field])
+end
+
+local function totals()
+  if calls > 0 then return ring() end
+  local number, all, failures, slows = math.floor(now * SLICES / window), 0, 0, 0
   for i = 0, SLICES - 1 do
-    if tonumber(circuit["n" .. i] or -SLICES) > number - SLICES then
-      all, failures, slows = all + circuit["c" .. i], failures + circuit["f" .. i], slows + circuit["s" .. i]
-    end
+    local _, held, a, f, s = slice(i)
+    if held + SLICES > number then all, failures, slows = all + a, failures + f, slows + s end
   end
   return all, failures, slows
 end
@@ -46,10 +76,11 @@ local function change(state)
   else
     opened = 0
     redis.call("DEL", KEYS[2])
-    for i = 0, SLICES - 1 do redis.call("HDEL", KEYS[1], "n" .. i, "c" .. i, "f" .. i, "s" .. i) end
+    redis.call("HDEL", KEYS[1], "all", "failures", "slows")
+    for field in pairs(circuit) do if string.find(field, "/") then redis.call("HDEL", KEYS[1], field) end end
   end
   set("state", state, "generation", generation + 1, "since", string.format("%.0f", now),
-    "pause", string.format("%.0f", pause), "opened", opened, "row", 0, "out", 0, "good", 0, "bad", 0)
+    "pause", string.format("%.0f", pause), "opened", opened, "row", 0, "out", 0, "good", 0, "bad", 0, "ttl", ttl)
   redis.call("PEXPIRE", KEYS[1], ttl)
   local share = all > 0 and all or 1
   return {state, tostring(failures / share), tostring(slows / share), all, string.format("%.0f", pause)}
@@ -68,21 +99,9 @@ if ARGV[3] == "1" then
 end
 
 if outcome == "none" then return unchanged end
-if calls > 0 then
-  redis.call("LPUSH", KEYS[2], failed * 2 + slow)
-  redis.call("LTRIM", KEYS[2], 0, calls - 1)
-  redis.call("PEXPIRE", KEYS[2], ttl)
-else
-  local number = math.floor(now * SLICES / window)
-  local i = number % SLICES
-  if tonumber(circuit["n" .. i] or -1) ~= number then
-    circuit["n" .. i], circuit["c" .. i], circuit["f" .. i], circuit["s" .. i] = number, 0, 0, 0
-  end
-  for field, by in pairs({c = 1, f = failed, s = slow}) do circuit[field .. i] = circuit[field .. i] + by end
-  set("n" .. i, string.format("%.0f", number), "c" .. i, circuit["c" .. i], "f" .. i, circuit["f" .. i], "s" .. i, circuit["s" .. i])
-end
+if calls > 0 then add_to_ring() else add_to_slices() end
 local row = failed == 1 and (circuit.row or 0) + 1 or 0
-set("row", row)
+set("row", row, "ttl", ttl)
 if circuit.mode and circuit.mode ~= "auto" then return unchanged end
 redis.call("PEXPIRE", KEYS[1], ttl)
 local all, failures, slows = totals()
