@@ -18,13 +18,13 @@ from opero.stores import LEASE, Address, Admission, Permit, certificates
 from opero.stores.addresses import Place
 from opero.stores.connecting import bound, bounded
 from opero.stores.errands import Errands
-from opero.stores.turns import Turns
+from opero.stores.turns import Turns, here
 from opero.waits import uniform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from typing import Any
+    from typing import Any, Self
 
     from opero.circuit import Rules
     from opero.policy import Duration
@@ -36,6 +36,7 @@ THREADS = 10_000  # that may ask at once, each on a connection of its own
 SILENCE = 1.0  # seconds after which who does not ask again has left the queue of a bulkhead
 NEVER = 1e15  # microseconds
 LUA = Path(__file__).with_name("lua")
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 FOREIGN = re.compile(r"WRONGTYPE|user_script:\d+: (attempt to|bad argument)|not an integer|not a valid float")
 
 
@@ -50,12 +51,10 @@ class Script:
 class RedisStore:
     """One server, cluster or Sentinel group. Clients are made when first used: one for threads, one for each loop.
 
-    `timeout` (seconds) bounds a connection, and an answer; who takes longer is away.
+    `timeout` (seconds) bounds a connection, and an answer; who takes longer is away. Events call it `name`.
     """
 
-    name = "redis"
-
-    def __init__(self, url: str, *, timeout: Duration = TIMEOUT) -> None:
+    def __init__(self, url: str, *, timeout: Duration = TIMEOUT, name: str = "redis") -> None:
         url = Address(url)
         try:
             import redis.exceptions
@@ -68,6 +67,7 @@ class RedisStore:
         self._place = Place(url)
         certificates.check(self._place.options)
         self._timeout = duration("timeout", timeout, above=0)
+        self.name = _name(name)
         self._errands = Errands()
         self._blocking: Any = None
         self._by_loop: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -76,10 +76,37 @@ class RedisStore:
         self._lost = "opero:{}"  # what was asked about when it failed, without its kind
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (str(self._url), self._timeout)
+        return _unpickled, (str(self._url), self._timeout, self.name)
 
     def __repr__(self) -> str:
-        return f"RedisStore({self._url!r}, timeout={self._timeout:g})"
+        called = "" if self.name == "redis" else f", name={self.name!r}"
+        return f"RedisStore({self._url!r}, timeout={self._timeout:g}{called})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def close(self) -> None:
+        """Close the connections of threads. A later question opens new ones; those of a loop are for `aclose`."""
+        client, self._blocking = self._blocking, None
+        if client is not None:
+            for each in _clients(client):
+                each.close()
+
+    async def aclose(self) -> None:
+        """Close those of the running loop, too."""
+        known = self._by_loop.pop(here(), None)
+        if known is not None:
+            await known[-1].aclose()
+        self.close()
 
     def ping(self) -> None:
         """Let a script write something: that is what is needed, and what a replica or a narrow account refuses.
@@ -267,7 +294,20 @@ async def _closing(client: Any) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await client.aclose()
+        for each in _clients(client):
+            await each.aclose()
+
+
+def _clients(client: Any) -> list[Any]:
+    """Return a client, and those of the Sentinels that tell it where the primary is: it does not close them."""
+    group = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return [client] if group is None else [client, *group.sentinels]
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, str) or NAME.fullmatch(name) is None:
+        raise ConfigurationError("name", name, "1 to 64 letters, digits, '.', '_' or '-'")
+    return name
 
 
 def _behind_sentinels(module: Any, place: Place, timeout: float, options: dict[str, Any]) -> Any:
@@ -283,8 +323,8 @@ def _behind_sentinels(module: Any, place: Place, timeout: float, options: dict[s
     return group.master_for(place.service, **options, **place.options)
 
 
-def _unpickled(url: str, timeout: float) -> RedisStore:
-    return RedisStore(url, timeout=timeout)
+def _unpickled(url: str, timeout: float, name: str = "redis") -> RedisStore:
+    return RedisStore(url, timeout=timeout, name=name)
 
 
 def _rules(rules: Rules) -> list[Any]:

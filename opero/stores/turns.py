@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 TICKS = 4
+here = asyncio.get_running_loop
 
 
 class Turns:

@@ -1,0 +1,119 @@
+"""A store of one's own has a name, and is closed: by hand, or with its event loop, Sentinels' connections included."""
+
+import asyncio
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import opero as o
+from opero import events
+from opero.stores.redis import RedisStore
+from together import wait_for
+
+pytestmark = pytest.mark.service("redis")
+ENDS = """
+import asyncio, sys
+import opero as o
+from opero.stores.redis import RedisStore
+store = RedisStore(sys.argv[1], timeout=2)
+@o.opero(o.RateLimit(1000, burst=1000, store=store, name="ends"))
+async def f():
+    return 1
+async def main():
+    assert await f() == 1
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def caught():
+    heard = []
+    with events.subscribe(heard.append, "opero.store.*"):
+        yield heard
+
+
+def asking(store):
+    limit = o.RateLimit(10_000, burst=10_000, store=store, name="closing")
+
+    async def suspending():
+        return 1
+
+    return o.opero(limit)(lambda: 1), o.opero(limit)(suspending)
+
+
+def url_of(request, kind):
+    url = request.getfixturevalue(kind).url
+    return url.replace("redis://", "redis+cluster://") if kind == "redis_cluster" else url
+
+
+def clients(server):
+    return len(server.cli("client", "list").splitlines()) - 1  # without the one that asks
+
+
+def test_a_closed_store_has_no_connections_and_connects_anew(redis_server, caught):
+    with RedisStore(redis_server.url, timeout=2) as store:
+        f, _ = asking(store)
+        for _ in range(2):
+            assert f() == 1
+            assert clients(redis_server) == 1
+            store.close()
+            store.close()
+            wait_for(lambda: clients(redis_server) == 0)
+        f()
+    wait_for(lambda: clients(redis_server) == 0)
+    assert caught == []
+
+
+def test_a_loop_closes_its_own_connections_and_those_of_threads(redis_server, caught):
+    async def main():
+        async with RedisStore(redis_server.url, timeout=2) as store:
+            f, g = asking(store)
+            for _ in range(2):
+                assert (f(), await g()) == (1, 1)
+                assert clients(redis_server) == 2
+                await store.aclose()
+                await store.aclose()
+                wait_for(lambda: clients(redis_server) == 0)
+            await g()
+        wait_for(lambda: clients(redis_server) == 0)
+
+    asyncio.run(main())
+    assert caught == []
+
+
+@pytest.mark.parametrize("kind", ["redis_server", "redis_cluster", "redis_sentinels"])
+def test_a_loop_that_ends_leaves_nothing_open(kind, request):
+    url = url_of(request, kind)
+    command = [sys.executable, "-W", "error::ResourceWarning", "-c", ENDS, url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["redis_cluster", "redis_sentinels"])
+def test_a_burst_of_tasks_is_no_outage(kind, request, caught):
+    async def main():
+        async with RedisStore(url_of(request, kind), timeout=2) as store:
+            _, g = asking(store)
+            return await asyncio.gather(*(g() for _ in range(3000)))
+
+    assert asyncio.run(main()) == [1] * 3000
+    assert caught == []
+
+
+def test_events_name_the_store(redis_server, caught):
+    store = RedisStore(redis_server.url, name="orders")
+    f, _ = asking(store)
+    redis_server.kill()
+    assert f() == 1
+    assert [each.fields["store"] for each in caught] == ["orders"]
+    assert pickle.loads(pickle.dumps(store)).name == "orders"
+    assert "name='orders'" in repr(store)
+    assert RedisStore(redis_server.url).name == "redis"
+
+
+@pytest.mark.parametrize("name", ["", "a" * 65, "a b", "a\n", 5, None])
+def test_a_name_is_a_short_word(name):
+    with pytest.raises(o.ConfigurationError, match=r"name"):
+        RedisStore("redis://h/0", name=name)
