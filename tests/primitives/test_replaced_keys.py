@@ -80,3 +80,23 @@ def test_keys_that_were_replaced_by_hand_are_tried_once_and_not_the_one_that_was
     assert tried(["newer"]) == ["old", "newer"]
     assert tried(["old"]) == ["old"]
     assert tried(["old"], refresh=lambda: ["old"]) == ["old", "old"]
+
+
+def test_a_call_with_keys_of_its_own_gets_no_others_though_they_refuse_all_of_ours():
+    tried = []
+
+    @o.opero(ring(refresh=lambda: ["old"]))
+    def f(key=""):
+        tried.append(key)
+        raise Refused
+
+    for keys in ({"key": ["old"]}, {}, {"key": ["mine"]}):
+        with pytest.raises(o.AllFailedError):
+            f(**keys)
+        tried.append("")
+    assert tried == ["old", "", "old", "", "mine", ""]
+
+
+def test_a_refresh_wants_alternatives():
+    with pytest.raises(o.ConfigurationError, match=r"refresh takes a function that .*, beside alternatives="):
+        o.ArgFallback("key", refresh=lambda: ["fresh"], cooldown=9)
