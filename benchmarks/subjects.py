@@ -102,12 +102,15 @@ def main(few: int, many: int, *names: str) -> None:
 
     for name in names:
         some = 10 if name.startswith("three failing") else 1  # they take as long as a hundred others
-        for calls in (few // some, many // some):
+        children = {}
+        for calls in (few // some, many // some):  # beside each other: instructions are the same as one after the other
             child = os.fork()
             if child == 0:
                 make = _awaiting if name.endswith("async") else _failing if "failing" in name else _calling
                 make(asyncio, made(name), calls)
                 os._exit(0)
+            children[child] = calls
+        for child, calls in children.items():
             os.waitpid(child, 0)
             print(child, calls, name, sep="\t", flush=True)
 

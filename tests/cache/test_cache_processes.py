@@ -8,12 +8,34 @@ import pytest
 
 pytestmark = pytest.mark.service("redis")
 
+TOGETHER = """
+import sys
+def together():
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def begun_together(program, count, *arguments):
+    """Start processes, and let them go on when each has called `together`."""
+    command = [sys.executable, "-W", "error", "-c", TOGETHER + program, *arguments]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return processes
+
+
 STAMPEDE = """
 import asyncio, sys, threading, time
 import redis
 from opero import Cache, opero
 
-url, kind, start = sys.argv[1], sys.argv[2], float(sys.argv[3])
+url, kind = sys.argv[1:]
 client = redis.Redis.from_url(url)
 policy = Cache(60, backend="redis", url=url, namespace="stampede-" + kind, patience=5.0)
 
@@ -28,7 +50,7 @@ if kind == "threads":
         return 7
     answers = []
     threads = [threading.Thread(target=lambda: answers.append(f())) for _ in range(250)]
-    time.sleep(max(0, start - time.time()))
+    together()
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -40,7 +62,7 @@ else:
         await asyncio.sleep(0.3)
         return 7
     async def main():
-        await asyncio.sleep(max(0, start - time.time()))
+        together()
         return await asyncio.gather(*(f() for _ in range(250)))
     answers = asyncio.run(main())
 assert answers == [7] * 250, answers
@@ -49,12 +71,10 @@ assert answers == [7] * 250, answers
 
 @pytest.mark.parametrize("kind", ["threads", "tasks"])
 def test_a_thousand_callers_in_four_processes_make_one_call(kind, redis_server):
-    start = time.time() + 3
-    processes = [
-        subprocess.Popen([sys.executable, "-W", "error", "-c", STAMPEDE, redis_server.url, kind, str(start)])
-        for _ in range(4)
-    ]
-    assert [process.wait(60) for process in processes] == [0] * 4
+    processes = begun_together(STAMPEDE, 4, redis_server.url, kind)
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in processes] == [0] * 4
     assert redis_server.cli("get", f"calls-{kind}") == "1"
 
 
@@ -63,7 +83,7 @@ import sys, time
 import redis
 from opero import Cache, opero
 
-url, start = sys.argv[1], float(sys.argv[2])
+url = sys.argv[1]
 client = redis.Redis.from_url(url)
 
 @opero(Cache(60, backend="redis", url=url, namespace="failing", patience=5.0))
@@ -72,7 +92,7 @@ def f():
     time.sleep(1.5)
     raise OSError("down")
 
-time.sleep(max(0, start - time.time()))
+together()
 began = time.monotonic()
 try:
     f()
@@ -83,13 +103,7 @@ print(time.monotonic() - began)
 
 
 def test_when_the_one_who_loads_fails_the_others_do_not_fail_in_a_row(redis_server):
-    start = time.time() + 2
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", FAILING, redis_server.url, str(start)], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
-    ]
+    processes = begun_together(FAILING, 4, redis_server.url)
     took = sorted(float(process.communicate(timeout=60)[0]) for process in processes)
     assert redis_server.cli("get", "calls") == "4"
     assert took[-1] < 4.5  # one after another it would be 6.0 and more
@@ -119,13 +133,12 @@ def test_one_of_those_who_wait_takes_over_from_who_dies_while_loading(backend, r
 
     def start(seconds):
         command = [sys.executable, "-W", "error", "-c", DYING, backend, where, seconds]
-        started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert started.stdout.readline() == "begun\n"
-        return started
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     first = start("60")
-    assert first.stdout.readline() == "loading\n"
-    others = [start("1") for _ in range(4)]
+    assert [first.stdout.readline() for _ in range(2)] == ["begun\n", "loading\n"]
+    others = [start("0.5") for _ in range(4)]
+    assert [process.stdout.readline() for process in others] == ["begun\n"] * 4
     time.sleep(0.3)  # they wait by now
     first.kill()
     first.communicate()

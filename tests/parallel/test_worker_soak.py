@@ -86,13 +86,13 @@ def soak(tmp_path, items, on_death, seconds):
 
 
 def test_killed_workers_cost_one_item_each_at_most(tmp_path):
-    killed, lost, ran, _ = soak(tmp_path, 400, "error", 0.2)
-    assert len(lost) <= killed
+    killed, lost, ran, _ = soak(tmp_path, 150, "error", 0.2)
+    assert len(lost) <= killed > 0
     assert max(ran.values()) == 1
 
 
 def test_killed_workers_cost_one_quick_number_each_at_most(tmp_path):
-    assert quick_soak(tmp_path, 1_000_000, 0.1) > 0
+    assert quick_soak(tmp_path, 400_000, 0.1) > 0
 
 
 @pytest.mark.soak
