@@ -20,7 +20,7 @@ from opero.errors import ConfigurationError
 from opero.exclusive import GIL
 from opero.kinds import deferred, is_generator_function, read
 from opero.record import Record
-from opero.shapes import ANY, Shape, compiled, own_shape, words
+from opero.shapes import ANY, Shape, compiled, own_shape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ def is_warm(wrapped: Any) -> bool:
 
 
 def source(operation: Operation) -> str:
-    """Return the text of an operation's fast path."""
-    return _render(operation, enabled)[0]
+    """Return the text of a fast path, for people: with the names of the parameters, where it does not use them."""
+    text, _, shape = _render(operation, enabled)
+    return shape.told(text)
 
 
 def only_counts(operation: Operation) -> bool:
@@ -122,13 +123,13 @@ class _Path:
 
     def __init__(self, wrapped: Any) -> None:
         names, operation = wrapped.__globals__, wrapped.__globals__["operation"]
-        text, bound, exact = _render(operation, names["fast"])
+        text, bound, shape = _render(operation, names["fast"])
         if operation.controllers is not None:
             operation.controllers.start()
         names.update(bound)
-        self.code = compiled(text).replace(co_name=wrapped.__name__)
-        self.defaults = operation.function.__defaults__ if exact else None
-        self.kwdefaults = operation.function.__kwdefaults__ if exact else None
+        self.code = shape.named(compiled(text)).replace(co_name=wrapped.__name__)
+        self.defaults = None if shape is ANY else operation.function.__defaults__
+        self.kwdefaults = None if shape is ANY else operation.function.__kwdefaults__
         self.looks = LOOKS
 
     def put(self, wrapped: Any) -> Any:
@@ -174,7 +175,7 @@ def _meant_for_it(operation: Operation) -> bool:
     return retries or not MINDS_THE_END.isdisjoint(operation.places)
 
 
-def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool]:
+def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], Shape]:
     shortcut = _shortcut(operation) if fast else None
     if shortcut is not None:
         return shortcut
@@ -187,14 +188,14 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], bool
     found = [(policy, fragment) for policy, fragment in fragments if fragment is not None]
     if not fast or len(found) < len(fragments) or is_generator_function(operation.function):
         found = None
-    shape, text = ANY, _text(operation, ANY, found)
-    if not any(policy.reads_arguments for policy in operation.policies):
-        own = own_shape(operation.function)
-        if own.names.isdisjoint(words(text)):
-            shape, text = own, _text(operation, own, found)
+    shape = _shape(operation)
     if found is not None:
         bound.update(_counting(operation, found))
-    return text, bound, shape is not ANY
+    return _text(operation, shape, found), bound, shape
+
+
+def _shape(operation: Operation) -> Shape:
+    return ANY if any(policy.reads_arguments for policy in operation.policies) else own_shape(operation.function)
 
 
 def _text(operation: Operation, shape: Shape, found: list[tuple[Policy, Fragment]] | None) -> str:
@@ -226,39 +227,32 @@ def _counting(operation: Operation, found: list[tuple[Policy, Fragment]]) -> dic
     }
 
 
-def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], bool] | None:
+def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], Shape] | None:
     """Return what answers a call before anything else, if a policy has such and none further out has a part in it."""
-    function = operation.function
-    shape = ANY if any(policy.reads_arguments for policy in operation.policies) else own_shape(function)
+    function, shape = operation.function, _shape(operation)
     if not shape.only or "__wrapped__" in function.__dict__ or "__signature__" in function.__dict__:
         return None
-    nameless = Shape([f"<{number}>" for number, _ in enumerate(shape.parameters)], (), "", "")
-    policy, fragment = _first(operation, nameless)
+    policy, fragment = _first(operation, shape)
     if policy is None or fragment is None:
-        return None
-    if not shape.names.isdisjoint(words(_answer(operation, policy, fragment, fragment.admit, nameless))):
         return None
     tally = operation.book.tally
     tally.answered = fragment.counted
-    admit = fragment.admit
-    for stand_in, name in zip(nameless.parameters, shape.parameters, strict=True):
-        admit = admit.replace(stand_in, name)
-    return _answer(operation, policy, fragment, admit, shape), {**fragment.names, "answers": tally.answers}, True
+    return _answer(operation, policy, fragment, shape), {**fragment.names, "answers": tally.answers}, shape
 
 
 def _first(operation: Operation, shape: Shape) -> tuple[Policy | None, Fragment | None]:
     for policy in operation.policies:
-        fragment = policy.shortcut(operation.function, shape.parameters)
+        fragment = policy.shortcut(operation.function, shape.stand_ins)
         around = policy.fragment() if fragment is None else None
         if fragment is not None or around is None or around.acts():
             return policy, fragment
     return None, None
 
 
-def _answer(operation: Operation, policy: Policy, fragment: Fragment, admit: str, shape: Shape) -> str:
+def _answer(operation: Operation, policy: Policy, fragment: Fragment, shape: Shape) -> str:
     texts = {**shape.texts, **(_ASYNC if operation.is_async else _PLAIN)}
     over = _OVER.format(**texts, place=policy.place, has=fragment.held)
-    answer = "".join(f"        {line}\n" for line in admit.replace(HAND_OVER, over).splitlines())
+    answer = "".join(f"        {line}\n" for line in fragment.admit.replace(HAND_OVER, over).splitlines())
     return _SHORTCUT.format(**texts, answer=answer)
 
 

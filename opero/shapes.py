@@ -17,25 +17,42 @@ VARARGS, VARKEYWORDS = 0x04, 0x08
 
 
 class Shape:
-    """A function's parameters by kind: the first `closed` go by position only, `many` and `others` take the rest."""
+    """A function's parameters by kind: the first `closed` go by position only, `many` and `others` take the rest.
+
+    In a text each has a stand-in, which is no other word of it; `named` gives the code their names.
+    """
 
     def __init__(
         self, positional: Sequence[str], named: Sequence[str], many: str, others: str, *, closed: int = 0
     ) -> None:
-        self.names = {*positional, *named, many, others}
-        self.parameters = (*positional, *named)
         self.only = not many and not others  # nothing but these
-        stars, spread = [f"*{many}"] if many else [], [f"**{others}"] if others else []
+        self.names = tuple(name for name in (*positional, *named, many, others) if name)
+        self.stand_ins = tuple(f"_{number}" for number, _ in enumerate(self.names))
+        count, only = len(positional), len(positional) + len(named)
+        first, by_name, rest = self.stand_ins[:count], self.stand_ins[count:only], [*self.stand_ins[only:]]
+        stars = [f"*{rest.pop(0)}"] if many else []
+        spread = [f"**{rest.pop(0)}"] if others else []
         slash, bare = ["/"] if closed else [], ["*"] if named and not many else []
-        given = [*positional, *stars]
+        given, pairs = [*first, *stars], [*zip(named, by_name, strict=True)]
         self.texts = {
-            "parameters": ", ".join(
-                [*positional[:closed], *slash, *positional[closed:], *stars, *bare, *named, *spread]
-            ),
-            "passed": ", ".join([*given, *(f"{name}={name}" for name in named), *spread]),
+            "parameters": ", ".join([*first[:closed], *slash, *first[closed:], *stars, *bare, *by_name, *spread]),
+            "passed": ", ".join([*given, *(f"{name}={stand_in}" for name, stand_in in pairs), *spread]),
             "args": f"({', '.join(given)}{',' if given else ''})",
-            "kwargs": f"{{{', '.join([*(f'{name!r}: {name}' for name in named), *spread])}}}",
+            "kwargs": f"{{{', '.join([*(f'{name!r}: {stand_in}' for name, stand_in in pairs), *spread])}}}",
         }
+
+    def told(self, text: str) -> str:
+        """Return a text with the names of the parameters, but for those that it uses itself."""
+        import re
+
+        for stand_in, name in zip(self.stand_ins, self.names, strict=True):
+            if not re.search(rf"(?<![.'\w]){name}\b(?!=)", text):
+                text = re.sub(rf"\b{stand_in}\b", name, text)
+        return text
+
+    def named(self, code: CodeType) -> CodeType:
+        """Return code of a text with the names of the parameters: it finds them by their places."""
+        return code.replace(co_varnames=(*self.names, *code.co_varnames[len(self.names) :]))
 
 
 ANY = Shape((), (), "args", "kwargs")
@@ -57,9 +74,9 @@ def own_shape(function: Callable[..., Any]) -> Shape:
 def shaped(operation: Operation, text: str, names: dict[str, Any]) -> FunctionType:
     """Return a function of a text, with the parameters of the operation's own unless a policy reads them as given."""
     function, shape = operation.function, own_shape(operation.function)
-    if any(policy.reads_arguments for policy in operation.policies) or not shape.names.isdisjoint(words(text)):
+    if any(policy.reads_arguments for policy in operation.policies):
         shape = ANY
-    made = FunctionType(compiled(text.format(**shape.texts)), names, "call")
+    made = FunctionType(shape.named(compiled(text.format(**shape.texts))), names, "call")
     if shape is not ANY:
         made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
     return made
@@ -72,10 +89,3 @@ def compiled(text: str) -> CodeType:
     exec(compile(text, "<opero fast path>", "exec"), made)  # noqa: S102 - our fragments and parameter names
     code: CodeType = made["call"].__code__
     return code
-
-
-@lru_cache(1024)
-def words(text: str) -> set[str]:
-    """Return the names in a text, which a parameter must not have; what stands behind a dot is no name."""
-    spaced = "".join(letter if letter.isalnum() or letter in "_." else " " for letter in text)
-    return {word.partition(".")[0] for word in spaced.split()}

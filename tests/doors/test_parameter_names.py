@@ -132,3 +132,21 @@ def test_maps_take_it_as_a_constant(mode, name):
     exec(f"{'async ' * (mode == 'async')}def work({shape}): return one + {name}", names)
     mapped = opmap(mode=mode, workers=1, timeout=5, constants={name: 1})(names["work"])
     assert (asyncio.run(mapped([1, 2])) if mode == "async" else mapped([1, 2])) == [2, 3]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arguments_that_do_not_fit_are_refused_where_they_are_given_and_are_no_attempt(kind):
+    for name in NAMES:
+        function = opero(retries=3)(made(kind, name))
+        assert asyncio.run(outcome(function, kind, {name: 1})) == 1
+        with pytest.raises(TypeError, match=rf"missing 1 required positional argument: '{name}'"):
+            function()
+        with pytest.raises(TypeError, match=r"takes 1 positional argument but 2 were given"):
+            function(1, 2)
+        assert function.opero.stats()["attempts"] == 1
+
+
+def test_the_text_of_the_fast_path_shows_the_names_that_it_does_not_use_itself():
+    text = opero(retries=1)(lambda sku, result, *, colour: 1).opero.source()
+    assert text.startswith("def call(sku, _1, *, colour):")
+    assert "result = function(sku, _1, colour=colour)" in text
