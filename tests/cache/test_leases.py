@@ -41,7 +41,7 @@ def test_a_load_of_several_leases_is_made_once_and_kept(place):
 
     def load():
         calls.append(None)
-        time.sleep(1.5)
+        time.sleep(1.0)
         return 7
 
     first, second = two_processes(place, load)
@@ -60,7 +60,7 @@ def test_a_coroutine_function_keeps_its_lease_too(place):
 
     async def load():
         calls.append(None)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1.0)
         return 7
 
     def made():

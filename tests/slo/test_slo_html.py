@@ -55,8 +55,9 @@ spec:
 """
 
 
-@pytest.fixture
-def page(tmp_path):
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("report")
     (tmp_path / "slo.yaml").write_text(SPEC)
     (tmp_path / "events.jsonl").write_text("\n".join(json.dumps(line) for line in lines()))
     specification = openslo.load([tmp_path / "slo.yaml"])

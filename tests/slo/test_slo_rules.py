@@ -173,7 +173,7 @@ def test_answers_that_stop_coming_burn_the_budget_of_freshness(tmp_path):
         BEFORE + 150: [TICKET, LATE],
         BEFORE + 460: [],
     }
-    play(tmp_path, slo, answers, [(BEFORE + 490, 0)], expected, every="30s")
+    play(tmp_path, slo, answers, [(BEFORE + 490, 0)], expected, every="1m")
 
 
 @pytest.mark.service("prometheus")

@@ -117,9 +117,13 @@ def test_a_forked_child_is_a_process_of_its_own(here):
     if not child:
         for _ in range(5):
             f()
-        time.sleep(2.5)
+        time.sleep(30)
         os._exit(0)
-    os.waitpid(child, 0)
+    try:
+        assert _eventually(lambda: calls(here.read(), "forked"), 6) == 6
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     assert calls(here.read(), "forked") == 6
 
 
@@ -173,7 +177,7 @@ def test_four_workers_under_load_one_killed(tmp_path, server):
             assert _eventually(lambda: len({*pool.map(lambda _: _get(web, "/slow"), range(32))}), 4, 60) == 4
             paths = ["/fail" if n % 4 == 0 else "/" for n in range(400)]
             pids = {int(pid) for pid in pool.map(lambda path: _get(web, path), paths)}
-            time.sleep(1.5)  # what was counted by now is written
+            assert _eventually(lambda: _finished(port), 400) == 400  # it is written
             victim = min(pids)
             os.kill(victim, signal.SIGKILL)
             second = [*pool.map(lambda _: _get(web, "/"), range(400))]
