@@ -42,6 +42,7 @@ TESTS = {
         "primitives/test_circuit_breaker.py",
         "primitives/test_rate_limit.py",
         "primitives/test_misuse.py",
+        "doors/test_async_hooks.py",
     ],
     "nested": [
         "core/test_nested.py",

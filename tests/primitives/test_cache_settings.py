@@ -93,3 +93,20 @@ def test_the_short_way_is_for_keys_and_entries_without_more_to_look_at(settings,
 def test_on_disk_there_is_no_short_way(tmp_path):
     policy = Cache(60, backend="disk", directory=tmp_path)
     assert policy.shortcut(lambda x: x, ("x",)) is None
+
+
+@pytest.mark.parametrize("key", ["user:{", "user:}", ""])
+def test_a_key_that_is_no_template_is_refused(key):
+    with pytest.raises(o.ConfigurationError, match=r"cache_key takes a template like 'user:\{user_id\}'"):
+        o.Cache(60, key=key)
+
+
+@pytest.mark.parametrize("key", ["user_id", "user", "a {{b}}"])
+def test_a_key_that_would_be_one_for_all_calls_is_refused(key):
+    """Else each user would be answered with what was computed for the first."""
+    meant = r"cache_key takes a template with a parameter in it, like '\{user_id\}', .*one key for all calls"
+    with pytest.raises(o.ConfigurationError, match=meant):
+        o.opero(cache_ttl=60, cache_key=key)(lambda user_id: user_id)
+    with pytest.raises(o.ConfigurationError, match=meant):
+        o.opero(cache_ttl=60, cache_key=key)(lambda *, user_id: user_id)
+    assert o.opero(cache_ttl=60, cache_key=key)(lambda: 1)() == 1

@@ -192,8 +192,12 @@ def maker(key: str | Callable[..., object], parameters: Parameters) -> Callable[
     """Return what makes the user's key of a call: their function, or their template filled in."""
     if not isinstance(key, str):
         return lambda args, kwargs: key(*args, **kwargs)
-    fields = template(key, parameters)
-    formatter = Formatter()
+    fields, formatter = template(key, parameters), Formatter()
+    known = [*parameters.names, *parameters.keyword_only]
+    if known and not fields:
+        meant = key if key in known else known[0]
+        allowed = f"a template with a parameter in it, like '{{{meant}}}', or a function of the arguments"
+        raise ConfigurationError("cache_key", key, f"{allowed}: a text alone is one key for all calls")
 
     def fill(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
         named = parameters.named(args, kwargs)
