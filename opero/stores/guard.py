@@ -5,7 +5,7 @@ from __future__ import annotations
 from _thread import RLock
 from contextlib import suppress
 from math import inf
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 from opero import clock, events, forks
 from opero.errors import StateError
@@ -33,7 +33,7 @@ ALONE = 60.0  # seconds for which a state that cannot be used is left alone
 REMEMBERED = 1_000  # such states
 
 _guards: dict[str, Guard] = {}
-_own: WeakKeyDictionary[StateStore, Guard] = WeakKeyDictionary()
+_own: WeakValueDictionary[StateStore, Guard] = WeakValueDictionary()  # which hold their stores
 _lock = forks.lock()
 
 
@@ -41,7 +41,10 @@ def guard(store: str | StateStore) -> Guard:
     """Return the guard of a store; there is one for each address."""
     with _lock:
         if not isinstance(store, str):
-            return _own.setdefault(store, Guard(store))
+            found = _own.get(store)
+            if found is None:
+                found = _own[store] = Guard(store)
+            return found
         if store not in _guards:
             from opero.stores.redis import RedisStore
 

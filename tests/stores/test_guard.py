@@ -1,10 +1,12 @@
 """Between calls and a store: an outage without threads, a store that comes and goes, a state that is not ours."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 
@@ -245,3 +247,33 @@ def test_it_is_looked_for_where_it_was_lost(redis_server):
     store.ping()
     (looked,) = redis_server.cli("keys", "*").split()
     assert looked.partition("}")[0] == known.partition("}")[0]  # in the slot, and on the node, of a cluster
+
+
+@pytest.mark.service("redis")
+@pytest.mark.parametrize("mode", ["blocking", "suspending"])
+def test_a_store_that_nobody_has_any_more_goes_with_its_connections(redis_server, mode):
+    def clients():
+        return redis_server.cli("client", "list").count("id=")
+
+    def once():
+        store = RedisStore(redis_server.url, timeout=5)
+        limit = o.RateLimit(1e6, store=store, name="brief")
+        if mode == "blocking":
+            assert o.opero(limit)(lambda: 1)() == 1
+        else:
+
+            @o.opero(limit)
+            async def f():
+                return 1
+
+            assert asyncio.run(f()) == 1
+        assert guard(store) is guard(store)
+        return weakref.ref(store)
+
+    before = clients()
+    stores = [once() for _ in range(3)]
+    until = time.monotonic() + 10
+    while any(store() for store in stores) or clients() > before:
+        assert time.monotonic() < until
+        gc.collect()
+        time.sleep(0.05)
