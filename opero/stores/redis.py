@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from hashlib import sha1
+from itertools import chain
 from pathlib import Path
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from opero.errors import ConfigurationError, StateError
 from opero.policy import duration
@@ -69,8 +71,9 @@ class RedisStore:
         self._timeout = duration("timeout", timeout, above=0)
         self.name = _name(name)
         self._errands = Errands()
-        self._blocking: Any = None
+        self._blocking: list[Any] = []  # the client, once there is one
         self._by_loop: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        finalize(self, _let_go, self._blocking, self._by_loop).atexit = False
         self._bound = self._timeout * (2 if self._place.kind == "cluster" else 1)  # of a task: to find its node, too
         self._scripts: dict[str, Script] = {}
         self._lost = "opero:{}"  # what was asked about when it failed, without its kind
@@ -96,10 +99,7 @@ class RedisStore:
 
     def close(self) -> None:
         """Close the connections of threads. A later question opens new ones; those of a loop are for `aclose`."""
-        client, self._blocking = self._blocking, None
-        if client is not None:
-            for each in _clients(client):
-                each.close()
+        _close(self._blocking)
 
     async def aclose(self) -> None:
         """Close those of the running loop, too."""
@@ -200,14 +200,11 @@ class RedisStore:
                 lambda: self._evaluate_async(runtime.home(), script, keys, args),
             )
         except Exception as error:
-            if self._is_outage(error):
+            if _is_outage(self._failed, error):
                 self._lost = keys[0].rpartition(":")[0]
                 raise
             why = "what lies under its key was not written by Opero; delete the key, or give another name"
             raise StateError(keys[0].rpartition(":")[2], why) from None
-
-    def _is_outage(self, error: Exception) -> bool:
-        return not isinstance(error, self._failed) or FOREIGN.search(str(error)) is None
 
     def _evaluate(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         client = self._client()
@@ -233,12 +230,13 @@ class RedisStore:
             return await client.execute_command("EVAL", script.text, len(keys), *keys, *args, **where)
 
     def _client(self) -> Any:
-        if self._blocking is None:
+        made = self._blocking[:1]
+        if not made:
             import redis
             import redis.retry
 
-            self._blocking = self._connect(redis, redis.retry.Retry)
-        return self._blocking
+            made = self._blocking[:] = [self._connect(redis, redis.retry.Retry)]
+        return made[0]
 
     async def _client_of(self, loop: object) -> Any:
         import redis.asyncio
@@ -248,7 +246,8 @@ class RedisStore:
             del self._by_loop[ended]
         client = self._connect(redis.asyncio, redis.asyncio.retry.Retry)
         closing = _closing(client)  # kept with it: dropped, it would close the client at once, and nobody at the end
-        known = self._by_loop[loop] = client, Turns(CONNECTIONS, self._bound, self._is_outage), closing
+        turns = Turns(CONNECTIONS, self._bound, partial(_is_outage, self._failed))
+        known = self._by_loop[loop] = client, turns, closing
         await anext(closing)
         return known
 
@@ -278,6 +277,22 @@ class RedisStore:
         if name not in self._scripts:
             self._scripts[name] = Script(name)
         return self._scripts[name]
+
+
+def _is_outage(refused: type[Exception], error: Exception) -> bool:
+    return not isinstance(error, refused) or FOREIGN.search(str(error)) is None
+
+
+def _let_go(blocking: list[Any], by_loop: WeakKeyDictionary[Any, Any]) -> None:
+    """Close what a store had that nobody has any more; each loop closes its own, as a generator that it lost."""
+    by_loop.clear()
+    _close(blocking)
+
+
+def _close(blocking: list[Any]) -> None:
+    clients, blocking[:] = blocking[:], []
+    for each in chain.from_iterable(map(_clients, clients)):
+        each.close()
 
 
 async def _drop_closed(node: Any) -> None:

@@ -39,7 +39,7 @@ class Scripts:
 def scripts(redis_of_module):
     scripts = Scripts(redis_of_module)
     yield scripts
-    scripts.store._blocking.close()
+    scripts.store._client().close()
 
 
 @ONE_SERVER
