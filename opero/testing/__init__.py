@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from opero.testing.capture import Captured, capture
 from opero.testing.faults import chaos, no_waits
+from opero.testing.stores import check_store
 from opero.testing.timeline import Clock
 from opero.testing.virtual import clock
 
-__all__ = ["Captured", "Clock", "capture", "chaos", "clock", "no_waits"]
+__all__ = ["Captured", "Clock", "capture", "chaos", "check_store", "clock", "no_waits"]
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ SHOWN = {
     "events": "Event Subscription correlation_id current_correlation_id subscribe",
     "presets": "Preset database http llm queue",
     "plugins": "GROUPS load names",
-    "testing": "Captured Clock capture chaos clock no_waits",
+    "testing": "Captured Clock capture chaos check_store clock no_waits",
 }
 
 
