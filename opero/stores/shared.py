@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from math import inf
 
 from opero import clock, events, forks
@@ -50,7 +51,7 @@ class SharedLimit:
 
     def available(self, now: float) -> int | None:
         """How many calls would go at once, where looking costs nothing."""
-        known = getattr(self._guard.store, "known", None)
+        known = _at_hand(self._guard.store, "known")
         held = known and known(key_of("rate_limit", self._name, None))
         now -= clock.ahead
         return left_at_once(self._rates, due_by(self._rates, held, now), now) if held else None
@@ -127,7 +128,7 @@ class SharedCircuit:
         self._name = name
         self._rules = rules
         self._heard = ""
-        self._look = getattr(self._guard.store, "look", None)
+        self._look = _at_hand(self._guard.store, "look")
 
     def read(self) -> tuple[str, float, float] | None:
         """State, failure ratio and slow ratio as they are, where looking costs nothing."""
@@ -188,7 +189,7 @@ class SharedSlots:
     def __init__(self, store: Any, name: str) -> None:
         self._guard = guard(store)
         self._key = key_of("bulkhead", name, None)
-        self._look = getattr(self._guard.store, "slots", None)
+        self._look = _at_hand(self._guard.store, "slots")
 
     def read(self) -> tuple[int, int] | None:
         """Slots in use, and the length of the queue, where looking costs nothing."""
@@ -255,7 +256,7 @@ class SharedTokens:
     @property
     def utilization(self) -> float | None:
         """The share that is spent, where looking costs nothing; else when last heard, None while the store is away."""
-        known = getattr(self._guard.store, "known", None)
+        known = _at_hand(self._guard.store, "known")
         if found := known and known(self._key):
             left, successes, since = found
             left, _, cap = gathered(self._law(), left, successes, max(0.0, clock.common() - since), 0)
@@ -322,6 +323,12 @@ class SharedTokens:
         with self._lock:
             self._told -= income
             self._back += back
+
+
+def _at_hand(store: StateStore, method: str) -> Any | None:
+    """Return the method of a map's store that reads a state at no cost; others have none, whatever has its name."""
+    mapped = sys.modules.get("opero.stores.mapped")
+    return getattr(store, method) if mapped is not None and isinstance(store, mapped.Mapped) else None
 
 
 class _ByHand:

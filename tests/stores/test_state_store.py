@@ -46,6 +46,22 @@ def test_one_by_the_protocol_is_taken():
     assert [f() for _ in range(3)] == [1, 1, 1]
 
 
+def test_what_else_one_has_is_its_own():
+    class Own(StateStore):
+        name = "own"
+
+        def __init__(self):
+            self.known = self.look = self.slots = {"mine": 1}
+
+    store = {"store": Own(), "name": "own"}
+    budget = o.RetryBudget(**store)
+    policies = o.RateLimit(5, **store), o.CircuitBreaker(**store), o.Bulkhead(2, **store), o.Retry(1, budget=budget)
+    f = o.opero(*policies)(lambda: 1)
+    observed = [each for policy in f.opero.policies for each in policy.observe(o.clock.now())]
+    assert len(observed) > 5
+    assert f.opero.breaker.state == "closed"
+
+
 @pytest.mark.service("redis")
 def test_threads_that_ask_at_once_have_connections(redis_server):
     f = o.opero(o.RateLimit(1e6, store=redis_server.url, name="many"))(lambda: 1)
