@@ -72,6 +72,9 @@ class Pool:
         process = Process(multiprocessing.get_context(method), job, payload, self._name)
         with self._lock:
             self._alive.add(process)
+        if _ended == os.getpid():  # meanwhile, in another thread
+            process.kill()
+            raise SystemExit
         return process
 
     def prepare(self) -> tuple[str, worker.Job, bytes | None]:

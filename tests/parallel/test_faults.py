@@ -13,6 +13,8 @@ import work
 
 import opero as o
 from opero import opmap
+from opero.workers import pool
+from opero.workers.process import Process
 
 HERE = Path(__file__).parent
 BOUND = pytest.mark.timeout(30)
@@ -188,6 +190,23 @@ def test_a_program_with_warm_or_busy_workers_ends_by_itself(name):
     output, errors = running.communicate(timeout=20)
     assert (running.returncode, errors) == (0, "")
     assert gone([int(pid) for pid in output.split()])
+
+
+def test_a_worker_that_starts_while_the_program_ends_is_ended(monkeypatch):
+    function = opmap(mode="process", workers=1, name="faults.late")(work.plain)
+
+    def meanwhile(*given):
+        process = Process(*given)
+        monkeypatch.setattr(pool, "_ended", os.getpid())  # as `_end_all` in another thread does
+        return process
+
+    monkeypatch.setattr(pool, "Process", meanwhile)
+    with pytest.raises(SystemExit):
+        function([1])
+    until = time.monotonic() + 10
+    while [child for child in multiprocessing.active_children() if child.name == "faults.late"]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_worker_exit_functions_run_at_interpreter_exit(tmp_path):
