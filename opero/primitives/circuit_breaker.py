@@ -296,7 +296,7 @@ class CircuitBreaker(Block, Rules, Policy):
     async def _enter(self, call: Call, key: Hashable) -> Any:
         admission = None if self.shared is None else await self.shared.admit(call, key)
         if admission is not None:
-            permit: Any = admission.permit
+            permit: Any = admission.permit and stores.Given(admission.permit)
             state, retry_after = admission.state, admission.retry_after
             change = Change(state) if admission.changed else None
         else:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from opero import forks
 from opero.errors import ConfigurationError
 from opero.signals import Event, Signals
 
@@ -44,6 +45,21 @@ class Permit:
     def __init__(self, generation: int, *, probe: bool) -> None:
         self.generation = generation
         self.probe = probe
+
+
+class Given:
+    """The permit that a store gave to a call. The copy of that in a forked child has nothing to say to the store."""
+
+    __slots__ = ("_process", "permit")
+
+    def __init__(self, permit: Permit) -> None:
+        self.permit = permit
+        self._process = forks.pid
+
+    @property
+    def ours(self) -> bool:
+        """Whether it was given to this process."""
+        return self._process == forks.pid
 
 
 class Admission:

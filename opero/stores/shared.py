@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opero.circuit import Rules
     from opero.runtime import Runtime
     from opero.signals import Event
-    from opero.stores import Admission, Permit, StateStore
+    from opero.stores import Admission, Given, Permit, StateStore
 
 LATE = 0.05  # seconds after its time, besides what the burst leaves room for, in which a booked call may go
 LENT = 4.0  # calls are leased for the time in which a 4th of the burst comes in
@@ -149,8 +149,11 @@ class SharedCircuit:
         self._heard = "" if answer is None else answer.state
         return answer
 
-    async def settle(self, call: Any, key: Any, permit: Permit, outcome: str, duration: float) -> Change | None:
+    async def settle(self, call: Any, key: Any, given: Given, outcome: str, duration: float) -> Change | None:
         """Tell how the call ended; a call without an outcome has only a probe to give back."""
+        if not given.ours:
+            return None
+        permit = given.permit
         if outcome == NONE:
             if permit.probe:
                 await self._guard.soon(call.runtime, self._giving_back(key, permit))
@@ -162,10 +165,10 @@ class SharedCircuit:
         self._heard = told[0]
         return Change(told[0], **told[1])
 
-    def give_back(self, key: Any, permit: Permit) -> None:
+    def give_back(self, key: Any, given: Given) -> None:
         """Tell in the background, for who may not wait, that the call has no outcome."""
-        if permit.probe:
-            self._guard.later(self._giving_back(key, permit))
+        if given.ours and given.permit.probe:
+            self._guard.later(self._giving_back(key, given.permit))
 
     def _giving_back(self, key: Any, permit: Permit) -> Callable[[], Any]:
         return lambda: _by_hand(self._tell(BY_HAND, key, permit, NONE, slow=False))
@@ -230,9 +233,12 @@ class SharedSlots:
 
 
 class Paid(float):
-    """Tokens that the store gave; they go back to it."""
+    """Tokens that the store gave to this process; they go back to it, but not from the copy in a forked child."""
 
-    __slots__ = ()
+    __slots__ = ("process",)
+
+    def __init__(self, _: float) -> None:
+        self.process = forks.pid
 
 
 class SharedTokens:
@@ -289,9 +295,9 @@ class SharedTokens:
         """Put tokens back where they came from."""
         if not isinstance(cost, Paid):
             self._local.refund(cost)
-            return
-        with self._lock:
-            self._back += cost
+        elif cost.process == forks.pid:
+            with self._lock:
+                self._back += cost
 
     def spend(self, cost: float) -> Paid | None:
         """Take tokens where there is no call; blocks for a round trip."""
