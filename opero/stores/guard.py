@@ -141,7 +141,7 @@ class Guard:
             if self._lost - self._returned > STEADY:
                 self._pause = FIRST
             self.away = True
-        reason = str(error) if isinstance(error, AnswerError) else ""
+        reason = str(error) if isinstance(error, AnswerError) else "; ".join(getattr(error, "__notes__", ()))
         call.emit(LOST, store=self.store.name, error=type(error).__name__, reason=reason)
         self._seek()
 

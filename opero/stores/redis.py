@@ -65,6 +65,7 @@ class RedisStore:
                 "store", url, "a URL once redis is installed: pip install 'opero[redis]'"
             ) from None
         self._missing, self._failed = redis.exceptions.NoScriptError, redis.exceptions.ResponseError
+        self._elsewhere = redis.exceptions.AskError  # MovedError is one, too
         self._url = url
         self._place = Place(url)
         certificates.check(self._place.options)
@@ -202,6 +203,8 @@ class RedisStore:
         except Exception as error:
             if _is_outage(self._failed, error):
                 self._lost = keys[0].rpartition(":")[0]
+                if isinstance(error, self._elsewhere) and not self._place.kind:
+                    error.add_note("the server is a node of a cluster, whose address begins with redis+cluster://")
                 raise
             why = "what lies under its key was not written by Opero; delete the key, or give another name"
             raise StateError(keys[0].rpartition(":")[2], why) from None
