@@ -32,8 +32,14 @@ class Breaker:
 
     @property
     def state(self) -> str:
-        """One of closed, open, half_open, forced_open; of the circuits of many keys, the worst."""
-        return self._circuits()[0].state if self._keys else self._policy.state
+        """One of closed, open, half_open, forced_open; of the circuits of many keys, the worst.
+
+        Where processes share circuits, as last heard by this one.
+        """
+        policy = self._policy
+        if not self._keys:
+            return policy.state
+        return (policy.shared and policy.shared.state_of(self._keys[0])) or self._circuits()[0].state
 
     @property
     def mode(self) -> str:

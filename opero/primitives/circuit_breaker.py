@@ -221,10 +221,9 @@ class CircuitBreaker(Block, Rules, Policy):
     @property
     def state(self) -> str:
         """The state; of the circuits of many keys, the worst."""
-        if self.shared is not None and self.shared.state:
-            return self.shared.state
+        states = [] if self.shared is None else self.shared.states()
         every = [self.circuit, *self.circuits.values()]
-        return max((circuit.state for circuit in every), key=_WORST.index)
+        return max(states or [circuit.state for circuit in every], key=_WORST.index)
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         key = None if self.key is None else keyed.reader("key", self.key, function)

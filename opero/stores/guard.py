@@ -141,7 +141,7 @@ class Guard:
             if self._lost - self._returned > STEADY:
                 self._pause = FIRST
             self.away = True
-        reason = str(error) if isinstance(error, AnswerError) else "; ".join(getattr(error, "__notes__", ()))
+        reason = str(error) if isinstance(error, AnswerError) else _noted(error)
         call.emit(LOST, store=self.store.name, error=type(error).__name__, reason=reason)
         self._seek()
 
@@ -202,3 +202,9 @@ class Guard:
             dropped = renewed.keys() - self._slots.get(key, {}).keys()
         for token in dropped:
             renewed[token](token)
+
+
+def _noted(error: Exception) -> str:
+    """Return what is noted on an error; anybody may write there."""
+    notes = getattr(error, "__notes__", None)
+    return "; ".join(map(str, notes)) if isinstance(notes, list) else ""

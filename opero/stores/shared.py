@@ -7,7 +7,7 @@ from math import inf
 
 from opero import clock, events, forks
 from opero.call import NONE
-from opero.circuit import Change
+from opero.circuit import CLOSED, Change
 from opero.exclusive import new_lock
 from opero.keyed import Keyed
 from opero.quota import due_by, left_at_once
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from opero.signals import Event
     from opero.stores import Admission, Given, Permit, StateStore
 
+HEARD = 10_000  # keys whose circuits are not closed, the last ones heard of
 LATE = 0.05  # seconds after its time, besides what the burst leaves room for, in which a booked call may go
 LENT = 4.0  # calls are leased for the time in which a 4th of the burst comes in
 TELLS = 1.0  # seconds between two times that successes are told without a question
@@ -127,18 +128,37 @@ class SharedCircuit:
         self._guard = guard(store)
         self._name = name
         self._rules = rules
-        self._heard = ""
+        self._answers = False  # whether the store did when it was last asked
+        self._heard: dict[Any, str] = {}  # by key, what is not closed
         self._look = _at_hand(self._guard.store, "look")
 
     def read(self) -> tuple[str, float, float] | None:
         """State, failure ratio and slow ratio as they are, where looking costs nothing."""
         return self._look and self._look(key_of("circuit", self._name, None), self._rules)
 
-    @property
-    def state(self) -> str:
-        """As it is, where looking costs nothing; else as last heard, empty while the store is away."""
+    def states(self) -> list[str]:
+        """Return those of all keys: as they are, where looking costs nothing; else as last heard; none while away."""
         found = self.read()
-        return found[0] if found else self._heard
+        heard = [state for key, state in list(self._heard.items()) if not (found and key is None)]
+        return [*heard, found[0] if found else CLOSED] if found or self._answers else []
+
+    def state_of(self, key: Any) -> str:
+        """Return that of one key; empty while the store is away."""
+        found = self._look and self._look(key_of("circuit", self._name, key), self._rules)
+        if found:
+            return str(found[0])
+        return self._heard.get(key, CLOSED) if self._answers else ""
+
+    def _hear(self, key: Any, state: str) -> None:
+        self._answers = bool(state)
+        if not state:
+            self._heard.clear()
+        elif state == CLOSED:
+            self._heard.pop(key, None)
+        else:
+            self._heard[key] = state
+            if len(self._heard) > HEARD:
+                self._heard.pop(next(iter(self._heard)), None)
 
     async def admit(self, call: Call, key: Any) -> Admission | None:
         """Ask for leave to call."""
@@ -146,7 +166,7 @@ class SharedCircuit:
         answer = await self._guard.ask(
             call, place, lambda store: store.admit(call.runtime, place, self._rules), answers.admit
         )
-        self._heard = "" if answer is None else answer.state
+        self._hear(key, "" if answer is None else answer.state)
         return answer
 
     async def settle(self, call: Any, key: Any, given: Given, outcome: str, duration: float) -> Change | None:
@@ -162,7 +182,7 @@ class SharedCircuit:
         told = await self._tell(call, key, permit, outcome, slow=slow)
         if told is None or not told[0]:
             return None
-        self._heard = told[0]
+        self._hear(key, told[0])
         return Change(told[0], **told[1])
 
     def give_back(self, key: Any, given: Given) -> None:
@@ -183,6 +203,8 @@ class SharedCircuit:
         """Hold the circuit of a key for all processes; raises what the store raises."""
         state = await self._guard.store.hold(runtime, key_of("circuit", self._name, key), self._rules, mode)
         answers.check(answers.hold, state, ())
+        if state:
+            self._hear(key, state)
         return state
 
 

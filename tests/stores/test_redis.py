@@ -352,6 +352,27 @@ def test_a_server_that_was_never_there_is_said_once_and_costs_nothing():
     assert [event.name for event in heard] == ["opero.store.lost"]
 
 
+def test_a_breaker_shows_the_worst_of_its_shared_circuits_and_that_of_each_key(redis_server):
+    policy = o.CircuitBreaker(consecutive=1, key="tenant", store=redis_server.url, name="tenants")
+
+    @o.opero(policy, retries=0)
+    def f(tenant, fails=False):
+        if fails:
+            raise OSError
+
+    breaker = f.opero.breaker
+    f("good")
+    with pytest.raises(OSError):
+        f("bad", fails=True)
+    f("good")
+    assert (breaker.state, breaker.of("bad").state, breaker.of("good").state) == ("open", "open", "closed")
+    breaker.of("good").force_open()
+    assert (breaker.state, breaker.of("good").state) == ("forced_open", "forced_open")
+    for tenant in ("good", "bad"):
+        breaker.of(tenant).reset()
+    assert (breaker.state, breaker.of("bad").state, breaker.of("good").state) == ("closed", "closed", "closed")
+
+
 def test_no_password_is_shown_and_no_nonsense_taken():
     policy = o.RateLimit(5, store="rediss://:secret@db:6379/0?ssl_cert_reqs=none", name="f")
     assert "secret" not in repr(policy)
