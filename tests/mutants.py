@@ -71,6 +71,7 @@ MORE = {
         "parallel/test_shared_limits.py",
         "core/test_circuit.py",
         "core/test_fused.py",
+        "primitives/test_breaker_by_hand.py",
         "stores/test_redis.py::test_breakers_of_two_processes_are_one",
     ],
     "retry": [
