@@ -95,10 +95,10 @@ MORE = {
     "hedge": ["primitives/test_hedge_ends.py", "primitives/test_context.py"],
     "fallback": ["core/test_causes.py", "primitives/test_nested_fallback.py"],
     "bulkhead": [
-        "primitives/test_bulkhead_ends.py",
         "primitives/test_shared_bulkhead.py",
         "primitives/test_adaptive_bulkhead.py",
         "parallel/test_shared_limits.py",
+        "primitives/test_bulkhead_ends.py",
     ],
     "rate_limit": [
         "primitives/test_shared_limit.py",
