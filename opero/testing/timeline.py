@@ -14,6 +14,7 @@ Source: trio's MockClock, whose time also jumps when everybody waits.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 from math import ceil, inf, nextafter
@@ -192,7 +193,7 @@ class _Others:
         still = True
         for thread in threads:
             frame = frames.pop(thread.ident or 0, None)
-            place = _place(thread.native_id, frame)
+            place = _place(_number(thread), frame)
             was, looks = before.get(id(thread), (None, 0))
             looks = looks + 1 if place is not None and place == was else 0
             self._seen[id(thread)] = (place, looks)
@@ -200,6 +201,11 @@ class _Others:
             still = still and looks >= (LOOKS if waits else PATIENT_LOOKS)
         frames.clear()  # our own frame is among them, and would be in a circle
         return still
+
+
+def _number(thread: threading.Thread) -> int | None:
+    """Return the kernel's number of a thread; a forked child's first one still knows that of its parent's."""
+    return os.getpid() if thread is threading.main_thread() else thread.native_id
 
 
 def _place(number: int | None, frame: object) -> object:

@@ -1,9 +1,14 @@
 """The virtual clock itself."""
 
 import asyncio
+import hashlib
+import os
 import threading
 import time
 
+import pytest
+
+from child import ending, fork
 from opero import clock, testing
 
 
@@ -86,6 +91,17 @@ def test_who_is_woken_goes_on_before_time_does():
             clock.sleep(5)
             hearing.join()
     assert woken == [1] * 30
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_time_stands_in_a_forked_child_too_while_somebody_works():
+    with ending():
+        if fork() == 0:
+            with testing.clock() as virtual:
+                threading.Thread(target=clock.sleep, args=(10,)).start()
+                hashlib.pbkdf2_hmac("sha256", b"work", b"without the GIL", 4_000_000)
+                assert virtual.elapsed() == 0
 
 
 def test_a_loop_and_its_threads_share_the_time():

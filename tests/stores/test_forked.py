@@ -2,11 +2,12 @@
 
 import os
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 
 import opero as o
+from child import ending, fork
 from opero.stores import key_of
 from opero.stores.guard import guard
 from opero.stores.redis import RedisStore
@@ -23,26 +24,6 @@ CIRCUIT, BUDGET = key_of("circuit", "f", None), key_of("retry_budget", "f", None
 @pytest.fixture
 def store(redis_server):
     return RedisStore(redis_server.url, timeout=5)
-
-
-def fork():
-    """Return 0 in the child; in the parent, go on when the child has ended well."""
-    child = os.fork()
-    if child:
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    return child
-
-
-@contextmanager
-def ending():
-    """End a child that was forked inside: well, if nothing was raised."""
-    parent, code = os.getpid(), 1
-    try:
-        yield
-        code = 0
-    finally:
-        if os.getpid() != parent:
-            os._exit(code)
 
 
 def half_open(store):
