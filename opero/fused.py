@@ -20,7 +20,7 @@ from opero.errors import ConfigurationError
 from opero.exclusive import GIL
 from opero.kinds import deferred, is_generator_function, read
 from opero.record import Record
-from opero.shapes import ANY, Shape, compiled, own_shape
+from opero.shapes import ANY, AS_GIVEN, Shape, compiled, shape_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,8 +128,9 @@ class _Path:
             operation.controllers.start()
         names.update(bound)
         self.code = shape.named(compiled(text)).replace(co_name=wrapped.__name__)
-        self.defaults = None if shape is ANY else operation.function.__defaults__
-        self.kwdefaults = None if shape is ANY else operation.function.__kwdefaults__
+        own = shape not in {ANY, AS_GIVEN}
+        self.defaults = operation.function.__defaults__ if own else None
+        self.kwdefaults = operation.function.__kwdefaults__ if own else None
         self.looks = LOOKS
 
     def put(self, wrapped: Any) -> Any:
@@ -188,14 +189,11 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], Shap
     found = [(policy, fragment) for policy, fragment in fragments if fragment is not None]
     if not fast or len(found) < len(fragments) or is_generator_function(operation.function):
         found = None
-    shape = _shape(operation)
+    shape, more = shape_of(operation)
+    bound.update(more)
     if found is not None:
         bound.update(_counting(operation, found))
     return _text(operation, shape, found), bound, shape
-
-
-def _shape(operation: Operation) -> Shape:
-    return ANY if any(policy.reads_arguments for policy in operation.policies) else own_shape(operation.function)
 
 
 def _text(operation: Operation, shape: Shape, found: list[tuple[Policy, Fragment]] | None) -> str:
@@ -207,6 +205,7 @@ def _text(operation: Operation, shape: Shape, found: list[tuple[Policy, Fragment
     parts |= {"admit": _admit(found, texts), "already": _already(found)}
     last = _AGAIN if again.plain(operation) else _GO_ON
     parts |= {name: line.format(**texts, **parts) for name, line in last.items()}
+    parts["misfit"] = _MISFIT.format(**texts, **parts) if shape is AS_GIVEN else ""
     return _FAST.format(**texts, **parts)
 
 
@@ -229,7 +228,7 @@ def _counting(operation: Operation, found: list[tuple[Policy, Fragment]]) -> dic
 
 def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], Shape] | None:
     """Return what answers a call before anything else, if a policy has such and none further out has a part in it."""
-    function, shape = operation.function, _shape(operation)
+    function, (shape, _) = operation.function, shape_of(operation)
     if not shape.only or "__wrapped__" in function.__dict__ or "__signature__" in function.__dict__:
         return None
     policy, fragment = _first(operation, shape)
@@ -281,13 +280,25 @@ _FAST = """\
 {owed}            started[0] -= 1
             raise
 {keep}
-    except BaseException as error:
+{misfit}    except BaseException as error:
 {keep}
     else:
         counts[index] += 1
         total[0] += took
 {settle}        return result
     return {wait}{go_on}
+"""
+_MISFIT = """\
+    except TypeError as error:
+        taken = True
+        try:
+            {args}
+        except TypeError:
+            taken = False
+        if not taken:
+{owed}            started[0] -= 1
+            raise
+{keep}
 """
 _GO_ON = {
     "keep": "{fail}        record = failed(now, {already}, error, clock.now())",
@@ -307,6 +318,7 @@ _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, 
 _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "begun": begun, "failed": failed}
 _TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "warm": _warm}
 _TOOLS |= {"BaseException": BaseException, "KeyError": KeyError, "RecursionError": RecursionError, "room": _room}
+_TOOLS |= {"TypeError": TypeError}
 _TOOLS |= {"watched": _watched, "ran": _ran}
 
 

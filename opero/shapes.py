@@ -55,7 +55,9 @@ class Shape:
         return code.replace(co_varnames=(*self.names, *code.co_varnames[len(self.names) :]))
 
 
-ANY = Shape((), (), "args", "kwargs")
+ANY, AS_GIVEN = Shape((), (), "args", "kwargs"), Shape((), (), "args", "kwargs")
+AS_GIVEN.texts["args"] = "fitting({passed})".format(**AS_GIVEN.texts)
+_NOTHING = "def call({parameters}):\n    pass\n"
 
 
 def own_shape(function: Callable[..., Any]) -> Shape:
@@ -71,14 +73,45 @@ def own_shape(function: Callable[..., Any]) -> Shape:
     return Shape(positional, named, many, others, closed=code.co_posonlyargcount)
 
 
+def shape_of(operation: Operation) -> tuple[Shape, dict[str, Any]]:
+    """Return the parameters of what stands for an operation's function, and what its text needs for them.
+
+    They are the function's own, unless a policy reads the arguments as they were given.
+    """
+    function, reading = operation.function, [policy for policy in operation.policies if policy.reads_arguments]
+    shape = own_shape(function)
+    if not reading or shape is ANY:
+        return shape, {}
+    return AS_GIVEN, {"fitting": _fitting(function, [name for policy in reading for name in policy.fills])}
+
+
 def shaped(operation: Operation, text: str, names: dict[str, Any]) -> FunctionType:
-    """Return a function of a text, with the parameters of the operation's own unless a policy reads them as given."""
-    function, shape = operation.function, own_shape(operation.function)
-    if any(policy.reads_arguments for policy in operation.policies):
-        shape = ANY
-    made = FunctionType(shape.named(compiled(text.format(**shape.texts))), names, "call")
-    if shape is not ANY:
-        made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
+    """Return a function of a text that stands for the operation's own."""
+    shape, more = shape_of(operation)
+    made = FunctionType(shape.named(compiled(text.format(**shape.texts))), names | more, "call")
+    return made if shape in {ANY, AS_GIVEN} else _with_defaults(made, operation.function)
+
+
+def _fitting(function: Any, filled: Sequence[str]) -> Callable[..., tuple[Any, ...]]:
+    """Return what returns arguments, or raises Python's own TypeError for those that the function does not take.
+
+    `filled` are parameters for which a policy has a value where the caller gives none.
+    """
+    shape, code = own_shape(function), function.__code__
+    fit = FunctionType(shape.named(compiled(_NOTHING.format(**shape.texts))), {}, "call")
+    fit.__qualname__ = function.__qualname__  # which the error names
+    _with_defaults(fit, function)
+
+    def fitting(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        given = code.co_varnames[: min(len(args), code.co_argcount)] if filled else ()
+        fit(*args, **{name: None for name in filled if name not in given} | kwargs)
+        return args
+
+    return fitting
+
+
+def _with_defaults(made: FunctionType, function: Any) -> FunctionType:
+    made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
     return made
 
 

@@ -115,7 +115,8 @@ class ArgFallback(Policy):
     def start(self) -> None:
         default = Exception if self.cooldown is None else KEY_FAILED
         condition = conditions.of("on", default if self.on is None else self.on)
-        self._keep(condition=condition, ring=Ring(self.alternatives))
+        fills = () if self.alternatives is None else (self.parameter,)
+        self._keep(condition=condition, ring=Ring(self.alternatives), fills=fills)
 
     def replace(self, alternatives: Sequence[Any]) -> None:
         """Go on with these, all rested."""

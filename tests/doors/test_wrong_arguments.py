@@ -1,0 +1,86 @@
+"""Arguments that a function does not take are Python's TypeError and no attempt, also where a policy reads them."""
+
+import asyncio
+from contextlib import nullcontext
+
+import pytest
+
+import opero as o
+from opero import fused
+
+AT_ONCE = {"min_delay": 0, "max_delay": 0}
+READING = {
+    "rate by key": {"rate_limit": o.RateLimit(1000, key=lambda *args, **kwargs: 1)},
+    "weight": {"rate_limit": o.RateLimit(1000, weight=lambda *args, **kwargs: 1)},
+    "circuit by key": {"circuit_breaker": o.CircuitBreaker(consecutive=1, key=lambda *args, **kwargs: 1)},
+    "fallback": {"fallback": lambda *args, **kwargs: "nothing went wrong"},
+    "alternatives": {"arg_fallback": o.ArgFallback("key")},
+}
+WRONG = [((), {}), ((1,), {}), ((1, 2, 3, 4), {}), ((1, 2), {"begin": 1}), ((1, 2), {"key": 1}), ((1,), {"skus": 2})]
+
+
+def made(kind, settings, began, speed):
+    """Return a decorated function of a kind."""
+    text = "def work(key, sku, /, step=1, *, last=3):\n    began.append(1)\n    {} sku, step, last"
+    text = "async " * ("async" in kind) + text.format("yield" if "generator" in kind else "return")
+    names = {"began": began}
+    exec(text, names)
+    fused.enabled = speed == "fast"
+    try:
+        return o.opero(retries=2, **AT_ONCE, **settings)(names["work"])
+    finally:
+        fused.enabled = True
+
+
+async def outcome(function, kind, args, kwargs):
+    if kind == "plain":
+        return function(*args, **kwargs)
+    if kind == "async":
+        return await function(*args, **kwargs)
+    return next(iter(function(*args, **kwargs))) if kind == "generator" else await anext(function(*args, **kwargs))
+
+
+@pytest.mark.parametrize("speed", ["fast", "general", "heard"])
+@pytest.mark.parametrize("kind", ["plain", "async", "generator", "async generator"])
+@pytest.mark.parametrize("policy", READING)
+def test_they_are_refused_as_by_the_function_itself(policy, kind, speed):
+    began = []
+    function = made(kind, READING[policy], began, speed)
+
+    async def each():
+        for first in (True, False):  # before the fast path is made, and after
+            for args, kwargs in WRONG:
+                with pytest.raises(TypeError) as bare:
+                    function.__wrapped__(*args, **kwargs)
+                with pytest.raises(TypeError) as raised:
+                    await outcome(function, kind, args, kwargs)
+                assert str(raised.value) == str(bare.value)
+            assert len(began) == (0 if first else 1)
+            if first:
+                assert await outcome(function, kind, (1, 2), {"last": 5}) == (2, 1, 5)
+
+    with o.events.subscribe(lambda event: None) if speed == "heard" else nullcontext():
+        asyncio.run(each())
+    stats = function.opero.stats()
+    assert stats["calls"] == stats["attempts"] == 1
+
+
+@pytest.mark.parametrize("kwargs", [{"sku": 2}, {"sku": 2, "key": "mine"}])
+def test_a_parameter_with_alternatives_may_be_left_out(kwargs):
+    @o.opero(o.ArgFallback("key", alternatives=["k-1", "k-2"]), retries=0)
+    def work(key, sku):
+        return key, sku
+
+    assert work(**kwargs) == (kwargs.get("key", "k-1"), 2)
+    assert work("given", 2) == ("given", 2)
+    with pytest.raises(TypeError, match=r"work\(\) missing 1 required positional argument: 'sku'"):
+        work()
+
+
+def test_what_a_key_raises_of_right_arguments_stays_its_own():
+    @o.opero(o.RateLimit(1000, key=lambda sku: sku.tenant), retries=0)
+    def work(sku):
+        return sku
+
+    with pytest.raises(AttributeError, match="tenant"):
+        work(1)
