@@ -1,8 +1,8 @@
 """The state machine of a circuit breaker, without anybody who calls. Pure: time and chance are arguments.
 
-closed     Every call passes and is counted in the window. It opens when at least `min_calls` are in the window and the
-           share of failures reaches `failure_ratio`, or that of slow calls `slow_ratio`. With `consecutive`, that many
-           failures in a row take the place of the ratio.
+closed     Every call passes and is counted in the window. It opens on a failure or a slow call, when at least
+           `min_calls` are in the window and the share of failures reaches `failure_ratio`, or that of slow calls
+           `slow_ratio`. With `consecutive`, that many failures in a row take the place of the ratio.
 open       Every call is refused, for `reset_after`; doubled each time it opens again, up to `max_reset_after`, and then
            shortened by up to a `jitter`th, so that many processes do not probe at the same moment.
 half-open  `half_open_probes` calls pass, the others are refused. The same ratio decides: it opens when the probes reach
@@ -164,9 +164,11 @@ class Circuit:
 
     def _settle_closed_locked(self, outcome: str, duration: float, now: float) -> Change | None:
         rules = self.rules
-        failed = outcome == FAILURE
-        self.window.add(now, failed=failed, slow=duration > self.slow)
+        failed, slow = outcome == FAILURE, duration > self.slow
+        self.window.add(now, failed=failed, slow=slow)
         self.turn = self.window.turn
+        if not failed and not slow:
+            return None
         if failed:
             self.failed_in_a_row = 1 + (self.failed_in_a_row if self.good[0] == self.good_at_failure else 0)
             self.good_at_failure = self.good[0]

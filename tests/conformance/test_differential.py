@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import Pause, World
+from world import HEARD, Pause, World
 
 import opero as o
 
@@ -20,7 +20,15 @@ POLICIES = st.fixed_dictionaries(
     optional={
         "retries": st.integers(0, 2),
         "retry_on": st.just(ConnectionError),
-        "circuit_breaker": st.just(True),
+        "circuit_breaker": st.sampled_from(
+            [
+                {},
+                {"min_calls": 2},
+                {"calls": 4, "min_calls": 3, "failure_ratio": 0.7},
+                {"consecutive": 2, "reset_after": 3},
+                {"min_calls": 3, "slow_call": 0.4, "slow_ratio": 0.5},
+            ]
+        ),
         "rate_limit": st.sampled_from(["1/s", "3/s"]),
         "bulkhead": st.just(2),
         "timeout": st.sampled_from([2.0, 20.0]),
@@ -61,10 +69,20 @@ def test_both_speeds_agree(program, policies, driver):
     assert fast == general
 
 
-def played(speed, driver, program, policies):
-    world = World(driver, speed)
+@given(STEPS, POLICIES, st.sampled_from(["blocking", "aio"]))
+@settings(max_examples=120, deadline=None)
+def test_who_listens_changes_nothing(program, policies, driver):
+    quiet, heard = played("fast", driver, program, policies, []), played("fast", driver, program, policies, ["*"])
+    (answers, _, sums, counted, ended), (answers_too, _, sums_too, counted_too, ended_too) = quiet, heard
+    assert (answers, sums, counted, ended) == (answers_too, sums_too, counted_too, ended_too)
+
+
+def played(speed, driver, program, policies, names=HEARD):
+    world = World(driver, speed, names)
     with world.stack:
         settings = {"retries": 0, "jitter": "none", "min_delay": 1, **policies}
+        if "circuit_breaker" in settings:
+            settings["circuit_breaker"] = o.CircuitBreaker(**settings["circuit_breaker"])
         if driver == "blocking":
             settings.pop("timeout", None)  # an abandoned thread would go on with the script
         function = world.decorate([step for step in program if not isinstance(step, tuple)] + [7] * 200, **settings)

@@ -27,15 +27,15 @@ HEARD = (
 class World:
     """It decorates functions, calls them, and hears what is said."""
 
-    def __init__(self, driver, speed):
+    def __init__(self, driver, speed, names=HEARD):
         self.driver = driver
         self.is_async = driver != "blocking"
         self.speed = speed
         self.stack = stack = ExitStack()
         self.time = stack.enter_context(testing.clock())
         self.heard = []
-        for names in HEARD:
-            stack.enter_context(events.subscribe(self.heard.append, names))
+        for each in names:
+            stack.enter_context(events.subscribe(self.heard.append, each))
 
     def decorate(self, script, **settings):
         """Decorate a function that plays a script: errors are raised, numbers slept, everything else returned."""

@@ -21,7 +21,15 @@ def test_it_opens_only_with_enough_calls():
     circuit = CircuitBreaker(min_calls=4).circuit
     fill(circuit, [FAILURE] * 3)
     assert circuit.state == CLOSED
-    fill(circuit, [SUCCESS])
+    fill(circuit, [FAILURE])
+    assert circuit.state == OPEN
+
+
+def test_a_success_does_not_open_it_and_the_next_failure_does():
+    circuit = CircuitBreaker(min_calls=4).circuit
+    fill(circuit, [FAILURE, FAILURE, FAILURE, SUCCESS])
+    assert circuit.state == CLOSED
+    fill(circuit, [FAILURE])
     assert circuit.state == OPEN
 
 
@@ -163,9 +171,10 @@ def test_slow_calls_open_it_when_they_are_enough_and_a_share():
         return circuit.state
 
     assert state([2, 2, 2]) == CLOSED  # too few
-    assert state([2, 2, 1, 1]) == OPEN  # 1.0 is not slow; half of them are
-    assert state([2, 1, 1, 1]) == CLOSED
-    assert state([2, 2, 1, 1], consecutive=9) == OPEN
+    assert state([2, 1, 1, 2]) == OPEN  # 1.0 is not slow; half of them are
+    assert state([1, 1, 1, 2]) == CLOSED
+    assert state([2, 2, 1, 1]) == CLOSED  # none of those that complete it was slow
+    assert state([2, 1, 1, 2], consecutive=9) == OPEN
     assert CircuitBreaker(min_calls=1).circuit.slow == float("inf")
 
 

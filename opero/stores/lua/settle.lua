@@ -104,6 +104,7 @@ local row = failed == 1 and (circuit.row or 0) + 1 or 0
 set("row", row, "ttl", ttl)
 if circuit.mode and circuit.mode ~= "auto" then return unchanged end
 redis.call("PEXPIRE", KEYS[1], ttl)
+if failed == 0 and slow == 0 then return unchanged end
 local all, failures, slows = totals()
 local tripped
 if consecutive > 0 then tripped = failed == 1 and row >= consecutive
