@@ -18,11 +18,11 @@ Source: Michael Nygard, "Release It!", 2007.
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from math import inf
 
 from opero import forks
 from opero.call import FAILURE, NONE
+from opero.exclusive import later, new_lock
 from opero.waits import uniform
 from opero.windows import CountWindow, TimeWindow
 
@@ -108,7 +108,7 @@ class Circuit:
 
     def after_fork(self) -> None:
         """Make the lock anew, and wait for no probe of the parent's."""
-        self._lock = allocate_lock()
+        self._lock = new_lock()
         self.probes_out = 0
 
     def admit(self, now: float) -> tuple[Permit | None, Change | None, float | None]:
@@ -123,7 +123,8 @@ class Circuit:
                 return Permit(self.good, probe=False), None, None
             if self.state == FORCED_OPEN:
                 return None, None, None
-            if self.state == OPEN or self._probes_given() >= self.rules.half_open_probes:
+            given = self.probes_out + self.probes_good + self.probes_bad
+            if self.state == OPEN or given >= self.rules.half_open_probes:
                 left = self._until_probes_locked(now)
                 if left > 0:
                     return None, None, min(left, self.pause)
@@ -134,12 +135,14 @@ class Circuit:
 
     def settle(self, permit: Permit, outcome: str, duration: float, now: float) -> Change | None:
         """Take the outcome of a permitted call; return a change of state if it led to one."""
+        if outcome == NONE and (not permit.probe or later(self._lock, self.settle, permit, NONE, duration, now)):
+            return None
         with self._lock:
             if permit.good is not self.good:
                 return None
             if permit.probe:
                 return self._settle_probe_locked(outcome, duration, now)
-            return None if outcome == NONE else self._settle_closed_locked(outcome, duration, now)
+            return self._settle_closed_locked(outcome, duration, now)
 
     def hold(self, mode: str, now: float) -> Change | None:
         """Hold it `forced_open`, `forced_closed` or `disabled`, or let it run by itself (`auto`); empty the window."""
@@ -182,7 +185,7 @@ class Circuit:
         return self._change_locked(OPEN, now) if tripped and self.mode == AUTO else None
 
     def _settle_probe_locked(self, outcome: str, duration: float, now: float) -> Change | None:
-        self.probes_out = max(0, self.probes_out - 1)  # that of a forked child counts in its parent
+        self.probes_out -= self.probes_out > 0  # that of a forked child counts in its parent
         if outcome == NONE:
             return None
         bad = outcome == FAILURE or duration > self.slow
@@ -226,6 +229,3 @@ class Circuit:
         if self.state == OPEN:
             since, pause = self.changed_at, self.pause
         return since + pause - now
-
-    def _probes_given(self) -> int:
-        return self.probes_out + self.probes_good + self.probes_bad

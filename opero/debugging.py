@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from _thread import allocate_lock
 from contextvars import ContextVar
 
 from opero import events
+from opero.exclusive import new_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class debug:  # noqa: N801 - used as `with opero.debug():`
     def __init__(self, file: TextIO | None = None) -> None:
         self._file = file
         self._lives: dict[int, _Life] = {}
-        self._lock = allocate_lock()
+        self._lock = new_lock()
         self._subscription = events.subscribe(self._hear, "opero.*")
 
     def close(self) -> None:

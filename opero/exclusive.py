@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from _thread import RLock, allocate_lock
+from _thread import RLock, start_new_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,24 @@ if TYPE_CHECKING:
 
 GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
-new_lock: Callable[[], Any] = allocate_lock if GIL else RLock  # exclusive methods call one another
+new_lock: Callable[[], Any] = RLock  # of a state: exclusive methods call one another, and see `later`
+
+
+def inside(lock: Any) -> bool:
+    """Whether this thread is in the middle of something under the lock.
+
+    The garbage collector may end an abandoned call of ours anywhere, a handler of a signal may make one: also there.
+    """
+    owned: bool = lock._is_owned()  # noqa: SLF001 - as threading's Condition asks it
+    return owned
+
+
+def later(lock: Any, work: Callable[..., object], *args: Any) -> bool:
+    """Leave work to another thread if this one is `inside`; whether that was so."""
+    if not inside(lock):
+        return False
+    start_new_thread(work, args)
+    return True
 
 
 def exclusive(method: F) -> F:

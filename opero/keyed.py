@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from _heapq import heapify, heappop, heappush
-from _thread import allocate_lock
-from itertools import count
+from itertools import count, islice
 from math import inf
 
 from opero import forks
 from opero.errors import ConfigurationError
+from opero.exclusive import new_lock
 from opero.kinds import signature_of
 from opero.policy import NOT_AWAITED, answered, asked
 
@@ -62,7 +62,7 @@ class Keyed(Generic[S]):
 
     def after_fork(self) -> None:
         """Make the lock anew."""
-        self._lock = allocate_lock()
+        self._lock = new_lock()
 
     def get(self, key: Hashable, now: float) -> S:
         """Return the state of a key."""
@@ -83,6 +83,11 @@ class Keyed(Generic[S]):
                 raise ConfigurationError("key", type(key), allowed) from error
             return state
 
+    def find(self, key: Hashable) -> S | None:
+        """Return the state of a key, if there is one of its own."""
+        with self._lock:
+            return self._states.get(key) or self._kept.find(key)
+
     def values(self) -> list[S]:
         """Return every state there is."""
         with self._lock:
@@ -101,21 +106,22 @@ class Keyed(Generic[S]):
         if not oldest:
             self._kept.pop_first()
             return True
-        idle = next((key for key in oldest if self._states[key].idle(now)), None)
+        idle = next((key for key, state in oldest if state.idle(now)), None)
         if idle is None and self._share:
             return False
-        del self._states[oldest[0] if idle is None else idle]
+        self._states.pop(oldest[0][0] if idle is None else idle, None)
         return True
 
-    def _oldest_locked(self, now: float) -> list[Hashable]:
+    def _oldest_locked(self, now: float) -> list[tuple[Hashable, S]]:
         """Return the least recently used of those that may go; set aside who stand before them and have to stay."""
         while True:
-            looked = [item for item, _ in zip(self._states.items(), range(LOOK), strict=False)]
+            looked = [*islice(self._states.items(), LOOK)]
             staying = {key: until for key, state in looked if (until := self._stays(state)) > now}
-            for key, until in staying.items():
-                self._kept.add(key, self._states.pop(key), until)
+            for key, state in looked:
+                if key in staying and self._states.pop(key, None) is not None:
+                    self._kept.add(key, state, staying[key])
             if not looked or len(staying) < len(looked):
-                return [key for key, _ in looked if key not in staying]
+                return [(key, state) for key, state in looked if key not in staying]
 
 
 class _Kept(Generic[S]):
@@ -140,6 +146,10 @@ class _Kept(Generic[S]):
             self._order = [entry for entry in self._order if self._is_current(entry)]
             heapify(self._order)
 
+    def find(self, key: Hashable) -> S | None:
+        found = self._states.get(key)
+        return None if found is None else found[1]
+
     def pop(self, key: Hashable) -> S | None:
         found = self._states.pop(key, None)
         return None if found is None else found[1]
@@ -155,7 +165,8 @@ class _Kept(Generic[S]):
 
     def pop_first(self) -> None:
         """Forget the one that may go first; after `pop_until`."""
-        del self._states[heappop(self._order)[2]]
+        if self._order:
+            self._states.pop(heappop(self._order)[2], None)
 
     def _is_current(self, entry: tuple[float, int, Hashable]) -> bool:
         _, number, key = entry

@@ -17,10 +17,10 @@ Source: ITU-T I.371 (2004), annex A.1.
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from math import inf
 
 from opero import forks
+from opero.exclusive import inside, later, new_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,12 +101,14 @@ class Quota:
 
     def after_fork(self) -> None:
         """Make the lock anew, and forget who waits in the parent."""
-        self._lock = allocate_lock()
+        self._lock = new_lock()
         self._waiting: dict[Ticket, None] = {}
         self._end_locked(self._used or [-inf if rate.due == inf else rate.due for rate in self.rates])
 
     def book(self, now: float, patience: float, weight: float = 1) -> tuple[float, Ticket | None]:
         """Return how long to wait, and the ticket; None if that is longer than `patience`."""
+        if inside(self._lock):
+            return self.rates[0].interval, None
         with self._lock:
             at = self._join_locked(now, weight) if self._waiting else self._begin_locked(now, weight)
             if at - now > patience + ROUNDING:
@@ -142,6 +144,8 @@ class Quota:
 
     def give_back(self, ticket: Ticket) -> None:
         """Return a ticket that was not used."""
+        if later(self._lock, self.give_back, ticket):
+            return
         with self._lock:
             if ticket in self._waiting:
                 self._remove_locked(ticket)

@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock, get_ident
+from _thread import get_ident
 from contextvars import ContextVar
 from math import inf
 
 from opero import forks
+from opero.exclusive import later, new_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Ring:
 
     def after_fork(self) -> None:
         """Nobody refreshes here, and nobody waits for it."""
-        self._lock = allocate_lock()
+        self._lock = new_lock()
         self.flight: Flight | None = None
 
     def order(self, given: Sequence[Any], now: float, *, spread: bool = False) -> list[int]:
@@ -82,6 +83,8 @@ class Ring:
 
     def leave(self, flight: Flight, waiter: Waiter) -> None:
         """Wait no longer. Whom it was just handed to hands it on."""
+        if later(self._lock, self.leave, flight, waiter):
+            return
         with self._lock:
             flight.waiting = [each for each in flight.waiting if each[0] is not waiter]
         if flight.leader is waiter:
@@ -89,6 +92,8 @@ class Ring:
 
     def fail(self, flight: Flight, failure: str) -> None:
         """Let one who waits try once more; after that all of them know."""
+        if later(self._lock, self.fail, flight, failure):
+            return
         flight.failure = failure
         if flight.handed:
             self.end(flight)

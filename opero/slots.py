@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from collections import deque
 
 from opero import forks
+from opero.exclusive import later, new_lock
 from opero.knobs import Knob
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ class Slots:
 
     def after_fork(self) -> None:
         """Forget the parent's calls: they are not in flight here."""
-        self._lock = allocate_lock()
+        self._lock = new_lock()
         self.taken = [0]
         self.queue: deque[Waiter] = deque()
 
@@ -57,9 +57,10 @@ class Slots:
     def leave(self, waiter: Waiter) -> bool:
         """Leave the queue; False when a slot was already handed over."""
         with self._lock:
-            if waiter not in self.queue:
+            try:
+                self.queue.remove(waiter)
+            except ValueError:
                 return False
-            self.queue.remove(waiter)
             return True
 
     def serve(self) -> None:
@@ -74,18 +75,21 @@ class Slots:
 
     def release(self, taken: list[int]) -> bool:
         """Give a slot back where it was taken, to the first who waits, else to all; whether it is of this process."""
-        with self._lock:
-            taken[0] -= 1
-            self._serve_locked()
-            return taken is self.taken
+        if not later(self._lock, self.release, taken):
+            with self._lock:
+                taken[0] -= 1
+                self._serve_locked()
+        return taken is self.taken
 
     def _serve_locked(self) -> None:
-        while self.queue and self.used < self.limit.value:
-            if self.queue.popleft().wake():
-                self.taken[0] += 1
+        while self.queue and self.taken[0] < self.limit.value:
+            waiter, taken = self.queue.popleft(), self.taken
+            taken[0] += 1
+            if not waiter.wake():
+                taken[0] -= 1
 
     def _take_locked(self) -> bool:
-        if self.used >= self.limit.value or self.queue:
+        if self.taken[0] >= self.limit.value or self.queue:
             return False
         self.taken[0] += 1
         return True

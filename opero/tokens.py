@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import exp
 
 from opero import forks
-from opero.exclusive import exclusive, new_lock
+from opero.exclusive import exclusive, later, new_lock
 from opero.knobs import Knob
 
 HORIZON = 10.0  # seconds over which successes fade
@@ -87,6 +87,8 @@ class Tokens:
 
     def refund(self, cost: float) -> None:
         """Put tokens back."""
+        if later(self._lock, self.refund, cost):
+            return
         with self._lock:
             self.left = min(self.cap, self.left + cost)
 

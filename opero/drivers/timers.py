@@ -67,7 +67,6 @@ class Timer:
                 return
             del self.pending[first]
             first.hit = True
-            first.cancelling = first.task.cancelling()
             first.task.cancel()
 
 
@@ -85,6 +84,7 @@ def begin(at: float, seconds: float, timers: Timers) -> Limit | None:
     timer = timers.get(loop) or _timer(timers, loop)
     limit = new(Limit)
     limit.at, limit.seconds, limit.task, limit.timer, limit.hit = at, seconds, task, timer, False
+    limit.cancelling = task.cancelling()
     timer.pending[limit] = None
     if timer.handle is None:
         timer.arm(limit)

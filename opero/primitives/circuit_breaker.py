@@ -300,7 +300,7 @@ class CircuitBreaker(Block, Rules, Policy):
             change = Change(state) if admission.changed else None
         else:
             now = call.runtime.now()
-            circuit = self._circuit(key, now)
+            circuit = self.circuit if self.key is None else self.of(key, now)
             permit, change, retry_after = circuit.admit(now)
             state = circuit.state
         self.say(call.emit, call.operation.book, change)
@@ -310,12 +310,9 @@ class CircuitBreaker(Block, Rules, Policy):
         if self.shared is not None and not isinstance(permit, Permit):
             change = await self.shared.settle(call, key, permit, outcome, duration)
         else:
-            now = call.runtime.now()
-            change = self._circuit(key, now).settle(permit, outcome, duration, now)
+            circuit = self.circuit if self.key is None else self.circuits.find(key)
+            change = None if circuit is None else circuit.settle(permit, outcome, duration, call.runtime.now())
         self.say(call.emit, call.operation.book, change)
-
-    def _circuit(self, key: Hashable, now: float) -> Circuit:
-        return self.circuit if self.key is None else self.of(key, now)
 
     def _refuse(self, call: Call, state: str, retry_after: float | None) -> Permit:
         """Raise, or in shadow return a permit that changes nothing."""

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 
@@ -225,6 +226,35 @@ def test_the_fast_path_of_a_blocking_function_is_for_timeouts_that_cooperate():
     assert o.Timeout(1, how="cooperative").fragment() is not None
     assert o.Timeout(1).fragment() is o.Timeout(attempt=1, how="cooperative").fragment() is None
     assert (o.Timeout.minds_refusals, o.Timeout.reads_arguments) == (False, False)
+
+
+@pytest.mark.parametrize("listening", [False, True])
+@pytest.mark.parametrize("settings", [{"retries": 2, "min_delay": 0}, {"fallback": "answer"}])
+@pytest.mark.parametrize("stalled", [False, True])  # the timer is due in the turn in which it is cancelled
+def test_who_is_cancelled_before_the_timeout_stays_cancelled_however_long_the_cleanup_takes(
+    stalled, settings, listening
+):
+    @o.opero(timeout=2, **settings)
+    async def work():
+        try:
+            await asyncio.sleep(10)
+        finally:
+            await asyncio.sleep(10)
+
+    async def main(virtual):
+        task = asyncio.create_task(work())
+        await asyncio.sleep(1)
+        if stalled:
+            virtual.advance(2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return task.cancelled()
+
+    with testing.clock() as virtual, testing.capture() if listening else nullcontext():
+        assert asyncio.run(main(virtual))
+    stats = work.opero.stats()
+    assert (stats["cancelled"], stats["timeouts"], stats["attempts"]) == (1, 0, 1)
 
 
 def test_a_timeout_of_asyncio_around_a_call_cancels_it():

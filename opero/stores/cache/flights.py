@@ -9,10 +9,10 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from contextvars import ContextVar
 
 from opero import forks
+from opero.exclusive import later, new_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Flights:
 
     def after_fork(self) -> None:
         """Forget the parent's loads: they end there."""
-        self._lock = allocate_lock()
+        self._lock = new_lock()
         self._flights: dict[Hashable, dict[object, Flight]] = {}
 
     def join(self, key: Hashable, scope: object, waiter: Callable[[], Waiter]) -> tuple[Flight, Waiter | None] | None:
@@ -170,6 +170,8 @@ class Flights:
 
     def leave(self, flight: Flight, waiter: Waiter) -> None:
         """Stop waiting: pass the lead on if it was just handed over, and stop a load that nobody waits for."""
+        if later(self._lock, self.leave, flight, waiter):
+            return
         with self._lock:
             if flight.done:
                 flight.takers -= 1
