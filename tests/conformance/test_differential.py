@@ -78,11 +78,11 @@ def test_who_listens_changes_nothing(program, policies, driver):
 
 
 def played(speed, driver, program, policies, names=HEARD):
-    world = World(driver, speed, names)
+    world = World(driver, speed, names, start=0)  # windows begin anew at whole seconds
     with world.stack:
         settings = {"retries": 0, "jitter": "none", "min_delay": 1, **policies}
         if "circuit_breaker" in settings:
-            settings["circuit_breaker"] = o.CircuitBreaker(**settings["circuit_breaker"])
+            settings["circuit_breaker"] = o.CircuitBreaker(**settings["circuit_breaker"], jitter=0)
         if driver == "blocking":
             settings.pop("timeout", None)  # an abandoned thread would go on with the script
         function = world.decorate([step for step in program if not isinstance(step, tuple)] + [7] * 200, **settings)

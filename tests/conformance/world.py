@@ -27,12 +27,12 @@ HEARD = (
 class World:
     """It decorates functions, calls them, and hears what is said."""
 
-    def __init__(self, driver, speed, names=HEARD):
+    def __init__(self, driver, speed, names=HEARD, start=None):
         self.driver = driver
         self.is_async = driver != "blocking"
         self.speed = speed
         self.stack = stack = ExitStack()
-        self.time = stack.enter_context(testing.clock())
+        self.time = stack.enter_context(testing.clock(start))
         self.heard = []
         for each in names:
             stack.enter_context(events.subscribe(self.heard.append, each))
