@@ -235,9 +235,9 @@ class Bulkhead(Block, Policy):
                 reason = "queue_full" if answer[0] == "full" else "deadline" if late else "queue_timeout"
                 await shared.leave(call, token)
                 raise call.reject(self._full(call, reason, answer[1], answer[2] - (answer[0] == "queued")))
-            if pause == 0.005:
-                call.emit(QUEUED, length=answer[2])
             try:
+                if pause == 0.005:
+                    call.emit(QUEUED, length=answer[2])
                 await call.runtime.sleep(min(left, pause))
             except BaseException:
                 shared.give_back(token)
@@ -254,10 +254,8 @@ class Bulkhead(Block, Policy):
             length = self.slots.join(waiter)
             if length is None:
                 raise call.reject(self._full(call, "queue_full"))
-            if length:
-                call.emit(QUEUED, length=length)
             started = call.runtime.now()
-            await self._wait(call, waiter, started)
+            await self._wait(call, waiter, started, length)
             waited = call.runtime.now() - started
         call.operation.book.observe(WAITED, (self.name or "",), waited)
         return self.slots.taken
@@ -269,9 +267,11 @@ class Bulkhead(Block, Policy):
             return call.deadline.at, True
         return until, False
 
-    async def _wait(self, call: Call, waiter: Waiter, now: float) -> None:
+    async def _wait(self, call: Call, waiter: Waiter, now: float, length: int) -> None:
         until, late = self._until(call, now)
         try:
+            if length:
+                call.emit(QUEUED, length=length)
             woken = await call.runtime.park(waiter, until)
         except BaseException:
             if not self.slots.leave(waiter):

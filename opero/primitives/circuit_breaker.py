@@ -303,7 +303,12 @@ class CircuitBreaker(Block, Rules, Policy):
             circuit = self.circuit if self.key is None else self.of(key, now)
             permit, change, retry_after = circuit.admit(now)
             state = circuit.state
-        self.say(call.emit, call.operation.book, change)
+        try:
+            self.say(call.emit, call.operation.book, change)
+        except BaseException:
+            if permit is not None:
+                await self._leave(call, key, permit, NONE, 0.0)
+            raise
         return permit or self._refuse(call, state, retry_after)
 
     async def _leave(self, call: Call, key: Hashable, permit: Any, outcome: str, duration: float) -> None:

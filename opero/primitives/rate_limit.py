@@ -305,8 +305,8 @@ class Local:
             raise self.refusal(call.operation.name, delay)
         if delay <= 0:
             return 0.0
-        call.emit(DELAYED, delay=delay)
         try:
+            call.emit(DELAYED, delay=delay)
             await _until(call, quota, ticket)
         except BaseException:
             quota.give_back(ticket)

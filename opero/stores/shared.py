@@ -93,7 +93,6 @@ class SharedLimit:
             raise self._local.refusal(call.operation.name, wait)
         if wait <= 0:
             return wait
-        call.emit(self._delayed, delay=wait)
         at = runtime.now() + wait
         await self._pause(call, place, weight, wait, booking)
         late = runtime.now() - at
@@ -112,6 +111,7 @@ class SharedLimit:
             _by_hand(self._guard.ask(BY_HAND, place, undo))
 
         try:
+            call.emit(self._delayed, delay=wait)
             await runtime.pause(wait)
         except GeneratorExit:  # nothing may be awaited now
             self._guard.later(give_back)

@@ -144,10 +144,10 @@ class Around:
         try:
             value = await self._load(load, next, flight, anew=anew)
         except Exception as error:  # noqa: BLE001 - everyone who waits gets it
-            if flight.background:
-                load.emit(REFRESH_FAILED, error=type(error).__name__)
-                load.record.errors, load.record.judged = None, None
             flights.land(flight, None, error, leads=not load.operation.is_async)
+            if flight.background:
+                load.record.errors, load.record.judged = None, None
+                load.emit(REFRESH_FAILED, error=type(error).__name__)
         except BaseException as stop:
             if not flights.hand_over(flight, stop):
                 raise
