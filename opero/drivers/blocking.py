@@ -175,7 +175,11 @@ def call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], re
     try:
         return run(operation.execute(RUNTIME, args, kwargs, record))
     except Stopped as stopped:
-        raise stopped.error from None
+        error = stopped.error
+    try:
+        raise error  # out here, so that what it was raised in stays its context
+    finally:
+        del error  # its traceback holds this frame
 
 
 def _abandoned() -> int:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from opero.runtime import Runtime
 
 TIMEOUT = 0.25  # seconds for a connection, and for an answer; for both where tasks ask
+LONGEST = 1e12  # milliseconds, 30 years: for so long the server keeps a state that nobody asks for
 CONNECTIONS = 16  # of an event loop: so many of its tasks ask at once
 THREADS = 10_000  # that may ask at once, each on a connection of its own
 SILENCE = 1.0  # seconds after which who does not ask again has left the queue of a bulkhead
@@ -347,7 +348,7 @@ def _unpickled(url: str, timeout: float, name: str = "redis") -> RedisStore:
 
 def _rules(rules: Rules) -> list[Any]:
     slow = rules.slow_ratio if rules.slow_call is not None else 0
-    ttl = (rules.window + rules.max_reset_after) * 2000 + 60_000
+    ttl = min(LONGEST, (rules.window + rules.max_reset_after) * 2000 + 60_000)
     return [
         rules.failure_ratio, rules.min_calls, rules.window * 1e6, rules.calls or 0, rules.consecutive or 0, slow,
         rules.reset_after * 1e6, rules.max_reset_after * 1e6, rules.jitter, rules.half_open_probes, int(ttl),

@@ -169,6 +169,22 @@ def test_a_function_that_raises_stop_iteration_is_heard():
     assert decorated.opero.stats()["errors"] == 1
 
 
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_stop_iteration_keeps_what_it_was_raised_in(listening):
+    def fail():
+        try:
+            {}["nothing"]
+        except KeyError:
+            raise StopIteration(5)  # noqa: B904 - its context is what this is about
+
+    decorated = opero(retries=1, min_delay=0)(fail)
+    heard = events.subscribe(print, "opero.call.*") if listening else contextlib.nullcontext()
+    with heard, pytest.raises(StopIteration) as caught:
+        decorated()
+    assert isinstance(caught.value.__context__, KeyError)
+    assert (caught.value.value, caught.value.__suppress_context__) == (5, False)
+
+
 def test_who_wants_every_call_gets_every_call_also_when_the_function_is_warm():
     decorated, heard = opero(**STACK)(positional), []
     decorated(1, 2, 3)

@@ -177,6 +177,8 @@ def test_the_wrapper_looks_like_what_it_wraps_where_that_says_sound_things():
     f = opero(dict.get)
     assert (f.__name__, f.__qualname__, f.__doc__) == ("get", "dict.get", dict.get.__doc__)
     assert isinstance(opero(Proxy()).__name__, str)
+    first = opero(partial(divmod, 7))
+    assert (first.__module__, first.__name__, first.__qualname__) == ("builtins", "divmod", "divmod")
     function = mock.Mock(return_value=5)
     function.opero = "theirs"
     assert opero(function).opero.name == "unittest.mock.Mock"

@@ -373,6 +373,19 @@ def test_a_breaker_shows_the_worst_of_its_shared_circuits_and_that_of_each_key(r
     assert (breaker.state, breaker.of("bad").state, breaker.of("good").state) == ("closed", "closed", "closed")
 
 
+def test_states_that_last_for_ages_are_kept(redis_server):
+    said = []
+    with o.events.subscribe(lambda event: said.append(event.name), "opero.store.*"):
+        limit = o.RateLimit(1, per=1e15, wait=False, store=redis_server.url, name="ages")
+        with limit:
+            pass
+        with pytest.raises(o.RateLimitedError), limit:
+            pass
+        with o.CircuitBreaker(window=1e14, store=redis_server.url, name="ages"):
+            pass
+    assert not said
+
+
 def test_no_password_is_shown_and_no_nonsense_taken():
     policy = o.RateLimit(5, store="rediss://:secret@db:6379/0?ssl_cert_reqs=none", name="f")
     assert "secret" not in repr(policy)

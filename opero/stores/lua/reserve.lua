@@ -29,5 +29,5 @@ for i = 1, rates do
   redis.call("HSET", KEYS[1], string.format("%.9g", ARGV[3 + 2 * i]), answer[i + 3])
   last = math.max(last, after)
 end
-redis.call("PEXPIRE", KEYS[1], math.ceil((last - now) / 1000) + 1000)
+redis.call("PEXPIRE", KEYS[1], math.min(1e12, math.ceil((last - now) / 1000) + 1000)) -- 30 years: it takes no more
 return answer
