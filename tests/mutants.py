@@ -104,6 +104,7 @@ MORE = {
         "primitives/test_shared_limit.py",
         "core/test_quota.py",
         "stores/test_redis.py::test_leased_calls_need_no_trip_and_expire",
+        "kit/test_kit.py",
     ],
     "cache": [
         "primitives/test_cache_settings.py",

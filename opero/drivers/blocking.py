@@ -91,11 +91,15 @@ class Blocking(Runtime):
         """Run a function in another thread, and leave it behind at the deadline."""
         from opero.workers import spare
 
-        job = spare.start_within(MAX_THREADS, function)
+        try:
+            job = spare.start_within(MAX_THREADS, function)
+        except RuntimeError:  # the system has no more threads
+            job = None
         if job is None:
+            running = len(spare.at_work())
             raise call.reject(
                 Rejected(
-                    f"{MAX_THREADS} threads run functions with a timeout, {spare.abandoned()} of them outlive it; "
+                    f"no thread is free: {running} run functions with a timeout, {spare.abandoned()} outlive it; "
                     'give them timeouts of their own, and Timeout(how="cooperative")',
                     primitive="timeout",
                     reason="queue_full",

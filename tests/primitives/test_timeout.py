@@ -305,3 +305,14 @@ def test_before_the_end_of_a_block_no_wait_is_begun_that_would_pass_it():
         with pytest.raises(OSError):
             asyncio.run(main())
         assert virtual.now() == began
+
+
+def test_where_no_thread_can_be_started_the_call_is_refused_and_says_what_to_do(threads):
+    f = o.opero(o.Timeout(5, how="thread"), retries=0)(threading.get_ident)
+    threads(False)
+    with pytest.raises(o.Rejected, match=r"no thread is free: .*cooperative") as refused:
+        f()
+    assert (refused.value.primitive, refused.value.reason) == ("timeout", "queue_full")
+    assert (f.opero.stats()["rejected"], f.opero.stats()["attempts"]) == (1, 0)
+    threads(True)
+    assert f() != threading.get_ident()
