@@ -7,6 +7,7 @@ from math import inf, isfinite
 
 from opero.errors import ConfigurationError
 from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable
+from opero.signals import Signals
 from opero.spelling import read_settings
 
 TYPE_CHECKING = False
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from opero.call import Layer
     from opero.decorators import Decorated
-    from opero.signals import Attributes, Metric, Signals
+    from opero.signals import Attributes, Metric
 
     P = ParamSpec("P")
     Q = ParamSpec("Q")
@@ -112,11 +113,14 @@ class Policy:
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
+        if not hasattr(cls, "SIGNALS"):  # a plugin's, which says nothing
+            cls.SIGNALS = Signals(cls.place)
         read_settings(cls)
         if "__init__" in cls.__dict__:
             setattr(cls, "__init__", _after_parentheses(cls.__dict__["__init__"]))  # noqa: B010 - mypy's, not a slot
 
-    def _freeze(self, **settings: Any) -> None:
+    def freeze(self, **settings: Any) -> None:
+        """Keep the settings as attributes, for good; called once, by `__init__`."""
         if "name" in settings:
             optional(text, "name", settings["name"])
         self._keep(settings=settings, **{name: settings[name] for name in settings if name not in self.turned})
@@ -198,7 +202,7 @@ class Policy:
         return {**self.settings, **{name: getattr(self, name) for name in self.turned}}
 
     def __setstate__(self, settings: dict[str, Any]) -> None:
-        self._freeze(**settings)
+        self.freeze(**settings)
         self.start()
 
     def __repr__(self) -> str:

@@ -26,7 +26,7 @@ class Validation(Policy):
     SIGNALS = Signals("validate")
 
     def __init__(self) -> None:
-        self._freeze()
+        self.freeze()
 
     def attach(self, function: Callable[..., Any]) -> Layer:
         given = _pydantic().validate_call(_arguments_of(_bare(function) or function))

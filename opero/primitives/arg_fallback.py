@@ -102,7 +102,7 @@ class ArgFallback(Policy):
             raise ConfigurationError("refresh", refresh, "nothing but None without cooldown=: no alternative rests")
         if refresh is not None and (not callable(refresh) or isinstance(refresh, Policy)):  # type: ignore[redundant-expr]
             raise ConfigurationError("refresh", refresh, "a function that returns new alternatives")
-        self._freeze(
+        self.freeze(
             parameter=parameter,
             alternatives=None if alternatives is None else _several("alternatives", alternatives),
             on=on,

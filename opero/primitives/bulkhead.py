@@ -105,7 +105,7 @@ class Bulkhead(Block, Policy):
         if control is None:
             unread("target", target, None, "without control=: it is what a law aims at")
             unread("shadow", shadow, False, "without control=: nothing turns the limit")
-        self._freeze(
+        self.freeze(
             limit=limit,
             max_queue=whole("max_queue", max_queue, low=0),
             max_wait=patience,

@@ -164,7 +164,7 @@ class Cache(Policy):
         soft = optional(duration, "soft_ttl", soft_ttl, above=0)
         if soft is not None and isinstance(life, float) and soft > life:
             raise ConfigurationError("soft_ttl", soft_ttl, f"at most ttl ({life:g} s)")
-        self._freeze(
+        self.freeze(
             ttl=life,
             soft_ttl=soft,
             backend=_backend(backend, url, near, signing_key, encryption_key),

@@ -74,7 +74,7 @@ class Chaos(Policy):
         latency = _latency(latency)
         if not latency and error is None and result is NOTHING:
             raise ConfigurationError("Chaos", (), "latency=, error= or result=: something to happen")
-        self._freeze(
+        self.freeze(
             latency=latency,
             error=error,
             result=result,

@@ -158,7 +158,7 @@ class CircuitBreaker(Block, Rules, Policy):
                 unread("min_calls", min_calls, 20, "beside consecutive= without slow_call=: no ratio is looked at")
         if key is None:
             unread("max_keys", max_keys, 1_000, "without key=: it bounds how many are kept")
-        self._freeze(
+        self.freeze(
             failure_ratio=number("failure_ratio", failure_ratio, above=0, high=1),
             min_calls=min_calls,
             window=duration("window", window, low=0.001),

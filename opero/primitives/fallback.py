@@ -75,7 +75,7 @@ class Fallback(Policy):
         for answer in (*answers, *(_mapping(by).values())):
             if isinstance(answer, Policy):
                 raise ConfigurationError("fallback", answer, "a value, or a function of the arguments; no policy")
-        self._freeze(answers=answers, by=by, on=on, on_result=on_result)
+        self.freeze(answers=answers, by=by, on=on, on_result=on_result)
         self.start()
 
     def start(self) -> None:

@@ -70,7 +70,7 @@ class Hedge(Policy):
 
     def __init__(self, delay: Duration | str, *, max_hedges: int = 1, name: str | None = None) -> None:
         share = _share(delay)
-        self._freeze(
+        self.freeze(
             delay=duration("delay", delay, low=0) if share is None else delay,
             max_hedges=whole("max_hedges", max_hedges, low=1),
             name=name,

@@ -114,7 +114,7 @@ class RateLimit(Block, Policy):
             rate = limiters.checked(rate, per=per, burst=burst, key=key, store=store)
         if key is None:
             unread("max_keys", max_keys, 10_000, "without key=: it bounds how many are kept")
-        self._freeze(
+        self.freeze(
             rate=rate,
             per=duration("per", per, above=0),
             burst=None if burst is None else whole("burst", burst, low=1),

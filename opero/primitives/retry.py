@@ -117,7 +117,7 @@ class Retry(Policy):
             raise ConfigurationError("budget", budget, "a RetryBudget, or None")
         if retries is None and stop is None:
             raise ConfigurationError("retries", retries, "a whole number, 0 or more; None only with stop=")
-        self._freeze(
+        self.freeze(
             retries=optional(whole, "retries", retries, low=0),
             wait=waits.exponential() if wait is None else waits.waiting("wait", wait),
             jitter=choice("jitter", jitter, JITTERS),

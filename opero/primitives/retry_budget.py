@@ -89,7 +89,7 @@ class RetryBudget(Policy):
     ) -> None:
         if control is None:
             unread("shadow", shadow, False, "without control=: nothing turns the ratio")
-        self._freeze(
+        self.freeze(
             ratio=number("ratio", ratio, low=0, high=1),
             min_per_second=number("min_per_second", min_per_second, low=0),
             cap=number("cap", cap, low=1),

@@ -84,7 +84,7 @@ class Timeout(Block, Policy):
             raise ConfigurationError(
                 "Timeout", (seconds, attempt), "either seconds or attempt=; pass two policies for both"
             )
-        self._freeze(
+        self.freeze(
             seconds=None if seconds is None else duration("timeout", seconds, above=0),
             attempt=None if attempt is None else duration("attempt_timeout", attempt, above=0),
             how=choice("how", how, ("thread", "signal", "cooperative")),

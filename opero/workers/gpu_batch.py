@@ -70,7 +70,7 @@ class GpuBatch(Policy):
         if size != "auto":
             whole("batch_size", size, low=1)
         wait, target = number("batch_wait", wait, low=0), number("batch_target", target, above=0)
-        self._freeze(size=size, wait=wait, target=target)
+        self.freeze(size=size, wait=wait, target=target)
         self.start()
 
     def start(self) -> None:

@@ -12,14 +12,12 @@ PACKAGE = {
     "mine.py": """
 from opero.events import *
 from opero.policy import Policy
-from opero.signals import Signals
 
 class Twice(Policy):
     place, inside = "twice", "fallback"
-    SIGNALS = Signals("twice")
 
     def __init__(self, times=2):
-        self._freeze(times=times)
+        self.freeze(times=times)
 
     def attach(self, function):
         async def layer(call, next):
