@@ -1,7 +1,8 @@
 """A child that a test forks, in the middle of what it does."""
 
 import os
-from contextlib import contextmanager
+import threading
+from contextlib import ExitStack, contextmanager
 
 
 def fork():
@@ -22,3 +23,25 @@ def ending():
     finally:
         if os.getpid() != parent:
             os._exit(code)
+
+
+@contextmanager
+def held(*locks):
+    """Have another thread hold the locks: it is not there in a child."""
+    ready, over = threading.Event(), threading.Event()
+
+    def hold():
+        with ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(lock)
+            ready.set()
+            over.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    ready.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        holder.join()

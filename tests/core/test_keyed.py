@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from child import held
 from opero.keyed import Keyed, _Kept, reader
 
 
@@ -50,6 +51,18 @@ def test_what_stays_is_not_forgotten_for_any_number_of_new_keys():
         keyed.get(n, 50.0)
         assert len(keyed.values()) <= 30
     assert [keyed.get(("stays", n), 50.0) for n in range(20)] == stays
+
+
+def test_one_is_found_where_it_is_and_made_nowhere():
+    keyed = boxes(3)
+    stays, other = keyed.get("stays", 0.0), keyed.get("other", 0.0)
+    stays.until = inf
+    for n in range(20):
+        keyed.get(n, 0.0)
+    assert (keyed.find("stays"), keyed.find("other"), keyed.find("nobody")) == (stays, None, None)
+    assert keyed.find(19) is keyed.get(19, 0.0)
+    assert "nobody" not in there(keyed)
+    assert other not in keyed.values()
 
 
 def test_it_is_like_any_other_when_its_time_is_over():
@@ -116,7 +129,7 @@ def test_what_is_kept_again_and_again_is_known_by_its_last_time_and_leaves_nothi
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_finds_the_lock_free():
     keyed = boxes(2)
-    with keyed._lock:
+    with held(keyed._lock):
         child = os.fork()
         if child == 0:
             signal.alarm(10)  # ends a child that waits for ever

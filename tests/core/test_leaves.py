@@ -1,10 +1,12 @@
 import math
 import os
 import pickle
+import signal
 
 import pytest
 
 import opero as o
+from child import held
 from opero import catalogue, errors, events, forks
 from opero.knobs import Knob
 
@@ -85,9 +87,10 @@ def test_a_forked_child_starts_at_zero_with_locks_of_its_own():
     f()
     bulkhead = f.opero.policies[0]
     bulkhead.slots.take()
-    with f.opero.operation.book._lock, bulkhead.slots._lock:
+    with held(f.opero.operation.book._lock, bulkhead.slots._lock):
         child = os.fork()
         if child == 0:
+            signal.alarm(10)  # ends a child that waits for ever
             fine = f.opero.stats()["calls"] == 0 and f() == 1 and f.opero.stats()["calls"] == 1
             os._exit(0 if fine else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import opero as o
+from child import held
 from opero import fused, testing
 from opero.slots import Slots
 
@@ -299,7 +300,7 @@ TestMachine.settings = settings(max_examples=60, stateful_step_count=40, deadlin
 def test_a_child_that_is_forked_while_the_lock_is_held_has_a_bulkhead_of_its_own():
     policy = o.Bulkhead(1)
     f = o.opero(policy)(lambda: 7)
-    with policy, policy.slots._lock:
+    with policy, held(policy.slots._lock):
         child = os.fork()
         if child == 0:
             signal.alarm(10)  # ends a child that waits for ever
