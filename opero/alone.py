@@ -126,13 +126,12 @@ class _Held(Blocking):
     """Rests where a function would be called. A deadline is cooperative: nobody can stop a block in its own thread."""
 
     async def invoke(self, call: Call) -> Any:
-        deadline = call.deadline
-        if deadline is None:
+        call.begin()
+        if call.deadline is None:
             return await hand_out(None)
-        call.begin_before(deadline)
-        with propagating(deadline):
+        with propagating(call.deadline):
             await hand_out(None)
-        call.begin_before(deadline)  # what comes too late is of no use
+        call.go_on()  # what comes too late is of no use
         return None
 
 

@@ -172,10 +172,21 @@ class Call:
         """Whether so long a wait ends before the deadline."""
         return self.deadline is None or self.runtime.now() + seconds < self.deadline.at
 
-    def begin_before(self, deadline: Deadline) -> None:
-        """Raise `CallTimeout` if there is no time to begin."""
-        if self.runtime.now() >= deadline.at:
-            raise deadline.expire(self.operation)
+    def begin(self) -> None:
+        """Raise `CallTimeout` if there is no time left to call the function."""
+        if self.deadline is not None and not self.time_for(0.0):
+            error = self.deadline.expire(self.operation)
+            error.uncalled = self.record.id
+            raise error
+
+    def go_on(self) -> None:
+        """Raise `CallTimeout` if the deadline has passed since."""
+        if self.deadline is not None and not self.time_for(0.0):
+            raise self.deadline.expire(self.operation)
+
+    def uncalled(self, error: BaseException) -> bool:
+        """Whether this error of ours came before the function was called: the service had no part in it."""
+        return belongs(error, self.operation) and getattr(error, "uncalled", 0) == self.record.id
 
     def retryable(self, error: Exception) -> bool:
         """Whether the operation's retry would try again after this error; judged once an error."""

@@ -17,7 +17,8 @@ class OperoError(RuntimeError):
     def __reduce__(self) -> tuple[Any, ...]:
         slots = (name for kind in type(self).__mro__ for name in kind.__dict__.get("__slots__", ()))
         kept = {**self.__dict__, **{name: getattr(self, name, None) for name in slots}}
-        kept.pop("owner", None)  # the operation, which is of this process
+        for name in ("owner", "uncalled"):  # which are of this process
+            kept.pop(name, None)
         return _rebuild, (type(self), self.args, kept)
 
 
@@ -146,6 +147,8 @@ class RetryBudgetExhausted(Rejected):
 
 class CallTimeout(ExecutionError, TimeoutError):
     """The deadline passed; `.seconds` is the timeout, `.scope` says whose: "timeout" or "attempt_timeout"."""
+
+    uncalled = 0  # which call it ended before the function was called
 
     def __new__(cls, *args: object, **_: object) -> Self:
         return TimeoutError.__new__(cls, *args)

@@ -216,8 +216,9 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
             call.say(ATTEMPT_STARTED, number=attempt.number, delay=attempt.delay)
         result = await next(call)
     except Exception as error:
-        if isinstance(error, Rejected) and error.primitive == "timeout" and belongs(error, call.operation):
-            _unmake(call, attempt)  # no thread was free: the function was not called
+        full = isinstance(error, Rejected) and error.primitive == "timeout" and belongs(error, call.operation)
+        if full or call.uncalled(error):  # no thread was free, or no time left
+            _unmake(call, attempt)
             raise
         own = call.heed(error)
         await call.judge(own)

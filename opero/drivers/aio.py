@@ -54,15 +54,13 @@ class Aio(Runtime):
             await self.sleep(seconds, flag)
 
     async def invoke(self, call: Call) -> Any:
+        call.begin()
         return await self.within(call, partial(self.run, call))
 
     async def within(self, call: Call, start: Callable[[], Awaitable[Any]]) -> Any:
         """Await something until the call's deadline."""
         deadline = call.deadline
-        if deadline is None:
-            return await start()
-        if deadline.inherited:
-            call.begin_before(deadline)
+        if deadline is None or deadline.inherited:
             return await start()
         scope = ways().cut(deadline.at)
         try:

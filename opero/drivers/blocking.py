@@ -41,6 +41,7 @@ class Blocking(Runtime):
             clock.wait(flag, seconds)
 
     async def invoke(self, call: Call) -> Any:
+        call.begin()
         try:
             return self.within(call, call.operation.function, *call.args, **call.kwargs)
         except StopIteration as error:  # which a coroutine cannot raise
@@ -49,10 +50,7 @@ class Blocking(Runtime):
     def within(self, call: Call, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run a function until the call's deadline."""
         deadline = call.deadline
-        if deadline is None:
-            return function(*args, **kwargs)
-        if deadline.inherited:
-            call.begin_before(deadline)
+        if deadline is None or deadline.inherited:
             return function(*args, **kwargs)
         with propagating(deadline):
             return self._until(call, deadline, partial(function, *args, **kwargs))
@@ -68,7 +66,7 @@ class Blocking(Runtime):
                 return alarm.run(call, deadline, function)
             return self._bounded(call, deadline, function)
         result = function()
-        call.begin_before(deadline)  # what comes too late is of no use
+        call.go_on()  # what comes too late is of no use
         return result
 
     def waiter(self) -> _Waiter:

@@ -127,10 +127,12 @@ class Streaming(Blocking):
     """Hands out a generator's items."""
 
     async def invoke(self, call: Call) -> Any:
+        call.begin()
         generator = call.operation.function(*call.args, **call.kwargs)
         step, value = generator.send, None
         try:
             while True:
+                call.go_on()
                 try:
                     item = self.within(call, step, value)
                 except StopIteration as done:
@@ -153,11 +155,13 @@ class AioStreaming(Aio):
     """The same for an asynchronous generator."""
 
     async def invoke(self, call: Call) -> Any:
+        call.begin()
         generator = call.operation.function(*call.args, **call.kwargs)
         following: Callable[[], Awaitable[Any]] = partial(_first, generator)
         ending: Callable[[], Awaitable[Any]] = generator.aclose
         try:
             while True:
+                call.go_on()
                 try:
                     item = await self.within(call, following)
                 except StopAsyncIteration:

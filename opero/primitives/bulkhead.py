@@ -306,6 +306,8 @@ class Seen:
             try:
                 result = await next(call)
             except Exception as error:
+                if call.uncalled(error):
+                    raise
                 if isinstance(error, TimeoutError):
                     self.late += 1
                 elif isinstance(error, ConnectionError) or responses.status(error) in OVERLOADED:

@@ -1,7 +1,8 @@
 """CircuitBreaker: stop calling what is down. The state machine is in `opero.circuit`.
 
 1. An error that `on` matches, or a result that `on_result` does, is a failure; one that `ignore` matches, a refusal of
-   ours and a `ConfigurationError` are no outcome at all; every other error shows that the dependency answers.
+   ours, a deadline that passed before the call and a `ConfigurationError` are no outcome at all; every other error
+   shows that the dependency answers.
 2. With `key` each host, tenant or shard has a circuit of its own; `max_keys` bounds how many are kept. Those that are
    open, until their pause is over, and those held by hand make room for a new key only if all are so.
 3. With a store the circuit is that of all processes. While the store is away each process has a circuit of its own.
@@ -244,7 +245,7 @@ class CircuitBreaker(Block, Rules, Policy):
                     permit = UNCOUNTED
                 raise
             except Exception as error:
-                outcome = NONE if call.excuses(error) else self.judge(error, call.says)
+                outcome = NONE if call.uncalled(error) or call.excuses(error) else self.judge(error, call.says)
                 raise
             finally:
                 await self._leave(call, of, permit, outcome, call.runtime.now() - started)

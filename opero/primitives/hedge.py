@@ -169,7 +169,7 @@ class _Race:
     async def hedge(self, delay: float) -> None:
         """Begin a hedge, if the budget has a token and there is room."""
         call = self.call
-        if not self.policy.latencies.spend():
+        if not call.time_for(0.0) or not self.policy.latencies.spend():
             self.closed = True
             return
         budget: Any = call.operation.places.get("retry_budget")

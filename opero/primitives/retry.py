@@ -257,6 +257,8 @@ class _Tries:
     async def go_on(self, error: Exception) -> bool:
         """Whether another attempt follows this error."""
         call = self.call
+        if call.uncalled(error):
+            self._refund()
         if not call.retryable(error):
             if call.deadline is not None and call.deadline.hit and self.made > 1:
                 mark(call, error)

@@ -88,8 +88,7 @@ class GpuBatch(Policy):
 
     async def layer(self, call: Call, next: Next) -> Any:  # noqa: A002
         """Wait for the batch that carries the call."""
-        if call.deadline is not None:
-            call.begin_before(call.deadline)
+        call.begin()
         waiter = call.runtime.waiter()
         item = call.args[0] if call.args else next_of(call.kwargs)
         ticket = Ticket(call.operation, item, lambda _: waiter.wake(), wait=self.wait, call=call.record.id)

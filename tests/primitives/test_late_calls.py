@@ -1,0 +1,173 @@
+"""What comes after its deadline is not begun, and is held against nobody."""
+
+import asyncio
+import pickle
+
+import pytest
+
+import opero as o
+from opero import testing
+from opero.drivers import blocking
+from shared_store import opened
+
+
+@pytest.fixture(params=["own", "shared"])
+def where(request):
+    if request.param == "own":
+        with testing.clock():
+            yield {}
+    else:
+        with opened() as store:
+            yield {"store": store, "name": "it"}
+
+
+def late(function, times=1):
+    """Call it so often inside of a call whose deadline has passed; return the errors."""
+    errors = []
+
+    @o.opero(o.Timeout(1, how="cooperative"), name="page")
+    def page():
+        o.clock.sleep(2)
+        for _ in range(times):
+            with pytest.raises(o.ExecutionError) as raised:
+                function()
+            errors.append(raised.value)
+
+    with pytest.raises(o.CallTimeout):
+        page()
+    return errors
+
+
+def late_task(function, times=1):
+    """Do the same with a coroutine function."""
+    return late(lambda: asyncio.run(function()), times)
+
+
+def test_a_call_that_began_too_late_says_nothing_about_what_it_would_have_called(where):
+    breaker, called = o.CircuitBreaker(consecutive=1, **where), []
+    f = o.opero(breaker, o.Bulkhead(2, control="adaptive"))(lambda: called.append(None))
+    seen = f.opero.operation.places["bulkhead"].seen
+    for error in late(f, 3):
+        assert type(error) is o.CallTimeout
+        assert o.attempts(error) == ()
+        assert "uncalled" not in vars(pickle.loads(pickle.dumps(error)))
+    assert (breaker.state, f.opero.stats()["attempts"], called) == ("closed", 0, [])
+    assert (seen.late, seen.other) == (0, 0)
+    f()
+    assert called == [None]
+
+
+def test_nor_does_a_task(where):
+    breaker = o.CircuitBreaker(consecutive=1, **where)
+
+    @o.opero(breaker)
+    async def f():
+        raise NotImplementedError
+
+    late_task(f, 2)
+    assert (breaker.state, f.opero.stats()["attempts"]) == ("closed", 0)
+
+
+def test_nor_does_a_generator_or_a_block():
+    breaker = o.CircuitBreaker(consecutive=1)
+
+    @o.opero(breaker)
+    def f():
+        yield 1
+
+    @o.opero(breaker)
+    async def g():
+        yield 1
+
+    async def first():
+        return [item async for item in g()]
+
+    def block():
+        with breaker:
+            raise NotImplementedError
+
+    with testing.clock():
+        late(lambda: list(f()))
+        late_task(first)
+        late(block)
+    assert breaker.state == "closed"
+
+
+def test_one_that_its_own_deadline_ends_is_a_failure_and_so_is_one_whose_own_call_came_too_late():
+    breaker = o.CircuitBreaker(consecutive=1)
+    inner = o.opero(lambda: None)
+
+    @o.opero(breaker)
+    def f(again=True):
+        o.clock.sleep(2)
+        return f(False) if again else inner()
+
+    @o.opero(o.Timeout(3, how="cooperative"))
+    def page():
+        f()
+
+    with testing.clock(), pytest.raises(o.CallTimeout) as raised:
+        page()
+    assert (breaker.state, f.opero.stats()["attempts"]) == ("open", 2)
+    assert "inner" not in str(raised.value)
+
+
+def test_a_retry_that_was_paid_for_and_came_too_late_is_paid_back(where, monkeypatch):
+    monkeypatch.setattr(blocking.Blocking, "pause", lambda self, seconds, flag=None: self.sleep(seconds + 9))
+    budget = o.RetryBudget(**where)
+
+    @o.opero(o.Retry(3, wait=1), budget)
+    def f():
+        raise ConnectionError
+
+    @o.opero(o.Timeout(5, how="cooperative"))
+    def page():
+        f()
+
+    before = budget.tokens.wait_for(200)
+    with pytest.raises(o.CallTimeout) as raised:
+        page()
+    assert raised.value.operation.endswith("f")
+    assert f.opero.stats()["attempts"] == 1
+    if where:
+        assert budget.shared._back == 1
+    else:
+        assert budget.tokens.wait_for(200) == before
+
+
+def test_no_hedge_is_begun_after_the_deadline():
+    called = []
+
+    @o.opero(o.Hedge(0.2))
+    def f():
+        called.append(None)
+        o.clock.sleep(0.5)
+
+    @o.opero(o.Timeout(0.1, how="cooperative"))
+    def page():
+        f()
+
+    with pytest.raises(o.CallTimeout):
+        page()
+    assert called == [None]
+    assert f.opero.stats()["attempts"] == 1
+
+
+def test_an_item_is_not_begun_after_the_deadline_of_its_generator():
+    asked = []
+
+    @o.opero(o.Timeout(1, how="cooperative"))
+    def f():
+        for item in range(3):
+            asked.append(item)
+            yield item
+
+    with testing.clock():
+        items = f()
+        next(items)
+        o.clock.sleep(0.6)
+        next(items)
+        o.clock.sleep(0.6)
+        with pytest.raises(o.CallTimeout):
+            next(items)
+    assert asked == [0, 1]
