@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from opero.quota import ROUNDING, Quota, Rate
-from together import together
+from opero.quota import ROUNDING, Quota, Rate, due_by
+from together import together, wait_for
 
 STEPS = st.lists(st.integers(0, 30), min_size=1, max_size=80)  # eighths of a second: exact in binary
 
@@ -343,3 +343,19 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+def test_in_the_middle_of_itself_it_gives_nothing_and_takes_back_later():
+    law = quota((1, 2, 1))  # one in two seconds
+    law.book(0.0, inf)
+    _, waits = law.book(0.0, inf)
+    with law._lock:
+        assert law.book(100.0, inf) == (2.0, None)
+        law.give_back(waits)
+        assert waits in law._waiting
+    wait_for(lambda: waits not in law._waiting)
+    assert law.book(100.0, inf)[1] is not None
+
+
+def test_what_is_kept_by_intervals_is_due_by_them_and_now_where_nothing_is():
+    assert due_by([(1.0, 2), (60.0, 5)], {1.0: 7.0, 5.0: 9.0}, 3.0) == [7.0, 3.0]
