@@ -239,6 +239,7 @@ bucket.due = due + interval""",
             yield AVAILABLE, (), self.local.quota.available(now) if shared is None else shared
 
     async def _enter(self, call: Call, key: Hashable) -> None:
+        call.begin()
         weight = self.weight
         if callable(weight):
             weight = number("weight", weight(*call.args, **call.kwargs), low=0)

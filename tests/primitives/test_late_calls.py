@@ -171,3 +171,16 @@ def test_an_item_is_not_begun_after_the_deadline_of_its_generator():
         with pytest.raises(o.CallTimeout):
             next(items)
     assert asked == [0, 1]
+
+
+def test_a_call_that_came_too_late_uses_up_no_quota(where):
+    limit, called = o.RateLimit(2, per=1000, wait=False, **where), []
+    f = o.opero(limit)(lambda: called.append(None))
+    assert [type(error) for error in late(f, 3)] == [o.CallTimeout] * 3
+    assert called == []
+    f()
+    f()
+    with pytest.raises(o.RateLimitedError):
+        f()
+    stats = f.opero.stats()
+    assert (stats["attempts"], stats["rejected"]) == (2, 1)
