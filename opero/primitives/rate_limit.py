@@ -54,6 +54,7 @@ PERIODS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day
 WEIGHTS = "a number, 0 or more, or a function of the call's arguments"
 RATES = 'calls per second as a number, a text like "100/s", "10/min" or "10/s; 100/min", or a RateLimit'
 IN_TEXTS = f"{RATES}; in texts the units are ms, s, min, h, day and week, also written out"
+LATE = 0.05  # seconds that a thread or a loop may be late, and who waits as long as it may still goes
 COUNTABLE = "a rate from 1e-308 to 1e308 calls a second, and a burst that comes back within 1e308 s"
 
 
@@ -294,7 +295,7 @@ class Local:
 
     def refusal(self, name: str, wait: float) -> RateLimitedError:
         """Return what is raised where a call would wait too long."""
-        left = f"; the next may go in {wait:.3g} s" if wait < inf else ""
+        left = f"; the next may go in {wait:.3g} s" if 0 < wait < inf else ""
         return RateLimitedError(f"{name} may make {self}{left}", retry_after=wait if wait < inf else None)
 
     async def acquire(self, call: Call, key: Hashable, weight: float, patience: float) -> float:
@@ -308,35 +309,42 @@ class Local:
             return 0.0
         try:
             call.emit(DELAYED, delay=delay)
-            await _until(call, quota, ticket)
+            await self._turn(call, quota, ticket, started + patience)
         except BaseException:
             quota.give_back(ticket)
             raise
         return call.runtime.now() - started
+
+    async def _turn(self, call: Call, quota: Quota, ticket: Ticket, until: float) -> None:
+        """Wait for a ticket's time, which moves up when somebody before it leaves, and on when somebody is late.
+
+        Refuse if it moves on beyond `until`.
+        """
+        runtime = call.runtime
+        until = until + LATE if call.deadline is None else min(until + LATE, call.deadline.at)
+        while True:
+            call.begin()
+            waiter, now = runtime.waiter(), runtime.now()
+            at, first = (inf, False) if now > until else quota.turn(ticket, waiter, now)
+            if at <= now:
+                return
+            if at > until:
+                quota.give_back(ticket)
+                raise self.refusal(call.operation.name, quota.wait(now, ticket.weight))
+            if clock.hurried:
+                await runtime.pause(at - now)
+                quota.go(ticket, at)
+                return
+            if first:
+                await runtime.pause(at - now)
+            else:
+                await runtime.park(waiter, at)
 
     def _make(self) -> Quota:
         return Quota(Rate(*rate) for rate in self.rates)
 
     def __str__(self) -> str:
         return " and ".join(_written(count, per) for count, per, _ in self.rates)
-
-
-async def _until(call: Call, quota: Quota, ticket: Ticket) -> None:
-    """Wait for a ticket's time, which moves up when somebody before it leaves, and on when somebody is late."""
-    runtime = call.runtime
-    while True:
-        waiter, now = runtime.waiter(), runtime.now()
-        at, first = quota.turn(ticket, waiter, now)
-        if at <= now:
-            return
-        if clock.hurried:
-            await runtime.pause(at - now)
-            quota.go(ticket, at)
-            return
-        if first:
-            await runtime.pause(at - now)
-        else:
-            await runtime.park(waiter, at)
 
 
 def parsed(field: str, text: str) -> list[tuple[float, float]]:

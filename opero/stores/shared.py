@@ -94,14 +94,17 @@ class SharedLimit:
         if wait <= 0:
             return wait
         at = runtime.now() + wait
-        await self._pause(call, place, weight, wait, booking)
+        await self._pause(call, place, weight, wait, booking, at - wait + patience)
         late = runtime.now() - at
         if late > LATE + min(interval * (burst - weight) for interval, burst in rates):
-            return wait + late + await self.acquire(call, key, weight, patience)  # its place is gone
+            left = max(0.0, patience - wait - late)
+            return wait + late + await self.acquire(call, key, weight, left)  # its place is gone
         return wait
 
-    async def _pause(self, call: Call, place: str, weight: float, wait: float, booking: Any) -> None:
-        """Wait for the booked time; give it back if that ends before."""
+    async def _pause(  # noqa: PLR0917 - all of a booking
+        self, call: Call, place: str, weight: float, wait: float, booking: Any, until: float
+    ) -> None:
+        """Wait for the booked time; give it back if that ends before, or too late."""
         rates, runtime = self._rates, call.runtime
 
         def undo(store: StateStore) -> Awaitable[None]:
@@ -113,12 +116,19 @@ class SharedLimit:
         try:
             call.emit(self._delayed, delay=wait)
             await runtime.pause(wait)
+            self._begin(call, until)
         except GeneratorExit:  # nothing may be awaited now
             self._guard.later(give_back)
             raise
         except BaseException:
             await self._guard.soon(runtime, give_back)
             raise
+
+    def _begin(self, call: Call, until: float) -> None:
+        """Refuse what comes after its deadline, or too late."""
+        call.begin()
+        if call.runtime.now() > until + LATE:
+            raise self._local.refusal(call.operation.name, inf)
 
 
 class SharedCircuit:

@@ -331,7 +331,7 @@ def test_a_generator_whose_thread_hangs_is_left_and_counted():
 
     go = threading.Event()
 
-    @o.opero(retries=0, timeout=0.05)
+    @o.opero(retries=0, timeout=0.5)
     def f():
         yield 1
         go.wait(10)

@@ -184,3 +184,62 @@ def test_a_call_that_came_too_late_uses_up_no_quota(where):
         f()
     stats = f.opero.stats()
     assert (stats["attempts"], stats["rejected"]) == (2, 1)
+
+
+def stalled(limit, others, tasks, seconds):
+    """Make calls at once, and let the loop stand still; return when those that went did, and the errors by kind."""
+    went, errors, began = [], [], o.clock.now()
+
+    @o.opero(limit, *others, retries=0)
+    async def f():
+        went.append(round(o.clock.now() - began, 3))
+
+    async def one():
+        try:
+            await f()
+        except o.ExecutionError as error:
+            errors.append(error)
+            assert o.clock.now() - began <= max(seconds + 0.06, 2)
+
+    async def main():
+        every = [asyncio.create_task(one()) for _ in range(tasks)]
+        await asyncio.sleep(0.05)
+        o.clock.sleep(seconds)
+        await asyncio.gather(*every)
+
+    asyncio.run(main())
+    return went, errors, f
+
+
+def test_nobody_waits_for_the_quota_longer_than_it_may_though_the_line_moves_on(where):
+    limit = o.RateLimit(10, burst=1, wait=0.25, **where)
+    went, errors, f = stalled(limit, (), 3, 1)
+    assert went == [0]
+    assert [(type(error), error.reason) for error in errors] == [(o.RateLimitedError, "rate_limited")] * 2
+    asyncio.run(f())  # and nothing is used up
+    assert went == [0, 1.05]
+
+
+def test_nor_past_its_deadline(where):
+    went, errors, f = stalled(o.RateLimit(10, burst=1, **where), (o.Timeout(2),), 19, 1.5)
+    assert max(went) <= 2
+    assert len(went) + len(errors) == 19
+    assert len(went) >= 5
+    assert {type(error) for error in errors} <= {o.RateLimitedError, o.CallTimeout}
+    assert {getattr(error, "reason", "deadline") for error in errors} == {"deadline"}
+    assert f.opero.stats()["attempts"] == len(went)
+
+
+def test_one_whose_deadline_passes_while_the_loop_stands_still_is_not_begun(where):
+    went, errors, f = stalled(o.RateLimit(10, burst=1, **where), (o.Timeout(1),), 2, 1.5)
+    assert went == [0]
+    assert [type(error) for error in errors] == [o.CallTimeout]
+    assert f.opero.stats()["attempts"] == 1
+
+
+def test_a_place_that_is_gone_is_booked_anew_within_what_is_left_of_the_wait():
+    with opened() as store:
+        limit = o.RateLimit(1, burst=1, wait=4, store=store, name="it")
+        went, errors, _ = stalled(limit, (), 4, 2.5)
+        assert all(each <= 4.05 for each in went)
+        assert len(went) + len(errors) == 4
