@@ -9,7 +9,8 @@ CALLS = {name: function for name, function in costs.calls().items() if name.star
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_leaves_nothing_for_the_cycle_collector(name):
-    assert costs.littering(CALLS[name])() == 0
+    measure = costs.littering(CALLS[name])
+    assert min(measure() for _ in range(3)) == 0  # threads of other tests may leave something meanwhile
 
 
 def test_what_a_call_leaves_would_be_noticed():
