@@ -67,6 +67,8 @@ BESIDE = [
 ]  # fmt: skip
 MORE = {
     "circuit_breaker": [
+        "primitives/test_interrupted.py",
+        "primitives/test_late_calls.py",
         "primitives/test_shared_circuit.py",
         "parallel/test_shared_limits.py",
         "core/test_circuit.py",
@@ -95,12 +97,16 @@ MORE = {
     "hedge": ["primitives/test_hedge_ends.py", "primitives/test_context.py"],
     "fallback": ["core/test_causes.py", "primitives/test_nested_fallback.py"],
     "bulkhead": [
+        "primitives/test_interrupted.py",
+        "primitives/test_late_calls.py",
         "primitives/test_shared_bulkhead.py",
         "primitives/test_adaptive_bulkhead.py",
         "parallel/test_shared_limits.py",
         "primitives/test_bulkhead_ends.py",
     ],
     "rate_limit": [
+        "primitives/test_interrupted.py",
+        "primitives/test_late_calls.py",
         "primitives/test_shared_limit.py",
         "core/test_quota.py",
         "stores/test_redis.py::test_leased_calls_need_no_trip_and_expire",
