@@ -184,9 +184,13 @@ class Call:
         if self.deadline is not None and not self.time_for(0.0):
             raise self.deadline.expire(self.operation)
 
-    def uncalled(self, error: BaseException) -> bool:
-        """Whether this error of ours came before the function was called: the service had no part in it."""
-        return belongs(error, self.operation) and getattr(error, "uncalled", 0) == self.record.id
+    def uncalled(self, error: BaseException, made: int | None = None) -> bool:
+        """Whether this error of ours came before the function was called, or called again after `made` attempts.
+
+        The service had no part in it.
+        """
+        ours = belongs(error, self.operation) and getattr(error, "uncalled", 0) == self.record.id
+        return ours and made in {None, self.record.made}
 
     def retryable(self, error: Exception) -> bool:
         """Whether the operation's retry would try again after this error; judged once an error."""

@@ -113,7 +113,7 @@ def dress(wrapper: Any, function: Any) -> None:
             setattr(wrapper, name, value)
     if read(function, "__qualname__", str) is None:  # a partial, or an object that is called
         wrapper.__module__, wrapper.__qualname__ = named(function)
-        wrapper.__name__ = wrapper.__qualname__.rpartition(".")[2]
+        wrapper.__name__ = read(function, "__name__", str) or wrapper.__qualname__.rpartition(".")[2]
     wrapper.__dict__.update(read(function, "__dict__", dict, {}))
     wrapper.__wrapped__ = function
 

@@ -109,7 +109,7 @@ class Policy:
     minds_refusals = True  # of policies further in
     asks_functions = False  # whether a function alone may be its settings
     reads_arguments = True  # in their original shape; else the fast path may pass them by position
-    fills: tuple[str, ...] = ()  # parameters that it gives a value where the caller gives none
+    fills: tuple[str, ...] | None = None  # parameters it has a value for where the caller gives none; None: who knows
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

@@ -82,7 +82,12 @@ def shape_of(operation: Operation) -> tuple[Shape, dict[str, Any]]:
     shape = own_shape(function)
     if not reading or shape is ANY:
         return shape, {}
-    return AS_GIVEN, {"fitting": _fitting(function, [name for policy in reading for name in policy.fills])}
+    filled: list[str] = []
+    for policy in reading:
+        if policy.fills is None or not {"__wrapped__", "__signature__"}.isdisjoint(function.__dict__):
+            return ANY, {}  # what is called takes other arguments than its code says
+        filled += policy.fills
+    return AS_GIVEN, {"fitting": _fitting(function, filled)}
 
 
 def shaped(operation: Operation, text: str, names: dict[str, Any]) -> FunctionType:

@@ -302,11 +302,11 @@ class Seen:
         """Return what calls `next`, and counts how that ended."""
 
         async def watched(call: Call) -> Any:
-            started = call.runtime.now()
+            started, made = call.runtime.now(), call.record.made
             try:
                 result = await next(call)
             except Exception as error:
-                if call.uncalled(error):
+                if call.uncalled(error, made):
                     raise
                 if isinstance(error, TimeoutError):
                     self.late += 1

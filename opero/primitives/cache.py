@@ -85,6 +85,7 @@ class Cache(Policy):
         30.0
     """
 
+    fills = ()
     place = "cache"
     asks_functions = True
     SIGNALS = SIGNALS

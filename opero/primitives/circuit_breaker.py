@@ -99,6 +99,7 @@ class CircuitBreaker(Block, Rules, Policy):
     the second on up to a tenth (`jitter`) sooner, by chance.
     """
 
+    fills = ()
     place = "circuit_breaker"
     streams = True
     SIGNALS = SIGNALS
@@ -231,7 +232,7 @@ class CircuitBreaker(Block, Rules, Policy):
 
         async def layer(call: Call, next: Next) -> Any:  # noqa: A002
             """Ask, call, and report the outcome."""
-            held = call.record.held.pop(self.place, None)
+            held, made = call.record.held.pop(self.place, None), call.record.made
             started, outcome = call.record.started if held else call.runtime.now(), NONE
             of = None if key is None else key(call.args, call.kwargs)
             permit = Permit(held, probe=False) if held else await self._enter(call, of)
@@ -245,7 +246,7 @@ class CircuitBreaker(Block, Rules, Policy):
                     permit = UNCOUNTED
                 raise
             except Exception as error:
-                outcome = NONE if call.uncalled(error) or call.excuses(error) else self.judge(error, call.says)
+                outcome = NONE if call.uncalled(error, made) or call.excuses(error) else self.judge(error, call.says)
                 raise
             finally:
                 await self._leave(call, of, permit, outcome, call.runtime.now() - started)

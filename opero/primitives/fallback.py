@@ -50,6 +50,7 @@ class Fallback(Policy):
         (0,)
     """
 
+    fills = ()
     place = "fallback"
     asks_functions = True
     SIGNALS = SIGNALS

@@ -73,6 +73,7 @@ class RateLimit(Block, Policy):
     so many calls in one round trip, at most half the burst; three quarters of the burst can then go at once.
     """
 
+    fills = ()
     place = "rate_limit"
     streams = True
     SIGNALS = SIGNALS

@@ -179,6 +179,9 @@ def test_the_wrapper_looks_like_what_it_wraps_where_that_says_sound_things():
     assert isinstance(opero(Proxy()).__name__, str)
     first = opero(partial(divmod, 7))
     assert (first.__module__, first.__name__, first.__qualname__) == ("builtins", "divmod", "divmod")
+    named = partial(divmod, 7)
+    named.__name__ = "sevenths"
+    assert opero(named).__name__ == "sevenths"
     function = mock.Mock(return_value=5)
     function.opero = "theirs"
     assert opero(function).opero.name == "unittest.mock.Mock"

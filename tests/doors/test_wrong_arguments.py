@@ -1,12 +1,14 @@
 """Arguments that a function does not take are Python's TypeError and no attempt, also where a policy reads them."""
 
 import asyncio
+import functools
 from contextlib import nullcontext
 
 import pytest
 
 import opero as o
 from opero import fused
+from opero.policy import Policy
 
 AT_ONCE = {"min_delay": 0, "max_delay": 0}
 READING = {
@@ -84,3 +86,46 @@ def test_what_a_key_raises_of_right_arguments_stays_its_own():
 
     with pytest.raises(AttributeError, match="tenant"):
         work(1)
+
+
+def test_what_takes_other_arguments_than_its_code_says_gets_them():
+    from typing import Annotated
+
+    from pydantic import Field
+
+    @o.opero(validate=True, retries=0)
+    def validated(count: Annotated[int, Field(alias="n")], more: Annotated[list, Field(default_factory=list)]):
+        return count, more
+
+    assert validated(n="3") == (3, [])
+
+    def narrow(function):
+        @functools.wraps(function)
+        def wrapper(sku, *args):
+            return function(sku, *args)
+
+        return wrapper
+
+    @o.opero(o.ArgFallback("key", alternatives=["k-1"]), fallback=lambda *args: args, retries=0)
+    @narrow
+    def wrapped(sku, key):
+        return sku, key
+
+    assert wrapped(5, "mine") == (5, "mine")
+
+
+def test_a_policy_of_ones_own_may_add_an_argument():
+    class Session(Policy):
+        place, inside = "session", "retry"
+
+        def attach(self, function):
+            async def layer(call, next):  # noqa: A002
+                return await next(call.branch(call.args, {**call.kwargs, "session": 7}))
+
+            return layer
+
+    @o.opero(Session(), fallback=lambda *args: "none", retries=0)
+    def work(sku, session):
+        return sku, session
+
+    assert work(5) == work(sku=5) == (5, 7)

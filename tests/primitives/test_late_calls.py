@@ -243,3 +243,22 @@ def test_a_place_that_is_gone_is_booked_anew_within_what_is_left_of_the_wait():
         went, errors, _ = stalled(limit, (), 4, 2.5)
         assert all(each <= 4.05 for each in went)
         assert len(went) + len(errors) == 4
+
+
+def test_a_circuit_around_the_retry_still_hears_of_what_failed_before_the_deadline():
+    breaker, called = o.CircuitBreaker(consecutive=1), []
+
+    @o.opero(
+        breaker,
+        o.Timeout(2, how="cooperative"),
+        o.Retry(3, wait=lambda *_: 0, on=ConnectionError),
+        order=["timeout", "circuit_breaker", "retry"],
+    )
+    def work():
+        called.append(None)
+        raise ConnectionError
+
+    slow = o.events.subscribe(lambda _: o.clock.sleep(5), "opero.retry.scheduled")
+    with testing.clock(), slow, pytest.raises(o.CallTimeout):
+        work()
+    assert (len(called), breaker.state) == (1, "open")
