@@ -290,12 +290,12 @@ _FAST = """\
 """
 _MISFIT = """\
     except TypeError as error:
-        taken = True
+        fit = True
         try:
             {args}
         except TypeError:
-            taken = False
-        if not taken:
+            fit = False
+        if not fit:
 {owed}            started[0] -= 1
             raise
 {keep}

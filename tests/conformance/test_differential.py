@@ -8,7 +8,7 @@ import opero as o
 
 STEPS = st.lists(
     st.one_of(
-        st.sampled_from([7, ConnectionError, KeyError]),
+        st.sampled_from([7, ConnectionError, KeyError, TypeError]),
         st.sampled_from([0.5, 3.0]).map(Pause),
         st.floats(0, 8).map(lambda seconds: ("advance", seconds)),
     ),

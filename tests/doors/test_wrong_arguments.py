@@ -129,3 +129,28 @@ def test_a_policy_of_ones_own_may_add_an_argument():
         return sku, session
 
     assert work(5) == work(sku=5) == (5, 7)
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize("speed", ["fast", "general", "heard"])
+def test_neither_they_nor_a_type_error_of_the_functions_own_cost_a_slot(speed, kind):
+    policy, began = o.Bulkhead(1), Began()
+    function = made(kind, {"bulkhead": policy, "fallback": lambda *args, **kwargs: "none"}, began, speed)
+
+    async def each():
+        for began.fails in (False, True, False, True):
+            with pytest.raises(TypeError, match="missing 1 required positional argument: 'sku'"):
+                await outcome(function, kind, (1,), {})
+            assert await outcome(function, kind, (1, 2), {}) == ("none" if began.fails else (2, 1, 3))
+
+    with o.events.subscribe(lambda event: None) if speed == "heard" else nullcontext():
+        asyncio.run(each())
+    assert policy.slots.used == function.opero.stats()["active"] == 0
+
+
+class Began:
+    fails = False
+
+    def append(self, _):
+        if self.fails:
+            raise TypeError("the function's own")
