@@ -22,7 +22,7 @@ from math import inf
 
 from opero import forks
 from opero.call import FAILURE, NONE
-from opero.exclusive import later, new_lock
+from opero.exclusive import hand_back, new_lock
 from opero.waits import uniform
 from opero.windows import CountWindow, TimeWindow
 
@@ -60,11 +60,12 @@ class Rules:
 class Permit:
     """Leave to call, given by one generation of the state: it is known by the list that counts its successes."""
 
-    __slots__ = ("good", "probe")
+    __slots__ = ("circuit", "good", "probe")
 
-    def __init__(self, good: list[int], *, probe: bool) -> None:
+    def __init__(self, good: list[int], *, probe: bool, circuit: Circuit | None = None) -> None:
         self.good = good
         self.probe = probe
+        self.circuit = circuit
 
 
 UNCOUNTED = Permit([0], probe=False)  # of no generation: its outcome changes nothing
@@ -120,7 +121,7 @@ class Circuit:
             if self.state == CLOSED:
                 self.window.roll(now)
                 self.turn = self.window.turn
-                return Permit(self.good, probe=False), None, None
+                return Permit(self.good, probe=False, circuit=self), None, None
             if self.state == FORCED_OPEN:
                 return None, None, None
             given = self.probes_out + self.probes_good + self.probes_bad
@@ -131,11 +132,13 @@ class Circuit:
                 change = self._change_locked(HALF_OPEN, now)
             self.probes_out += 1
             self.probed_at = now
-            return Permit(self.good, probe=True), change, None
+            return Permit(self.good, probe=True, circuit=self), change, None
 
     def settle(self, permit: Permit, outcome: str, duration: float, now: float) -> Change | None:
         """Take the outcome of a permitted call; return a change of state if it led to one."""
-        if outcome == NONE and (not permit.probe or later(self._lock, self.settle, permit, NONE, duration, now)):
+        if outcome == NONE:
+            if permit.probe:
+                hand_back(self._lock, self._give_back_locked, permit)
             return None
         with self._lock:
             if permit.good is not self.good:
@@ -155,9 +158,13 @@ class Circuit:
             return None if same else change
 
     def idle(self, now: float) -> bool:
-        """Whether it is as good as new."""
-        with self._lock:
+        """Whether it is as good as new; who asks holds another lock, and does not wait for this one."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
             return self.state == CLOSED and self.mode == AUTO and not self.window.totals(now).calls
+        finally:
+            self._lock.release()
 
     def read(self, now: float) -> tuple[str, float, float]:
         """State, failure ratio, slow ratio."""
@@ -184,10 +191,12 @@ class Circuit:
             tripped |= totals.calls >= rules.min_calls and totals.slow_ratio() >= rules.slow_ratio
         return self._change_locked(OPEN, now) if tripped and self.mode == AUTO else None
 
+    def _give_back_locked(self, permit: Permit) -> None:
+        if permit.good is self.good:
+            self.probes_out -= self.probes_out > 0  # that of a forked child counts in its parent
+
     def _settle_probe_locked(self, outcome: str, duration: float, now: float) -> Change | None:
-        self.probes_out -= self.probes_out > 0  # that of a forked child counts in its parent
-        if outcome == NONE:
-            return None
+        self.probes_out -= self.probes_out > 0
         bad = outcome == FAILURE or duration > self.slow
         self.probes_bad += bad
         self.probes_good += not bad

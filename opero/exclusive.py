@@ -12,26 +12,37 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., Any])
 
+PATIENCE = 0.05  # seconds; a lock is held for arithmetic only
+
 GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
-new_lock: Callable[[], Any] = RLock  # of a state: exclusive methods call one another, and see `later`
+new_lock: Callable[[], Any] = RLock  # of a state: exclusive methods call one another, and see `hand_back`
 
 
 def inside(lock: Any) -> bool:
-    """Whether this thread is in the middle of something under the lock.
-
-    The garbage collector may end an abandoned call of ours anywhere, a handler of a signal may make one: also there.
-    """
+    """Whether this thread is in the middle of something under the lock."""
     owned: bool = lock._is_owned()  # noqa: SLF001 - as threading's Condition asks it
     return owned
 
 
-def later(lock: Any, work: Callable[..., object], *args: Any) -> bool:
-    """Leave work to another thread if this one is `inside`; whether that was so."""
-    if not inside(lock):
-        return False
-    start_new_thread(work, args)
-    return True
+def hand_back(lock: Any, work: Callable[..., object], *args: Any) -> None:
+    """Do work under the lock: here, unless that would wait for what this thread is in the middle of.
+
+    The garbage collector may end an abandoned call of ours anywhere, a handler of a signal may make one: also where
+    this thread holds this lock, or another one that the holder of this wants. Then another thread does it.
+    """
+    if inside(lock) or not lock.acquire(timeout=PATIENCE):
+        start_new_thread(_wait_and_do, (lock, work, args))
+        return
+    try:
+        work(*args)
+    finally:
+        lock.release()
+
+
+def _wait_and_do(lock: Any, work: Callable[..., object], args: tuple[Any, ...]) -> None:
+    with lock:
+        work(*args)
 
 
 def exclusive(method: F) -> F:

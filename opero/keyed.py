@@ -83,11 +83,6 @@ class Keyed(Generic[S]):
                 raise ConfigurationError("key", type(key), allowed) from error
             return state
 
-    def find(self, key: Hashable) -> S | None:
-        """Return the state of a key, if there is one of its own."""
-        with self._lock:
-            return self._states.get(key) or self._kept.find(key)
-
     def values(self) -> list[S]:
         """Return every state there is."""
         with self._lock:
@@ -145,10 +140,6 @@ class _Kept(Generic[S]):
         if len(self._order) > 2 * len(self._states) + LOOK:
             self._order = [entry for entry in self._order if self._is_current(entry)]
             heapify(self._order)
-
-    def find(self, key: Hashable) -> S | None:
-        found = self._states.get(key)
-        return None if found is None else found[1]
 
     def pop(self, key: Hashable) -> S | None:
         found = self._states.pop(key, None)

@@ -20,7 +20,7 @@ from __future__ import annotations
 from math import inf
 
 from opero import forks
-from opero.exclusive import inside, later, new_lock
+from opero.exclusive import hand_back, inside, new_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,11 +144,7 @@ class Quota:
 
     def give_back(self, ticket: Ticket) -> None:
         """Return a ticket that was not used."""
-        if later(self._lock, self.give_back, ticket):
-            return
-        with self._lock:
-            if ticket in self._waiting:
-                self._remove_locked(ticket)
+        hand_back(self._lock, self._give_back_locked, ticket)
 
     def reset(self) -> None:
         """Forget what was used; who waits keeps the time it was given."""
@@ -220,6 +216,10 @@ class Quota:
     def _go_locked(self, ticket: Ticket, now: float) -> None:
         self._used = charged(self.laws, self._used, now, ticket.weight)
         self._remove_locked(ticket)
+
+    def _give_back_locked(self, ticket: Ticket) -> None:
+        if ticket in self._waiting:
+            self._remove_locked(ticket)
 
     def _remove_locked(self, ticket: Ticket) -> None:
         """Let it be gone, and wake who is first then, if it may go earlier than it knows."""

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from math import inf
 
 from opero import forks
-from opero.exclusive import later, new_lock
+from opero.exclusive import hand_back, new_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,17 +83,18 @@ class Ring:
 
     def leave(self, flight: Flight, waiter: Waiter) -> None:
         """Wait no longer. Whom it was just handed to hands it on."""
-        if later(self._lock, self.leave, flight, waiter):
-            return
-        with self._lock:
-            flight.waiting = [each for each in flight.waiting if each[0] is not waiter]
+        hand_back(self._lock, self._leave_locked, flight, waiter)
+
+    def _leave_locked(self, flight: Flight, waiter: Waiter) -> None:
+        flight.waiting = [each for each in flight.waiting if each[0] is not waiter]
         if flight.leader is waiter:
             self._hand_over(flight)
 
     def fail(self, flight: Flight, failure: str) -> None:
         """Let one who waits try once more; after that all of them know."""
-        if later(self._lock, self.fail, flight, failure):
-            return
+        hand_back(self._lock, self._fail_locked, flight, failure)
+
+    def _fail_locked(self, flight: Flight, failure: str) -> None:
         flight.failure = failure
         if flight.handed:
             self.end(flight)

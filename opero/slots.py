@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from opero import forks
-from opero.exclusive import later, new_lock
+from opero.exclusive import hand_back, new_lock
 from opero.knobs import Knob
 
 TYPE_CHECKING = False
@@ -75,11 +75,12 @@ class Slots:
 
     def release(self, taken: list[int]) -> bool:
         """Give a slot back where it was taken, to the first who waits, else to all; whether it is of this process."""
-        if not later(self._lock, self.release, taken):
-            with self._lock:
-                taken[0] -= 1
-                self._serve_locked()
+        hand_back(self._lock, self._release_locked, taken)
         return taken is self.taken
+
+    def _release_locked(self, taken: list[int]) -> None:
+        taken[0] -= 1
+        self._serve_locked()
 
     def _serve_locked(self) -> None:
         while self.queue and self.taken[0] < self.limit.value:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import exp
 
 from opero import forks
-from opero.exclusive import exclusive, later, new_lock
+from opero.exclusive import exclusive, hand_back, new_lock
 from opero.knobs import Knob
 
 HORIZON = 10.0  # seconds over which successes fade
@@ -87,10 +87,7 @@ class Tokens:
 
     def refund(self, cost: float) -> None:
         """Put tokens back."""
-        if later(self._lock, self.refund, cost):
-            return
-        with self._lock:
-            self.left = min(self.cap, self.left + cost)
+        hand_back(self._lock, self._refund_locked, cost)
 
     def utilization(self, now: float) -> float:
         """Return the share that is spent, from 0 to 1."""
@@ -102,6 +99,9 @@ class Tokens:
         """Seconds until the trickle alone brings so many; None without one."""
         with self._lock:
             return max(0.0, cost - self.left) / self.min_per_second if self.min_per_second else None
+
+    def _refund_locked(self, cost: float) -> None:
+        self.left = min(self.cap, self.left + cost)
 
     def _gather_locked(self, now: float) -> None:
         passed = 0.0 if self.since is None else max(0.0, now - self.since)

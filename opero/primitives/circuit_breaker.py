@@ -317,8 +317,7 @@ class CircuitBreaker(Block, Rules, Policy):
         if self.shared is not None and not isinstance(permit, Permit):
             change = await self.shared.settle(call, key, permit, outcome, duration)
         else:
-            circuit = self.circuit if self.key is None else self.circuits.find(key)
-            change = None if circuit is None else circuit.settle(permit, outcome, duration, call.runtime.now())
+            change = (permit.circuit or self.circuit).settle(permit, outcome, duration, call.runtime.now())
         self.say(call.emit, call.operation.book, change)
 
     def _refuse(self, call: Call, state: str, retry_after: float | None) -> Permit:

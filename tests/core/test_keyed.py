@@ -53,18 +53,6 @@ def test_what_stays_is_not_forgotten_for_any_number_of_new_keys():
     assert [keyed.get(("stays", n), 50.0) for n in range(20)] == stays
 
 
-def test_one_is_found_where_it_is_and_made_nowhere():
-    keyed = boxes(3)
-    stays, other = keyed.get("stays", 0.0), keyed.get("other", 0.0)
-    stays.until = inf
-    for n in range(20):
-        keyed.get(n, 0.0)
-    assert (keyed.find("stays"), keyed.find("other"), keyed.find("nobody")) == (stays, None, None)
-    assert keyed.find(19) is keyed.get(19, 0.0)
-    assert "nobody" not in there(keyed)
-    assert other not in keyed.values()
-
-
 def test_it_is_like_any_other_when_its_time_is_over():
     keyed = boxes(3)
     keyed.get("open", 0.0).until = 10.0

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import itertools
 import signal
+import threading
+import time
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -84,6 +86,33 @@ def test_a_generator_that_nobody_keeps_ends_while_others_go_on(policy):
         return work.opero.stats()["active"]
 
     assert ended(run)[0] == 0
+
+
+def test_threads_whose_abandoned_calls_end_under_each_others_locks_wait_for_no_other():
+    policy = o.CircuitBreaker(consecutive=3, reset_after=0.001, key=lambda _: next(numbers) % 8, max_keys=4)
+
+    @o.opero(policy, retries=0)
+    def work(given):
+        if given == "failing":
+            raise ConnectionError
+        yield given
+
+    def run():
+        until = time.monotonic() + 0.7
+        while time.monotonic() < until:
+            circle = [work("hanging")]
+            circle.append(circle)
+            for given in (None, "failing", "passing"):
+                with suppress(ConnectionError, o.OperoError):
+                    list(work(given)) if given else next(circle[0])
+
+    with eager():
+        threads = [threading.Thread(target=run, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 from opero import forks
-from opero.exclusive import later, new_lock
+from opero.exclusive import hand_back, new_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,22 +170,20 @@ class Flights:
 
     def leave(self, flight: Flight, waiter: Waiter) -> None:
         """Stop waiting: pass the lead on if it was just handed over, and stop a load that nobody waits for."""
-        if later(self._lock, self.leave, flight, waiter):
-            return
-        with self._lock:
-            if flight.done:
-                flight.takers -= 1
-                self._forget_locked(flight)
-            if waiter in flight.waiters:
-                flight.waiters.remove(waiter)
-            if flight.heir is waiter:
-                self._crown_locked(flight)
-            lonely = not (flight.waiters or flight.done or flight.heir or flight.background)
-            task = flight.task if lonely else None
-            if task is not None:
-                self._drop_locked(flight)
-        if task is not None:
-            task.cancel()
+        hand_back(self._lock, self._leave_locked, flight, waiter)
+
+    def _leave_locked(self, flight: Flight, waiter: Waiter) -> None:
+        if flight.done:
+            flight.takers -= 1
+            self._forget_locked(flight)
+        if waiter in flight.waiters:
+            flight.waiters.remove(waiter)
+        if flight.heir is waiter:
+            self._crown_locked(flight)
+        lonely = not (flight.waiters or flight.done or flight.heir or flight.background)
+        if lonely and flight.task is not None:
+            self._drop_locked(flight)
+            flight.task.cancel()
 
     def inherits(self, flight: Flight, waiter: Waiter) -> bool:
         """Whether this one was chosen to lead; asked once woken."""
