@@ -27,6 +27,14 @@ LOOKS = {"__annotations__": dict, "__type_params__": tuple, "__annotate__": obje
 
 COUNTS = "it would count as done before it ran"
 AWAIT_INSIDE = f"{COUNTS}; make it `async def` and await inside"
+DEFERRED = (  # of modules that are imported only by who uses them
+    ("concurrent.futures._base", "Future", f"a future: {COUNTS}; return its .result() inside"),
+    (
+        "contextlib",
+        "_GeneratorContextManagerBase",
+        f"a context manager: {COUNTS}; put @contextmanager above this decorator",
+    ),
+)
 
 
 def read(thing: object, name: str, kind: Any = object, default: Any = None) -> Any:
@@ -77,9 +85,9 @@ def deferred(result: object) -> str | None:
         return f"an asynchronous generator: {COUNTS}; make it `async def`, and yield its items in an `async for` inside"
     if hasattr(kind, "__await__"):
         return f"an awaitable: {AWAIT_INSIDE}"
-    futures = sys.modules.get("concurrent.futures._base")
-    if futures is not None and issubclass(kind, futures.Future):
-        return f"a future: {COUNTS}; return its .result() inside"
+    for module, name, what in DEFERRED:
+        if issubclass(kind, getattr(sys.modules.get(module), name, ())):
+            return what
     return None
 
 

@@ -123,6 +123,7 @@ class Fallback(Policy):
         if (
             self.answers
             and self.condition.on_result
+            and not call.committed()
             and await call.agrees("fallback.on_result", self.condition.unwanted, result)
         ):
             return await self._ask(call, self.answers, None)

@@ -211,7 +211,7 @@ class Retry(Policy):
                 else:
                     raise
             else:
-                asks = self.condition.on_result is not None
+                asks = self.condition.on_result is not None and not call.committed()
                 if not (asks and await call.agrees("retry.on_result", self.condition.unwanted, result)):
                     tries.succeed()
                     return result

@@ -40,6 +40,8 @@ DEFERRED = {
     "wrapped generator": (wrapped, "yield from"),
     "async generator": (later_numbers, "async for"),
     "awaitable": (Lazy, "async def"),
+    "context manager": (contextlib.contextmanager(numbers), "@contextmanager above"),
+    "async context manager": (contextlib.asynccontextmanager(later_numbers), "@contextmanager above"),
     "concurrent future": (Future, r"\.result\(\)"),
 }
 

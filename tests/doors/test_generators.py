@@ -479,3 +479,20 @@ def test_it_has_the_context_of_its_consumer_at_the_first_item_and_its_own_from_t
     found = []
     asyncio.run(consume())
     assert found == [1, 100, 101]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_a_generator_returns_is_no_reason_to_give_its_items_again(kind):
+    world = World(kind)
+    again, other = o.Retry(2, wait=0, on_result=lambda _: True), o.Fallback([9], on_result=lambda _: True)
+    for policies in ((again,), (other,), (other, again)):
+        made, began = generators(policies, **({"retries": 0} if policies == (other,) else {}))
+        assert world.items(made[kind], 0) == [0, 1, 2]
+        assert began == [1]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_one_without_items_is_judged_by_its_result(kind):
+    made, began = generators((o.Retry(2, wait=0, on_result=lambda _: True), o.Fallback([9], on_result=lambda _: True)))
+    assert World(kind).items(made[kind], 3) == [9]
+    assert began == [1, 1, 1]
