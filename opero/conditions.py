@@ -10,7 +10,7 @@ from types import UnionType
 
 from opero.errors import CallTimeout, ConfigurationError, OperoError, Rejected, bare
 from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable, read
-from opero.policy import NOT_AWAITED, answered, asked
+from opero.policy import NOT_AWAITED, answered, asked, fitting
 from opero.responses import status as status_of
 
 TYPE_CHECKING = False
@@ -211,7 +211,9 @@ def _made(field: str, value: Any) -> Condition | None:
 
 def _predicate(field: str, value: Any, allowed: str) -> Any:
     """Return a predicate, which may be a coroutine function: who asks it must see to that."""
-    return value if callable(value) and _is_async(value) else asked(field, value, allowed)
+    if callable(value) and _is_async(value):
+        return fitting(field, value, allowed, 1)
+    return asked(field, value, allowed, takes=1)
 
 
 def _name(matches: Any) -> str:

@@ -6,7 +6,7 @@ from functools import wraps
 from math import inf, isfinite
 
 from opero.errors import ConfigurationError
-from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable
+from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable, signature_of
 from opero.signals import Signals
 from opero.spelling import read_settings
 
@@ -304,8 +304,8 @@ def controlled(value: object) -> str | None:
     return value
 
 
-def asked(field: str, value: Any, allowed: str) -> Any:
-    """Return a function that is called and never awaited, or raise `ConfigurationError`.
+def asked(field: str, value: Any, allowed: str, *, takes: int | None = None) -> Any:
+    """Return a function that is called, with so many arguments, and never awaited, or raise `ConfigurationError`.
 
     What a coroutine function returns is true, whatever it would say.
     """
@@ -313,6 +313,16 @@ def asked(field: str, value: Any, allowed: str) -> Any:
         raise ConfigurationError(field, value, allowed)
     if answers_later(value):
         raise ConfigurationError(field, value, f"{allowed}; {NOT_AWAITED}")
+    return value if takes is None else fitting(field, value, allowed, takes)
+
+
+def fitting(field: str, value: Any, allowed: str, takes: int) -> Any:
+    """Return a function that may be called with so many arguments, or raise `ConfigurationError`."""
+    told = signature_of(value)
+    try:
+        _ = told and told.bind(*[None] * takes)
+    except TypeError as error:
+        raise ConfigurationError(field, value, f"{allowed}; this one takes {told}") from error
     return value
 
 

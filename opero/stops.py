@@ -106,7 +106,7 @@ class event(Stop):  # noqa: N801
 
 def rule(field: str, value: Any) -> Any:
     """Return what may stand for a rule, or raise `ConfigurationError`."""
-    return asked(field, value, "a rule of opero.stops, or a function of (attempts, elapsed, delay)")
+    return asked(field, value, "a rule of opero.stops, or a function of (attempts, elapsed, delay)", takes=3)
 
 
 def flag(stop: Reached | None) -> Flag | None:

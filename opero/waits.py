@@ -281,7 +281,7 @@ def waiting(field: str, value: Any) -> Wait:
     allowed = "a strategy of opero.waits, seconds, or a function of (n, outcome)"
     if isinstance(value, type):
         raise ConfigurationError(field, value, allowed)
-    return _Asked(asked(field, value, allowed))
+    return _Asked(asked(field, value, allowed, takes=2))
 
 
 def _or_exponential(otherwise: WaitLike | None) -> Wait:

@@ -20,11 +20,10 @@ TAKEN = {  # which of them each setting takes
     "1 0.5 timedelta": "Timeout.seconds Timeout.attempt RateLimit.per CircuitBreaker.window CircuitBreaker.reset_after "
     "Cache.error_ttl Cache.lease Cache.patience Cache.stale_if_error CircuitBreaker.max_reset_after Hedge.delay "
     "Chaos.latency",
-    "None 1 0.5 timedelta": "CircuitBreaker.slow_call Cache.soft_ttl Cache.near Bulkhead.max_wait ArgFallback.cooldown "
-    "Bulkhead.target",
+    "None 1 0.5 timedelta": "Retry.wait CircuitBreaker.slow_call Cache.soft_ttl Cache.near Bulkhead.max_wait "
+    "ArgFallback.cooldown Bulkhead.target",
     "True 1 0.5 timedelta": "RateLimit.wait",
     "None 1 0.5 timedelta OSError len": "Cache.ttl",
-    "None 1 0.5 timedelta len": "Retry.wait",
     "1 0.5": "RateLimit.rate RetryBudget.ratio RetryBudget.min_per_second CircuitBreaker.failure_ratio "
     "CircuitBreaker.slow_ratio CircuitBreaker.jitter Cache.jitter Cache.early Chaos.rate",
     "1": "CircuitBreaker.half_open_probes CircuitBreaker.min_calls CircuitBreaker.max_keys RateLimit.max_keys "
@@ -43,7 +42,8 @@ TAKEN = {  # which of them each setting takes
     "Cache.encryption_key Retry.budget Chaos.window",
     "None [1]": "ArgFallback.alternatives",
     "OSError len": "Retry.on Fallback.on CircuitBreaker.on",
-    "None OSError len": "Retry.on_result Retry.stop CircuitBreaker.on_result Fallback.on_result Cache.cache_if "
+    "None OSError": "Retry.stop",
+    "None OSError len": "Retry.on_result CircuitBreaker.on_result Fallback.on_result Cache.cache_if "
     "ArgFallback.on ArgFallback.refresh Chaos.error",
     "() OSError len": "CircuitBreaker.ignore",
     "() OSError": "Cache.errors",

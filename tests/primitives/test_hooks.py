@@ -198,3 +198,22 @@ def test_a_loop_lets_its_own_error_pass_too():
 
     with pytest.raises(ValueError, match="its own"):
         loop()
+
+
+@pytest.mark.parametrize(
+    ("setting", "hook", "takes"),
+    [
+        ("wait", lambda state: 0, r"a function of \(n, outcome\); this one takes \(state\)"),
+        ("stop", lambda state: True, r"a function of \(attempts, elapsed, delay\); this one takes \(state\)"),
+        ("on", lambda: True, r"this one takes \(\)"),
+        ("on_result", lambda result, more: True, r"this one takes \(result, more\)"),
+    ],
+)
+def test_one_that_can_never_be_asked_is_refused_where_it_is_given(setting, hook, takes):
+    with pytest.raises(o.ConfigurationError, match=rf"^{setting}=.*{takes}$"):
+        o.Retry(3, **{setting: hook})
+
+
+def test_one_that_takes_more_or_does_not_tell_may_be_asked():
+    for hook in (lambda *args: True, lambda outcome, more=1: True, str.isdigit, len):
+        assert o.Retry(3, on_result=hook).on_result is hook
