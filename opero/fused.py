@@ -20,7 +20,7 @@ from opero.errors import ConfigurationError
 from opero.exclusive import GIL
 from opero.kinds import deferred, is_generator_function, read
 from opero.record import Record
-from opero.shapes import ANY, AS_GIVEN, Shape, compiled, shape_of
+from opero.shapes import AS_GIVEN, Shape, compiled, defaults, needed, shape_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,9 +128,7 @@ class _Path:
             operation.controllers.start()
         names.update(bound)
         self.code = shape.named(compiled(text)).replace(co_name=wrapped.__name__)
-        own = shape not in {ANY, AS_GIVEN}
-        self.defaults = operation.function.__defaults__ if own else None
-        self.kwdefaults = operation.function.__kwdefaults__ if own else None
+        self.defaults, self.kwdefaults = defaults(operation.function, shape)
         self.looks = LOOKS
 
     def put(self, wrapped: Any) -> Any:
@@ -189,8 +187,8 @@ def _render(operation: Operation, fast: bool) -> tuple[str, dict[str, Any], Shap
     found = [(policy, fragment) for policy, fragment in fragments if fragment is not None]
     if not fast or len(found) < len(fragments) or is_generator_function(operation.function):
         found = None
-    shape, more = shape_of(operation)
-    bound.update(more)
+    shape = shape_of(operation)
+    bound.update(needed(operation, shape))
     if found is not None:
         bound.update(_counting(operation, found))
     return _text(operation, shape, found), bound, shape
@@ -205,7 +203,8 @@ def _text(operation: Operation, shape: Shape, found: list[tuple[Policy, Fragment
     parts |= {"admit": _admit(found, texts), "already": _already(found)}
     last = _AGAIN if again.plain(operation) else _GO_ON
     parts |= {name: line.format(**texts, **parts) for name, line in last.items()}
-    parts["misfit"] = _MISFIT.format(**texts, **parts) if shape is AS_GIVEN else ""
+    never = {"RecursionError": "room()"} | ({"TypeError": texts["args"]} if shape is AS_GIVEN else {})
+    parts["never"] = "".join(_NEVER.format(kind=kind, asked=asked, **parts) for kind, asked in never.items())
     return _FAST.format(**texts, **parts)
 
 
@@ -228,7 +227,7 @@ def _counting(operation: Operation, found: list[tuple[Policy, Fragment]]) -> dic
 
 def _shortcut(operation: Operation) -> tuple[str, dict[str, Any], Shape] | None:
     """Return what answers a call before anything else, if a policy has such and none further out has a part in it."""
-    function, (shape, _) = operation.function, shape_of(operation)
+    function, shape = operation.function, shape_of(operation)
     if not shape.only or "__wrapped__" in function.__dict__ or "__signature__" in function.__dict__:
         return None
     policy, fragment = _first(operation, shape)
@@ -270,17 +269,7 @@ _FAST = """\
         end = clock.now()
 {check}        took = end - now
         index = bisect(bounds, took) if took > least else 0
-    except RecursionError as error:
-        enough = True
-        try:
-            room()
-        except RecursionError:
-            enough = False
-        if not enough:
-{owed}            started[0] -= 1
-            raise
-{keep}
-{misfit}    except BaseException as error:
+{never}    except BaseException as error:
 {keep}
     else:
         counts[index] += 1
@@ -288,14 +277,14 @@ _FAST = """\
 {settle}        return result
     return {wait}{go_on}
 """
-_MISFIT = """\
-    except TypeError as error:
-        fit = True
+_NEVER = """\
+    except {kind} as error:
+        fine = True
         try:
-            {args}
-        except TypeError:
-            fit = False
-        if not fit:
+            {asked}
+        except {kind}:
+            fine = False
+        if not fine:
 {owed}            started[0] -= 1
             raise
 {keep}
@@ -318,8 +307,7 @@ _TOOLS: dict[str, Any] = {"heard": heard, "rejections_heard": rejections_heard, 
 _TOOLS |= {"clock": clock, "bisect": bisect_left, "held": held, "begun": begun, "failed": failed}
 _TOOLS |= {"asked": events.asked, "again": again.path, "kind_of": type, "warm": _warm}
 _TOOLS |= {"BaseException": BaseException, "KeyError": KeyError, "RecursionError": RecursionError, "room": _room}
-_TOOLS |= {"TypeError": TypeError}
-_TOOLS |= {"watched": _watched, "ran": _ran}
+_TOOLS |= {"TypeError": TypeError, "watched": _watched, "ran": _ran}
 
 
 def _admit(found: list[tuple[Policy, Fragment]], texts: dict[str, str]) -> str:

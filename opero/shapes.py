@@ -73,28 +73,40 @@ def own_shape(function: Callable[..., Any]) -> Shape:
     return Shape(positional, named, many, others, closed=code.co_posonlyargcount)
 
 
-def shape_of(operation: Operation) -> tuple[Shape, dict[str, Any]]:
-    """Return the parameters of what stands for an operation's function, and what its text needs for them.
+def shape_of(operation: Operation) -> Shape:
+    """Return the parameters of what stands for an operation's function.
 
-    They are the function's own, unless a policy reads the arguments as they were given.
+    They are the function's own, unless a policy reads the arguments as they were given; any, where what is called
+    takes other arguments than its code says.
     """
     function, reading = operation.function, [policy for policy in operation.policies if policy.reads_arguments]
     shape = own_shape(function)
     if not reading or shape is ANY:
-        return shape, {}
-    filled: list[str] = []
-    for policy in reading:
-        if policy.fills is None or not {"__wrapped__", "__signature__"}.isdisjoint(function.__dict__):
-            return ANY, {}  # what is called takes other arguments than its code says
-        filled += policy.fills
-    return AS_GIVEN, {"fitting": _fitting(function, filled)}
+        return shape
+    told = {"__wrapped__", "__signature__"}.isdisjoint(function.__dict__)
+    return AS_GIVEN if told and all(policy.fills is not None for policy in reading) else ANY
+
+
+def needed(operation: Operation, shape: Shape) -> dict[str, Any]:
+    """Return what a text with these parameters uses for them."""
+    if shape is not AS_GIVEN:
+        return {}
+    filled = [name for policy in operation.policies if policy.reads_arguments for name in policy.fills or ()]
+    return {"fitting": _fitting(operation.function, filled)}
 
 
 def shaped(operation: Operation, text: str, names: dict[str, Any]) -> FunctionType:
     """Return a function of a text that stands for the operation's own."""
-    shape, more = shape_of(operation)
-    made = FunctionType(shape.named(compiled(text.format(**shape.texts))), names | more, "call")
-    return made if shape in {ANY, AS_GIVEN} else _with_defaults(made, operation.function)
+    shape = shape_of(operation)
+    code = shape.named(compiled(text.format(**shape.texts)))
+    made = FunctionType(code, names | needed(operation, shape), "call")
+    made.__defaults__, made.__kwdefaults__ = defaults(operation.function, shape)
+    return made
+
+
+def defaults(function: Any, shape: Shape) -> tuple[Any, Any]:
+    """Return the defaults of a function, and of its parameters by keyword only, where they belong to a shape."""
+    return (None, None) if shape in {ANY, AS_GIVEN} else (function.__defaults__, function.__kwdefaults__)
 
 
 def _fitting(function: Any, filled: Sequence[str]) -> Callable[..., tuple[Any, ...]]:
@@ -105,7 +117,7 @@ def _fitting(function: Any, filled: Sequence[str]) -> Callable[..., tuple[Any, .
     shape, code = own_shape(function), function.__code__
     fit = FunctionType(shape.named(compiled(_NOTHING.format(**shape.texts))), {}, "call")
     fit.__qualname__ = function.__qualname__  # which the error names
-    _with_defaults(fit, function)
+    fit.__defaults__, fit.__kwdefaults__ = defaults(function, shape)
 
     def fitting(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
         given = code.co_varnames[: min(len(args), code.co_argcount)] if filled else ()
@@ -113,11 +125,6 @@ def _fitting(function: Any, filled: Sequence[str]) -> Callable[..., tuple[Any, .
         return args
 
     return fitting
-
-
-def _with_defaults(made: FunctionType, function: Any) -> FunctionType:
-    made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
-    return made
 
 
 @lru_cache(1024)

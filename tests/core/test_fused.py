@@ -1,5 +1,6 @@
 """The fast path: its shape, its exactness, and that it leaves nothing behind."""
 
+import ast
 import asyncio
 import contextlib
 import inspect
@@ -288,3 +289,19 @@ def test_hits_are_counted_exactly_under_threads():
 def test_what_must_look_further_takes_no_shortcut(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert "entries" not in opero(Cache(60, **settings))(lambda x: x).opero.source()
+
+
+def stored(text):
+    """Return the names that a text assigns."""
+    return {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+
+
+def test_no_policy_keeps_anything_by_a_name_that_the_fast_path_uses_itself():
+    shared = stored(opero(fallback=lambda: 1, retries=0)(lambda: 1).opero.source())
+    policies = [o.Bulkhead(1), o.RateLimit(5), o.CircuitBreaker(slow_call=1), Timeout(5), Timeout(5, how="cooperative")]
+    fragments = [f for policy in policies for f in (policy.fragment(), policy.fragment_async()) if f]
+    parts = ("admit", "check", "settle", "fail", "undo", "owed")
+    kept = set().union(*(stored(getattr(fragment, part)) for fragment in fragments for part in parts))
+    assert {"took", "record", "result"} <= shared
+    assert {"taken", "good", "due"} <= kept
+    assert not shared & kept
