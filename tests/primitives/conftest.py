@@ -4,7 +4,9 @@ import threading
 
 import pytest
 
+from opero import testing
 from opero.workers import spare
+from shared_store import opened
 
 
 @pytest.fixture
@@ -17,3 +19,14 @@ def threads(monkeypatch):
         threading.stack_size(before)
     for thread in idle:  # each rests with the others now, or ends
         thread._ready.set()
+
+
+@pytest.fixture(params=["own", "shared"])
+def where(request):
+    """Settings for a state of this process, and for one in a store, on a virtual clock."""
+    if request.param == "own":
+        with testing.clock():
+            yield {}
+    else:
+        with opened() as store:
+            yield {"store": store, "name": "it"}

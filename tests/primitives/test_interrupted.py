@@ -6,23 +6,12 @@ import time
 import pytest
 
 import opero as o
-from opero import events, testing
-from shared_store import opened
+from opero import events
 from together import wait_for
 
 
 def interrupt(_):
     raise KeyboardInterrupt
-
-
-@pytest.fixture(params=["own", "shared"])
-def where(request):
-    if request.param == "own":
-        with testing.clock():
-            yield {}
-    else:
-        with opened() as store:
-            yield {"store": store, "name": "it"}
 
 
 def test_who_joined_the_queue_of_a_bulkhead_leaves_it(where):

@@ -11,16 +11,6 @@ from opero.drivers import blocking
 from shared_store import opened
 
 
-@pytest.fixture(params=["own", "shared"])
-def where(request):
-    if request.param == "own":
-        with testing.clock():
-            yield {}
-    else:
-        with opened() as store:
-            yield {"store": store, "name": "it"}
-
-
 def late(function, times=1):
     """Call it so often inside of a call whose deadline has passed; return the errors."""
     errors = []
