@@ -174,15 +174,12 @@ class Call:
 
     def begin(self) -> None:
         """Raise `CallTimeout` if there is no time left to call the function."""
-        if self.deadline is not None and not self.time_for(0.0):
-            error = self.deadline.expire(self.operation)
-            error.uncalled = self.record.id
-            raise error
+        self.go_on(uncalled=self.record.id)
 
-    def go_on(self) -> None:
-        """Raise `CallTimeout` if the deadline has passed since."""
+    def go_on(self, *, uncalled: int = 0) -> None:
+        """Raise `CallTimeout` if the deadline has passed; in a call that was `uncalled`, the error knows it."""
         if self.deadline is not None and not self.time_for(0.0):
-            raise self.deadline.expire(self.operation)
+            raise self.deadline.expire(self.operation, uncalled=uncalled)
 
     def uncalled(self, error: BaseException, made: int | None = None) -> bool:
         """Whether this error of ours came before the function was called, or called again after `made` attempts.

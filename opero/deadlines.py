@@ -33,11 +33,12 @@ class Deadline:
         self.inherited = inherited
         self.hit = False
 
-    def expire(self, operation: Operation) -> CallTimeout:
-        """Mark it, and return the error to raise."""
+    def expire(self, operation: Operation, *, uncalled: int = 0) -> CallTimeout:
+        """Mark it, and return the error to raise; of a call that was `uncalled`, the error knows which."""
         self.hit = True
         text = f"{operation.name} did not finish within {self.seconds:g} s ({self.scope})"
         error = CallTimeout(text, operation=operation.name, seconds=self.seconds, scope=self.scope)
+        error.uncalled = uncalled
         claim(error, operation)
         return error
 

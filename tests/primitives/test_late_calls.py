@@ -6,6 +6,7 @@ import pickle
 import pytest
 
 import opero as o
+from garbage import ROUNDS, uncollected
 from opero import testing
 from opero.drivers import blocking
 from shared_store import opened
@@ -31,6 +32,22 @@ def late(function, times=1):
 def late_task(function, times=1):
     """Do the same with a coroutine function."""
     return late(lambda: asyncio.run(function()), times)
+
+
+def test_its_error_is_in_no_circle():
+    f = o.opero(retries=0)(lambda: None)
+
+    @o.opero(o.Timeout(1, how="cooperative"), o.Fallback("late"))
+    def page():
+        o.clock.sleep(2)
+        return f()
+
+    with testing.clock(), uncollected() as circles:
+        left = []
+        for _ in ROUNDS:
+            page()
+            left.append(circles())
+    assert 0 in left
 
 
 def test_a_call_that_began_too_late_says_nothing_about_what_it_would_have_called(where):
