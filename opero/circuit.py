@@ -144,6 +144,7 @@ class Circuit:
             if permit.good is not self.good:
                 return None
             if permit.probe:
+                self._give_back_locked(permit)
                 return self._settle_probe_locked(outcome, duration, now)
             return self._settle_closed_locked(outcome, duration, now)
 
@@ -196,7 +197,6 @@ class Circuit:
             self.probes_out -= self.probes_out > 0  # that of a forked child counts in its parent
 
     def _settle_probe_locked(self, outcome: str, duration: float, now: float) -> Change | None:
-        self.probes_out -= self.probes_out > 0
         bad = outcome == FAILURE or duration > self.slow
         self.probes_bad += bad
         self.probes_good += not bad

@@ -10,7 +10,7 @@ from types import UnionType
 
 from opero.errors import CallTimeout, ConfigurationError, OperoError, Rejected, bare
 from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable, read
-from opero.policy import NOT_AWAITED, answered, asked, fitting
+from opero.policy import NOT_AWAITED, answered, asked, taking
 from opero.responses import status as status_of
 
 TYPE_CHECKING = False
@@ -212,7 +212,7 @@ def _made(field: str, value: Any) -> Condition | None:
 def _predicate(field: str, value: Any, allowed: str) -> Any:
     """Return a predicate, which may be a coroutine function: who asks it must see to that."""
     if callable(value) and _is_async(value):
-        return fitting(field, value, allowed, 1)
+        return taking(1, value, field, value, allowed)
     return asked(field, value, allowed, takes=1)
 
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from opero import clock
 from opero.errors import ConfigurationError, RateLimitedError
-from opero.kinds import signature_of
-from opero.policy import unread
+from opero.policy import taking, unread
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -44,11 +43,7 @@ def checked(limiter: Any, **given: object) -> Any:
     """Return what may stand in place of a rate; refuse what it would not be told: only one of ours is asked by key."""
     if not hasattr(limiter, "has_capacity"):
         del given["key"]
-        told = signature_of(limiter.acquire)
-        try:
-            _ = told and told.bind("call", "key", "weight", "patience")
-        except TypeError as error:
-            raise ConfigurationError("rate", limiter, f"{WANTED}; this one takes {told}") from error
+        taking(4, limiter.acquire, "rate", limiter, WANTED)  # call, key, weight, patience
     for field, value in given.items():
         unread(field, value, 1.0 if field == "per" else None, "beside a limiter, which decides itself what it admits")
     return limiter

@@ -313,14 +313,14 @@ def asked(field: str, value: Any, allowed: str, *, takes: int | None = None) -> 
         raise ConfigurationError(field, value, allowed)
     if answers_later(value):
         raise ConfigurationError(field, value, f"{allowed}; {NOT_AWAITED}")
-    return value if takes is None else fitting(field, value, allowed, takes)
+    return value if takes is None else taking(takes, value, field, value, allowed)
 
 
-def fitting(field: str, value: Any, allowed: str, takes: int) -> Any:
-    """Return a function that may be called with so many arguments, or raise `ConfigurationError`."""
-    told = signature_of(value)
+def taking(count: int, function: Any, field: str, value: Any, allowed: str) -> Any:
+    """Return a setting whose function may be called with so many arguments, or raise `ConfigurationError`."""
+    told = signature_of(function)
     try:
-        _ = told and told.bind(*[None] * takes)
+        _ = told and told.bind(*[None] * count)
     except TypeError as error:
         raise ConfigurationError(field, value, f"{allowed}; this one takes {told}") from error
     return value

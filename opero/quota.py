@@ -35,6 +35,7 @@ if TYPE_CHECKING:
             raise NotImplementedError
 
 
+LATE = 0.05  # seconds that a thread or a loop may be late without losing its place
 ROUNDING = 1e-6  # seconds; three times a third of a second is not quite one
 
 

@@ -88,7 +88,7 @@ class Ring:
     def _leave_locked(self, flight: Flight, waiter: Waiter) -> None:
         flight.waiting = [each for each in flight.waiting if each[0] is not waiter]
         if flight.leader is waiter:
-            self._hand_over(flight)
+            self._hand_over_locked(flight)
 
     def fail(self, flight: Flight, failure: str) -> None:
         """Let one who waits try once more; after that all of them know."""
@@ -100,7 +100,7 @@ class Ring:
             self.end(flight)
         else:
             flight.handed = True
-            self._hand_over(flight)
+            self._hand_over_locked(flight)
 
     def end(self, flight: Flight) -> None:
         """Wake who waits."""
@@ -110,17 +110,14 @@ class Ring:
         for waiter, _, _ in waiting:
             waiter.wake()
 
-    def _hand_over(self, flight: Flight) -> None:
-        while True:
-            with self._lock:
-                heir = min(flight.waiting, key=lambda each: not each[2], default=None)
-                if heir is None:
-                    self.flight = flight.leader = None
-                    return
-                flight.waiting.remove(heir)
-                flight.leader, flight.thread, _ = heir
+    def _hand_over_locked(self, flight: Flight) -> None:
+        while flight.waiting:
+            heir = min(flight.waiting, key=lambda each: not each[2])
+            flight.waiting.remove(heir)
+            flight.leader, flight.thread, _ = heir
             if heir[0].wake():
                 return
+        self.flight = flight.leader = None
 
 
 class Flight:

@@ -17,7 +17,7 @@ from opero.blocks import Block
 from opero.errors import ConfigurationError, RateLimitedError
 from opero.keyed import Keyed
 from opero.policy import Fragment, Policy, asked, duration, number, unread, whole
-from opero.quota import Quota, Rate
+from opero.quota import LATE, Quota, Rate
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
 
 TYPE_CHECKING = False
@@ -54,7 +54,6 @@ PERIODS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day
 WEIGHTS = "a number, 0 or more, or a function of the call's arguments"
 RATES = 'calls per second as a number, a text like "100/s", "10/min" or "10/s; 100/min", or a RateLimit'
 IN_TEXTS = f"{RATES}; in texts the units are ms, s, min, h, day and week, also written out"
-LATE = 0.05  # seconds that a thread or a loop may be late, and who waits as long as it may still goes
 COUNTABLE = "a rate from 1e-308 to 1e308 calls a second, and a burst that comes back within 1e308 s"
 
 

@@ -10,7 +10,7 @@ from opero.call import NONE
 from opero.circuit import CLOSED, Change
 from opero.exclusive import new_lock
 from opero.keyed import Keyed
-from opero.quota import due_by, left_at_once
+from opero.quota import LATE, due_by, left_at_once
 from opero.runtime import run
 from opero.stores import answers, key_of
 from opero.stores.guard import guard
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from opero.stores import Admission, Given, Permit, StateStore
 
 HEARD = 10_000  # keys whose circuits are not closed, the last ones heard of
-LATE = 0.05  # seconds after its time, besides what the burst leaves room for, in which a booked call may go
 LENT = 4.0  # calls are leased for the time in which a 4th of the burst comes in
 TELLS = 1.0  # seconds between two times that successes are told without a question
 
