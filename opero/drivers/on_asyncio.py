@@ -35,9 +35,12 @@ async def let_go(branches: Sequence[Branch]) -> None:
 class Branch(runtime.Branch):
     """Layers that run in a task of their own."""
 
+    held = False
+
     def __init__(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
         self.context = copy_context()
         self.task = asyncio.get_running_loop().create_task(self._run(layers, done), context=self.context)
+        self.held = True
         _running.add(self.task)
         self.task.add_done_callback(_running.discard)
 
@@ -46,6 +49,8 @@ class Branch(runtime.Branch):
         self.task.cancel()
 
     async def _run(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
+        if not self.held:  # an eager task factory runs a task before its maker has it
+            await asyncio.sleep(0)
         try:
             self.value = await layers
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
