@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opero.pipeline import Operation
     from opero.record import Record
 
-MAX_THREADS = 256  # that run a function with a timeout, and may all go on behind their callers' backs
+MAX_THREADS = 256  # that run a function behind its caller's back, before no other is begun with a timeout
 
 
 class Blocking(Runtime):

@@ -85,9 +85,9 @@ class _Threads:
         self.abandoned: set[Job] = set()
 
     def start(self, job: Job, limit: int) -> bool:
-        """Whether there was room for it."""
+        """Whether there was room for it: fewer than so many were left behind."""
         with self._lock:
-            if len(self.running) >= limit:
+            if len(self.abandoned) >= limit:
                 return False
             thread = self._idle.pop() if self._idle else _Thread()
             self.running[job] = thread
@@ -158,7 +158,7 @@ def start(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
 
 def start_within(limit: int, function: Callable[..., Any]) -> Job | None:
-    """Do the same, unless so many functions run already, waited for or not."""
+    """Do the same, unless so many functions still run that were left behind."""
     job = Job(function, (), {})
     return job if _threads.start(job, limit) else None
 

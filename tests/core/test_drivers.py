@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -43,39 +44,42 @@ def test_an_abandoned_thread_is_counted_until_it_ends():
     assert spare.abandoned() <= len(before)
 
 
-def test_threads_that_may_be_left_behind_are_capped_when_they_start(monkeypatch):
-    before = spare.at_work().keys()
-    limit = len(before) + 5
-    monkeypatch.setattr(blocking, "MAX_THREADS", limit)
+def test_so_many_threads_are_left_behind_and_then_calls_are_refused(monkeypatch):
+    monkeypatch.setattr(blocking, "MAX_THREADS", spare.abandoned() + 5)
     go_on = threading.Event()
 
-    @o.opero(retries=0, timeout=0.5, name="capped")
+    @o.opero(retries=0, timeout=0.05, name="capped")
     def hang():
-        go_on.wait()
+        go_on.wait(60)
 
-    errors = []
-
-    def call():
+    outcomes = []
+    for _ in range(30):
         try:
             hang()
         except Exception as error:
-            errors.append(error)
-
-    callers = [threading.Thread(target=call) for _ in range(30)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert spare.abandoned() <= limit
-    refused = [error for error in errors if isinstance(error, o.Rejected)]
-    assert len(refused) >= 25 - len(before - spare.at_work().keys())
+            outcomes.append(error)
+    go_on.set()
+    refused = [error for error in outcomes if isinstance(error, o.Rejected)]
+    assert 15 <= len(refused) < 30
     assert not any(isinstance(error, o.BulkheadFullError) for error in refused)
     assert refused[0].primitive == "timeout"
     stats = hang.opero.stats()
     assert stats["calls"] == 30
     assert stats["attempts"] == 30 - len(refused)  # who found no thread did not call the function
     assert not any(o.attempts(error) for error in refused)
-    go_on.set()
+
+
+def test_threads_that_are_waited_for_are_not_capped(monkeypatch):
+    monkeypatch.setattr(blocking, "MAX_THREADS", spare.abandoned() + 5)
+    together = threading.Barrier(30)
+
+    @o.opero(retries=0, timeout=60)
+    def healthy(n):
+        together.wait(60)
+        return n
+
+    with ThreadPoolExecutor(30) as callers:
+        assert list(callers.map(healthy, range(30))) == list(range(30))
 
 
 def test_threads_of_timed_calls_are_reused():
