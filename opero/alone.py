@@ -85,6 +85,9 @@ class Guarded:
 
 def guard(policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Guarded:
     """Return a guard for one block."""
+    key = getattr(policy, "key", None)
+    if isinstance(key, str) and key not in kwargs:
+        raise ConfigurationError("key", key, f"a block that is told it: policy.block({key}=...)")
     return Guarded(operation_of(policy), args, kwargs)
 
 

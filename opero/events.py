@@ -177,10 +177,12 @@ def publish(event: Event, handlers: tuple[Handler, ...]) -> None:
 
 
 class correlation_id:  # noqa: N801 - used as `with opero.correlation_id("req-42"):`
-    """Mark every event said inside with this id. A context manager; follows tasks and copied contexts."""
+    """Mark every event said inside with this id; None is none. A context manager; follows tasks and copied contexts."""
 
-    def __init__(self, value: str) -> None:
-        self.value = value
+    def __init__(self, value: str | None) -> None:
+        if not isinstance(value, str | None):
+            raise ConfigurationError("correlation_id", value, "a string, or None: say str(...) of anything else")
+        self.value = value or ""
         self._tokens: list[Token[str]] = []
 
     def __enter__(self) -> str:

@@ -141,10 +141,8 @@ def _found(operation: str | Callable[..., Any]) -> list[Operation]:
         return [found]
     named = [each for each in catalogue.operations() if each.name == operation]
     if not named:
-        known = sorted({each.name for each in catalogue.operations()})
-        raise ConfigurationError(
-            "operation", operation, f"a decorated function, or the name of one: {', '.join(known)}"
-        )
+        known = ", ".join(sorted({each.name for each in catalogue.operations()})) or "none is decorated yet"
+        raise ConfigurationError("operation", operation, f"a decorated function, or the name of one: {known}")
     return named
 
 

@@ -143,3 +143,12 @@ def test_events_of_a_call_are_heard_in_order(fails):
     ]
     assert len({e.call for e in heard}) == 1
     assert heard[-1].fields["outcome"] == ("error" if fails else "ok")
+
+
+def test_a_correlation_id_is_a_text_or_none():
+    with o.correlation_id("request-7"):
+        assert o.events.current_correlation_id() == "request-7"
+        with o.correlation_id(None):
+            assert o.events.current_correlation_id() == ""
+    with pytest.raises(o.ConfigurationError, match=r"correlation_id=3: .*str\(\.\.\.\)"):
+        o.correlation_id(3)

@@ -146,6 +146,15 @@ def test_key_and_weight_of_a_block_are_given_by_its_arguments():
         pass
 
 
+@pytest.mark.parametrize("policy", [o.RateLimit(2, per=60, key="tenant"), o.CircuitBreaker(key="tenant")])
+@pytest.mark.parametrize("given", [(), ("acme",)])
+def test_a_block_that_is_not_told_its_key_is_refused(policy, given):
+    with pytest.raises(o.ConfigurationError, match=r"key='tenant': .*policy\.block\(tenant=\.\.\.\)"):
+        policy.block(*given)
+    with pytest.raises(o.ConfigurationError, match=r"policy\.block\(tenant=\.\.\.\)"), policy:
+        pass
+
+
 def test_a_block_is_entered_once_and_in_the_right_place():
     block = o.Bulkhead(1).block()
     with block:
