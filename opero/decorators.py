@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     R = TypeVar("R", covariant=True)
+    S = TypeVar("S", covariant=True)
     T = TypeVar("T")
     Q = ParamSpec("Q")
 
@@ -49,18 +50,41 @@ if TYPE_CHECKING:
         def opero(self) -> Handle[P, R]: ...
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
         # Class method, plain function; class method, method and static method of an instance: told apart by the first
-        # parameter, since neither checker shows a descriptor which of them it stands for.
+        # parameter, since neither checker shows a descriptor which of them it stands for. For a class method as a
+        # Callable: mypy takes any Decorated for a Decorated[Concatenate[type[T], Q], R].
         @overload
-        def __get__(self: Decorated[Concatenate[type[T], Q], R], instance: None, owner: type[T]) -> Decorated[Q, R]: ...
+        def __get__(  # type: ignore[misc]
+            self: Callable[Concatenate[type[T], Q], R], instance: None, owner: type[T]
+        ) -> Bound[type[T], Q, R]: ...
         @overload
         def __get__(self, instance: None, owner: type) -> Decorated[P, R]: ...
         @overload
-        def __get__(self: Decorated[Concatenate[type[T], Q], R], instance: T, owner: type) -> Decorated[Q, R]: ...
+        def __get__(  # type: ignore[misc]
+            self: Callable[Concatenate[type[T], Q], R], instance: T, owner: type
+        ) -> Bound[type[T], Q, R]: ...
         @overload
-        def __get__(self: Decorated[Concatenate[T, Q], R], instance: T, owner: type) -> Decorated[Q, R]: ...
+        def __get__(self: Decorated[Concatenate[T, Q], R], instance: T, owner: type) -> Bound[T, Q, R]: ...
         @overload
         def __get__(self, instance: object, owner: type) -> Decorated[P, R]: ...
         def __get__(self, instance: object, owner: type) -> Any: ...
+
+    class Bound(Generic[S, Q, R]):
+        """A decorated function as a method of one object: its handle is that of the function, and takes the object."""
+
+        __name__: str
+        __qualname__: str
+        __module__: str
+        __doc__: str | None
+
+        @property
+        def __self__(self) -> S: ...
+        @property
+        def __func__(self) -> Decorated[Concatenate[S, Q], R]: ...
+        @property
+        def __wrapped__(self) -> Callable[Concatenate[S, Q], R]: ...
+        @property
+        def opero(self) -> Handle[Concatenate[S, Q], R]: ...
+        def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> R: ...
 
     class Decorator(Protocol):
         """What `@opero(...)` returns."""

@@ -69,6 +69,31 @@ def test_methods_of_every_kind():
     assert shop.price.opero.name == f"{__name__}.Shop.price"
 
 
+def test_the_handle_of_a_method_is_that_of_its_function_and_takes_the_object_first():
+    class Rates:
+        @opero(retries=0, cache_ttl=60, cache_key="{x}")
+        def of(self, x):
+            return x
+
+        @classmethod
+        @opero
+        def make(cls, x):
+            return cls, x
+
+    rates = Rates()
+    handle = rates.of.opero
+    assert handle is Rates.of.opero is Rates().of.opero
+    assert rates.of(1) == handle.bypass(rates, 1) == handle.with_(name="variant")(rates, 1) == 1
+    assert [of(rates, 1) for of in (handle.cache.contains, handle.cache.invalidate, handle.cache.get)] == [
+        True,
+        True,
+        None,
+    ]
+    assert Rates.make(1) == Rates.make.opero.bypass(Rates, 1) == rates.make.opero.bypass(Rates, 1) == (Rates, 1)
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        handle.bypass(1)
+
+
 def test_partials_and_callables():
     assert opero(partial(by_name, 1))(y="a") == "1a"
     assert opero(Callable())(1) == 2

@@ -32,6 +32,10 @@ f(y=1)  # E
 f(1).missing  # E
 number: int = f(1)  # E
 Shop().price(1)  # E
+Shop.price("a")  # E
+Shop.price(Shop(), 1)  # E
+Shop().price.opero.bypass("a")  # E
+Shop().price.opero.with_(retries=0)("a")  # E
 f.opero.missing  # E
 f.opero.bypass("1")  # E
 f.opero.with_(retries="3")  # E
