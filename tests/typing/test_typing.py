@@ -16,7 +16,10 @@ CHECKERS = {
 }
 
 
-FILES = {"mypy": ["good.py", "wrong.py"], "pyright": ["good.py", "static.py", "wrong.py"]}
+FILES = {
+    "mypy": ["good.py", "override.py", "wrong.py"],
+    "pyright": ["good.py", "override.py", "static.py", "wrong.py"],
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,12 @@
 """A user's mistakes: each line that ends in E must be flagged, and no other."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 
 from opero import ArgFallback, Hedge, Retry, RetryBudget, opero, opmap
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @opero
@@ -24,6 +28,22 @@ class Shop:
     @opero
     def price(self, sku: str) -> float:
         return float(len(sku))
+
+
+def as_method(function: Callable[P, R]) -> Callable[P, R]:
+    return function
+
+
+class Parent:
+    def price(self, sku: str) -> float:
+        return 1.0
+
+
+class Child(Parent):
+    @as_method
+    @opero
+    def price(self, sku: int) -> float:  # E
+        return 1.0
 
 
 f("1")  # E
