@@ -135,8 +135,8 @@ class Operation:
     def _compose(self) -> Next:
         step: Next = _invoke
         placed = [(place, policy.attach(self.function)) for place, policy in self.places.items()]
-        inner = [layer for place, layer in placed if place in PER_ATTEMPT]
-        outer = [layer for place, layer in placed if place not in PER_ATTEMPT]
+        inner = [layer for place, layer in placed if _per_attempt(self.places[place])]
+        outer = [layer for place, layer in placed if not _per_attempt(self.places[place])]
         for layer in (*reversed(inner), _attempt, *reversed(outer)):
             step = _bind(layer, step)
         return step
@@ -174,7 +174,23 @@ def in_order(policies: Iterable[Policy], order: Sequence[str] | None) -> dict[st
         raise ConfigurationError(
             "order", order, f"each of these places once, outermost first: {[p for p in ORDER if p in given]}"
         )
+    if order is not None:
+        _without_effect(order, given)
     return {place: given[place] for place in order or _with_plugins(given) if place in given}
+
+
+def _without_effect(order: Sequence[str], given: Mapping[str, Policy]) -> None:
+    """Refuse an order that would not be kept."""
+    inner = [place for place in order if _per_attempt(given[place])]
+    if inner and [*order[-len(inner) :]] != inner:
+        raise ConfigurationError("order", order, f"{' and '.join(inner)} last, inside of each attempt")
+    if "retry" in order and "timeout" in [*order][order.index("retry") :]:
+        allowed = "timeout before retry, since it bounds the whole call; Timeout(attempt=...) bounds each attempt"
+        raise ConfigurationError("order", order, allowed)
+
+
+def _per_attempt(policy: Policy) -> bool:
+    return policy.place in PER_ATTEMPT or policy.inside in PER_ATTEMPT
 
 
 def _with_plugins(given: Mapping[str, Policy]) -> list[str]:

@@ -344,8 +344,8 @@ def test_settings_of_policies_reach_the_function():
     places = kinds(f)
     assert (places["retry_budget"].cap, places["hedge"].delay, places["timeout"].how) == (50, "p95", "cooperative")
     assert (places["cache"].key, f.opero.tags, f.opero.stats()["cached"]) == ("n:{x}", ("shop",), 1)
-    order = ["retry", "timeout"]
-    assert [*kinds(opero(OperoConfig(retries=1, timeout=3.0, order=order))(double))] == order
+    order = ["bulkhead", "retry"]
+    assert [*kinds(opero(OperoConfig(retries=1, bulkhead=3, order=order))(double))] == order
 
 
 def test_a_duration_may_be_a_timedelta():
