@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import contextmanager
+from typing import Generic, ParamSpec
 
 from opero import acts
 from opero.call import Call
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from opero.runtime import Runtime
     from opero.stores.cache.keys import Key
 
+P = ParamSpec("P")
 
-class CacheHandle:
+
+class CacheHandle(Generic[P]):
     """The cache of one function. Its methods take the function's arguments; those of a coroutine function are awaited.
 
     Example:
@@ -48,7 +51,7 @@ class CacheHandle:
         self._policy: Cache = policy
         self._around = Around(policy, operation.function)
 
-    def get(self, /, *args: Any, **kwargs: Any) -> Any:
+    def get(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Return what is cached for these arguments, stale or not; None without (`contains` tells them apart)."""
         return self._do(self._peek(args, kwargs, None))
 
@@ -57,11 +60,11 @@ class CacheHandle:
         calls = self._calls(items)
         return self._do(self._around.peek(calls, self._keys(calls), default))
 
-    def contains(self, /, *args: Any, **kwargs: Any) -> Any:
+    def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Whether a call with these arguments would be answered from the cache."""
         return self._do(self._contains(args, kwargs))
 
-    def set(self, value: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def set(self, value: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Store `value` as the result for these arguments: `f.opero.cache.set(42, 21)` lets `f(21)` return 42."""
         return self._do(self._around.put([self._call(args, kwargs)], [self._key(args, kwargs)], [value]))
 
@@ -71,7 +74,7 @@ class CacheHandle:
         calls = self._calls(item for item, _ in pairs)
         return self._do(self._around.put(calls, self._keys(calls), [value for _, value in pairs]))
 
-    def invalidate(self, /, *args: Any, **kwargs: Any) -> Any:
+    def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Forget the result for these arguments; whether there was one. A load under way is not kept either."""
         self._operation.emit(INVALIDATED, acts.about("invalidate", target="cache"))
         return self._do(self._forget(self._key(args, kwargs)))

@@ -147,7 +147,7 @@ class Handle(Generic[P, R]):
         return Breaker(operation, policy)
 
     @property
-    def cache(self) -> CacheHandle:
+    def cache(self) -> CacheHandle[P]:
         """Its cache, or that of a decorator further in; raises `ConfigurationError` when it has none."""
         from opero.caching import CacheHandle
 

@@ -201,6 +201,8 @@ def see(shop: Shop) -> None:
     assert_type(Shop.stock(shop, sku="a"), int)
     assert_type(shop.price.opero.bypass(shop, "a"), float)
     assert_type(Shop.price.opero.bypass(shop, "a"), float)
+    shop.price.opero.cache.set(9.5, shop, "a")
+    shop.price.opero.cache.invalidate(shop, sku="a")
     assert_type(shop.price.opero.with_(retries=0)(shop, "a"), float)
     assert_type(shop.price.opero.stats(), dict[str, float])
     assert_type(Shop.make("1"), Shop)

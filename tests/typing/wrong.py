@@ -55,9 +55,12 @@ Shop().price(1)  # E
 Shop.price("a")  # E
 Shop.price(Shop(), 1)  # E
 Shop().price.opero.bypass("a")  # E
+Shop().price.opero.cache.invalidate("a")  # E
 Shop().price.opero.with_(retries=0)("a")  # E
 f.opero.missing  # E
 f.opero.bypass("1")  # E
+f.opero.cache.invalidate("1")  # E
+f.opero.cache.set("1")  # E
 f.opero.with_(retries="3")  # E
 opero(retries="3")  # E
 opero(retrys=3)  # E
