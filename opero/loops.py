@@ -19,18 +19,29 @@ if TYPE_CHECKING:
 
     from opero.call import Call
     from opero.primitives.retry import Retry
+    from opero.stops import Flag
 
 
 class _Body(Blocking):
     async def invoke(self, call: Call) -> Any:
         return await hand_out(call.record.made)
 
+    async def pause(self, seconds: float, flag: Flag | None = None) -> None:
+        await hand_out(PAUSE)
+        await super().pause(seconds, flag)
+
 
 class _AioBody(Aio):
     async def invoke(self, call: Call) -> Any:
         return await hand_out(call.record.made)
 
+    async def pause(self, seconds: float, flag: Flag | None = None) -> None:
+        await hand_out(PAUSE)
+        await super().pause(seconds, flag)
 
+
+PAUSE = object()  # the next thing is a wait, if the loop goes on
+OVER = Ended(None)
 BODY, AIO_BODY = _Body(), _AioBody()
 
 
@@ -53,6 +64,7 @@ class Attempts:
     def __next__(self) -> LoopAttempt:
         self._check()
         if self._out is None:
+            self._out = OVER  # unless it goes on
             try:
                 self._out = self._inside.advance()
             except Stopped as stopped:
@@ -67,8 +79,9 @@ class Attempts:
     async def __anext__(self) -> LoopAttempt:
         self._check()
         if not isinstance(self._out, Handed):
+            out, self._out = self._out, OVER  # unless it goes on
             try:
-                self._out = await self._inside.forward(self._out)
+                self._out = await self._inside.forward(out)
             except (Stopped, StopAsyncIteration) as error:
                 raise _lasting(error) from bare(error)
         if isinstance(self._out, Ended):
@@ -85,10 +98,13 @@ class Attempts:
         try:
             self._out = self._inside.advance()
         except BaseException as raised:
-            self._out = Ended(None)
+            self._out = OVER
             if bare(raised) is error:
                 return False
             raise
+        if isinstance(self._out, Handed) and self._out.value is PAUSE:
+            self._inside.send(None)
+            self._out = None
         return error is not None
 
     def _begin(self) -> LoopAttempt:
@@ -106,23 +122,26 @@ class LoopAttempt:
     def __init__(self, attempts: Attempts, number: int) -> None:
         self.number = number
         self.result: Any = None
-        self._attempts = attempts
+        self._attempts: Attempts | None = attempts  # until it is over: the loop ends when nothing holds it
 
     def __enter__(self) -> Self:
+        if self._attempts is None:
+            raise ConfigurationError("loop", self, "`with attempt:` once in each turn; this attempt was made")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        return self._attempts.end(self, error)
+        attempts, self._attempts = self._attempts, None
+        return attempts is not None and attempts.end(self, error)
 
     async def __aenter__(self) -> Self:
-        return self
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        return self._attempts.end(self, error)
+        return self.__exit__(kind, error, traceback)
 
     def __repr__(self) -> str:
         return f"<attempt {self.number}>"

@@ -195,3 +195,76 @@ def test_a_retried_function_inside_is_not_retried_again(loop):
     with pytest.raises(OSError):
         repeat()
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("leave", ["break", "raise", "return"])
+def test_leaving_after_a_failed_attempt_waits_for_nothing_and_makes_no_other(leave):
+    budget = o.RetryBudget(min_per_second=0, cap=1)
+    policy = o.Retry(2, wait=5, jitter="none", budget=budget, name=f"left by {leave}")
+
+    def work():
+        for attempt in policy:
+            with attempt:
+                raise OSError
+            if leave == "break":
+                break
+            if leave == "raise":
+                raise KeyError
+            return
+
+    with testing.clock() as virtual, testing.capture() as captured:
+        try:
+            work()
+        except KeyError as error:
+            del error
+        assert virtual.elapsed() == 0
+    assert [(span["name"], span["outcome"]) for span in captured.spans] == [
+        (policy.name, "cancelled"),
+        (f"{policy.name} attempt", "retryable"),
+    ]
+    budget.spend()  # nothing was paid for
+
+
+def test_leaving_an_asynchronous_loop_is_the_same():
+    budget = o.RetryBudget(min_per_second=0, cap=1)
+
+    async def work():
+        async for attempt in o.Retry(2, wait=5, jitter="none", budget=budget):
+            with attempt:
+                raise OSError
+            break
+        budget.spend()
+        return attempt.number
+
+    with testing.clock() as virtual:
+        assert asyncio.run(work()) == 1
+        assert virtual.elapsed() == 0
+
+
+def test_the_wait_begins_after_the_rest_of_the_turn(loop):
+    rest = []
+
+    async def aside():
+        async for attempt in o.Retry(1, wait=5, jitter="none"):
+            with attempt:
+                if attempt.number == 1:
+                    raise OSError
+            rest.append(clock.now())
+
+    def plainly():
+        for attempt in o.Retry(1, wait=5, jitter="none"):
+            with attempt:
+                if attempt.number == 1:
+                    raise OSError
+            rest.append(clock.now())
+
+    plainly() if loop is attempts else asyncio.run(aside())
+    assert rest == [0, 5]
+
+
+def test_an_attempt_is_made_once():
+    for attempt in o.Retry(2, wait=0):
+        with attempt:
+            pass
+        with pytest.raises(o.ConfigurationError, match="once in each turn"), attempt:
+            pass
