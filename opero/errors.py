@@ -202,7 +202,7 @@ class OwnResultError(CacheError, ConfigurationError):
 class StateError(ExecutionError):
     """A state in a store cannot be used: `.kind` is what it is of, `.why` tells why, and the way out.
 
-    Calls never see it, they go by the state of their process; who holds a circuit by hand does.
+    Calls never see it, they go by the state of their process; who holds a circuit or resets a limit by hand does.
     """
 
     def __init__(self, kind: str, why: str) -> None:

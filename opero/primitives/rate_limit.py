@@ -18,6 +18,7 @@ from opero.errors import ConfigurationError, RateLimitedError
 from opero.keyed import Keyed
 from opero.policy import Fragment, Policy, asked, duration, number, unread, whole
 from opero.quota import LATE, Quota, Rate
+from opero.runtime import run
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
 
 TYPE_CHECKING = False
@@ -142,7 +143,7 @@ class RateLimit(Block, Policy):
             limiter: Any = Local(rates, self.burst, self.max_keys)
             self._keep(local=limiter)
             if self.store is not None:
-                from opero.stores.shared import SharedLimit
+                from opero.stores.limit import SharedLimit
 
                 limiter = SharedLimit(
                     self.store, self.name or "", limiter, DELAYED, lease=self.lease, max_keys=self.max_keys
@@ -157,33 +158,38 @@ class RateLimit(Block, Policy):
     def peek(self, key: Hashable = None, weight: float = 1) -> tuple[int, float]:
         """Return how many calls would go at once, and in how many seconds one of this weight; make none.
 
-        Of a quota of this process only: of one in a store calls alone tell.
+        With a store that is a round trip, which blocks: coroutine functions await `apeek`.
         """
-        now = clock.now()
-        quota = self._own().of(key, now)
-        return quota.available(now), quota.wait(now, weight)
+        return run(self._own().peek(key, number("weight", weight, low=0), awaits=False))  # type: ignore[no-any-return]
+
+    async def apeek(self, key: Hashable = None, weight: float = 1) -> tuple[int, float]:
+        """Do the same for a coroutine function."""
+        return await self._own().peek(key, number("weight", weight, low=0), awaits=True)  # type: ignore[no-any-return]
 
     def reset(self, *keys: Hashable) -> None:
         """Let the whole burst go at once again, for some keys or for all; who waits keeps its time.
 
-        Of quotas of this process only: those in a store run out by themselves.
+        With a store for all processes, in a round trip for each key, which blocks: coroutine functions await `areset`.
+        A `StateError` says that the store did not hear of it; the quota of this process is reset all the same.
         """
-        now, local = clock.now(), self._own()
-        for quota in [local.of(key, now) for key in keys] if keys else local.every():
-            quota.reset()
+        run(self._own(keys).reset(keys, awaits=False))
 
-    def _own(self) -> Local:
-        if self.local is None or self.store is not None:
-            raise ConfigurationError(
-                "store", self.store, "None, and a rate: only a quota of this process can be peeked at, or reset"
-            )
-        return self.local
+    async def areset(self, *keys: Hashable) -> None:
+        """Do the same for a coroutine function."""
+        await self._own(keys).reset(keys, awaits=True)
+
+    def _own(self, keys: Sequence[Hashable] = (None,)) -> Any:
+        if self.local is None:
+            raise ConfigurationError("rate", self.rate, "a rate: another limiter cannot be peeked at, nor reset")
+        if self.store is not None and self.key is not None and not keys:
+            raise ConfigurationError("key", None, "keys, where processes share their quotas: limit.reset(key)")
+        return self.limiter
 
     def can_share(self) -> bool:
         return self.store is None and self.local is not None
 
     def share(self, store: StateStore, name: str) -> None:
-        from opero.stores.shared import SharedLimit
+        from opero.stores.limit import SharedLimit
 
         limiter = SharedLimit(store, name, self.local, DELAYED, lease=None, max_keys=self.max_keys)
         self._keep(store=store, limiter=limiter)
@@ -282,10 +288,6 @@ class Local:
         """Return the quota of a key."""
         return self.quota if key is None else self._keyed.get(key, now)
 
-    def every(self) -> list[Quota]:
-        """Return all quotas there are."""
-        return [self.quota, *self._keyed.values()]
-
     def check(self, weight: float) -> None:
         """Refuse what could never go."""
         if not self.quota.fits(weight):
@@ -297,6 +299,19 @@ class Local:
         """Return what is raised where a call would wait too long."""
         left = f"; the next may go in {wait:.3g} s" if 0 < wait < inf else ""
         return RateLimitedError(f"{name} may make {self}{left}", retry_after=wait if wait < inf else None)
+
+    async def peek(self, key: Hashable, weight: float, *, awaits: bool) -> tuple[int, float]:
+        """Say how it stands."""
+        self.check(weight)
+        now = clock.now()
+        quota = self.of(key, now)
+        return quota.available(now), quota.wait(now, weight)
+
+    async def reset(self, keys: Sequence[Hashable], *, awaits: bool) -> None:
+        """Forget what was used."""
+        now = clock.now()
+        for quota in [self.of(key, now) for key in keys] if keys else [self.quota, *self._keyed.values()]:
+            quota.reset()
 
     async def acquire(self, call: Call, key: Hashable, weight: float, patience: float) -> float:
         """Wait for a ticket's time."""

@@ -19,6 +19,7 @@ SLACK = 1e-3  # seconds that a store may round by
 FORMS = {
     "reserve": "(seconds, booking), where seconds is 0 or more, and at most the patience unless booking is None",
     "lease": "(seconds, booking, count), as `reserve`, and count a whole number up to `more`",
+    "peek": "(count, seconds), a whole number and a number, both 0 or more",
     "pay": "(granted, share), a bool and a number from 0 to 1",
     "admit": f"an opero.stores.Admission with a Permit or None, a state of {', '.join(STATES)}, and None or seconds",
     "settle": "('', {}), ('open', {failure_ratio, slow_ratio, calls, pause}) or (another state, {})",
@@ -54,6 +55,12 @@ def lease(answer: Any, patience: float, more: int) -> bool:
     """Whether a booking with calls beside it may be this."""
     wait, booking, count = answer
     return reserve((wait, booking), patience) and _whole(count) and count <= more
+
+
+def peek(answer: Any) -> bool:
+    """Whether a quota may stand so."""
+    count, wait = answer
+    return _whole(count) and _number(wait)
 
 
 def pay(answer: Any) -> bool:

@@ -64,6 +64,15 @@ class Lease:
         self.left, self._given, self.until = 0.0, count, asked + self._life
         self.left = float(count)
 
+    @exclusive
+    def end(self) -> None:
+        """Drop what is left."""
+        self.left, self.until = 0.0, -inf
+
+    def holds(self, now: float) -> float:
+        """Return how much of it may be used yet."""
+        return 0.0 if now > self.until else self.left
+
     def idle(self, now: float) -> bool:
         """Whether there is nothing left of it."""
         return now > self.until or self.left < 1

@@ -21,7 +21,7 @@ from math import inf
 
 from opero import circuit, clock, forks
 from opero.errors import StateError
-from opero.quota import ROUNDING, charged, due_by, earliest
+from opero.quota import ROUNDING, charged, due_by, earliest, left_at_once
 from opero.stores import Admission, Permit
 from opero.tokens import enough, gathered, opening, spent
 
@@ -77,6 +77,17 @@ class Mapped:
         more: int,
     ) -> tuple[float, Any, int]:
         return *await self.reserve(runtime, key, rates, weight, patience), 0  # asking costs less than a lease saves
+
+    async def peek(
+        self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float
+    ) -> tuple[int, float]:
+        now, held = clock.common(), self.known(key) or {}
+        dues = due_by(rates, held, now)
+        return left_at_once(rates, dues, now), earliest(rates, dues, now, weight) - now
+
+    async def reset(self, runtime: Runtime, key: str) -> None:
+        with self._held(key) as state:
+            state.value = None
 
     async def pay(  # noqa: PLR0917 - as the protocol has it
         self, runtime: Runtime, key: str, law: tuple[float, float, float], income: int, back: float, cost: float

@@ -62,6 +62,19 @@ class StateStore(Protocol):
         """Undo a booking, unless somebody booked behind it."""
         raise NotImplementedError
 
+    async def peek(
+        self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float
+    ) -> tuple[int, float]:
+        """Return how many calls of weight 1 would go at once, and how long one of a weight would wait; write nothing.
+
+        A store may leave this out, and `reset`: then `peek` and `reset` of a limit in it are refused.
+        """
+        raise NotImplementedError
+
+    async def reset(self, runtime: Runtime, key: str) -> None:
+        """Forget what was booked on a quota, by whatever rates: its whole burst may go at once again."""
+        raise NotImplementedError
+
     async def pay(  # noqa: PLR0917 - as the others
         self, runtime: Runtime, key: str, law: tuple[float, float, float], income: int, back: float, cost: float
     ) -> tuple[bool, float]:

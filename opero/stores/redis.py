@@ -143,6 +143,16 @@ class RedisStore:
         given = [part for (interval, _), due in zip(rates, booking, strict=True) for part in (interval * 1e6, due)]
         await self._run(runtime, "give_back", [key], [weight, *given])
 
+    async def peek(
+        self, runtime: Runtime, key: str, rates: Sequence[tuple[float, float]], weight: float
+    ) -> tuple[int, float]:
+        given = [part for interval, burst in rates for part in (interval * 1e6, burst)]
+        count, wait = await self._run(runtime, "peek", [key], ["", weight, *given])
+        return int(count), int(wait) / 1e6
+
+    async def reset(self, runtime: Runtime, key: str) -> None:
+        await self._run(runtime, "reset", [key], [])
+
     async def pay(  # noqa: PLR0917 - as the protocol has it
         self, runtime: Runtime, key: str, law: tuple[float, float, float], income: int, back: float, cost: float
     ) -> tuple[bool, float]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from math import inf
 
-from opero import clock, events, forks
+from opero import clock, forks
 from opero.call import NONE
 from opero.circuit import CLOSED, Change
 from opero.exclusive import new_lock
-from opero.keyed import Keyed
-from opero.quota import LATE, due_by, left_at_once
-from opero.runtime import run
 from opero.stores import answers, key_of
+from opero.stores.by_hand import BY_HAND, at_hand, by_hand
 from opero.stores.guard import guard
-from opero.stores.lease import Lease
 from opero.tokens import gathered, spent
 
 TYPE_CHECKING = False
@@ -25,109 +21,10 @@ if TYPE_CHECKING:
     from opero.call import Call
     from opero.circuit import Rules
     from opero.runtime import Runtime
-    from opero.signals import Event
     from opero.stores import Admission, Given, Permit, StateStore
 
 HEARD = 10_000  # keys whose circuits are not closed, the last ones heard of
-LENT = 4.0  # calls are leased for the time in which a 4th of the burst comes in
 TELLS = 1.0  # seconds between two times that successes are told without a question
-
-
-class SharedLimit:
-    """A quota in a store, and `local` in its place while that is away."""
-
-    def __init__(self, store: Any, name: str, local: Any, delayed: Any, *, lease: int | None, max_keys: int) -> None:
-        self._guard = guard(store)
-        self._name = name
-        self._rates = local.given()
-        self._local = local
-        self._delayed = delayed
-        self.lease: Lease | None = None
-        if lease is not None:
-            life = min(interval * burst for interval, burst in self._rates) / LENT
-            self._rates = [(interval, burst - life / interval) for interval, burst in self._rates]
-            self.lease = Lease(lease, life)
-            self._leases = Keyed(lambda: Lease(lease, life), max_keys, share=False, policy="RateLimit")
-
-    def available(self, now: float) -> int | None:
-        """How many calls would go at once, where looking costs nothing."""
-        known = _at_hand(self._guard.store, "known")
-        held = known and known(key_of("rate_limit", self._name, None))
-        now -= clock.ahead
-        return left_at_once(self._rates, due_by(self._rates, held, now), now) if held else None
-
-    async def acquire(self, call: Call, key: Any, weight: float, patience: float) -> float:
-        """Book in the store, and wait for the booked time."""
-        place, rates, runtime = key_of("rate_limit", self._name, key), self._rates, call.runtime
-        lease = self.lease
-        if lease is None:
-            booked = await self._guard.ask(
-                call,
-                place,
-                lambda store: store.reserve(runtime, place, rates, weight, patience),
-                answers.reserve,
-                patience,
-            )
-        else:
-            now = runtime.now()
-            if key is not None:
-                lease = self._leases.get(key, now)
-            if lease.take(now, weight):
-                return 0.0
-            with lease.asking(now) as more:
-                told = await self._guard.ask(
-                    call,
-                    place,
-                    lambda store: store.lease(runtime, place, rates, weight, patience, more),
-                    *(answers.lease, patience, more),
-                )
-                booked = told and told[:2]
-                if told and told[2]:
-                    lease.fill(now, told[2])
-        if booked is None:
-            waited: float = await self._local.acquire(call, key, weight, patience)
-            return waited
-        wait, booking = booked
-        if booking is None:
-            raise self._local.refusal(call.operation.name, wait)
-        if wait <= 0:
-            return wait
-        at = runtime.now() + wait
-        await self._pause(call, place, weight, wait, booking, at - wait + patience)
-        late = runtime.now() - at
-        if late > LATE + min(interval * (burst - weight) for interval, burst in rates):
-            left = max(0.0, patience - wait - late)
-            return wait + late + await self.acquire(call, key, weight, left)  # its place is gone
-        return wait
-
-    async def _pause(  # noqa: PLR0917 - all of a booking
-        self, call: Call, place: str, weight: float, wait: float, booking: Any, until: float
-    ) -> None:
-        """Wait for the booked time; give it back if that ends before, or too late."""
-        rates, runtime = self._rates, call.runtime
-
-        def undo(store: StateStore) -> Awaitable[None]:
-            return store.give_back(BY_HAND, place, rates, weight, booking)
-
-        def give_back() -> None:
-            _by_hand(self._guard.ask(BY_HAND, place, undo))
-
-        try:
-            call.emit(self._delayed, delay=wait)
-            await runtime.pause(wait)
-            self._begin(call, until)
-        except GeneratorExit:  # nothing may be awaited now
-            self._guard.later(give_back)
-            raise
-        except BaseException:
-            await self._guard.soon(runtime, give_back)
-            raise
-
-    def _begin(self, call: Call, until: float) -> None:
-        """Refuse what comes after its deadline, or too late."""
-        call.begin()
-        if call.runtime.now() > until + LATE:
-            raise self._local.refusal(call.operation.name, inf)
 
 
 class SharedCircuit:
@@ -139,7 +36,7 @@ class SharedCircuit:
         self._rules = rules
         self._answers = False  # whether the store did when it was last asked
         self._heard: dict[Any, str] = {}  # by key, what is not closed
-        self._look = _at_hand(self._guard.store, "look")
+        self._look = at_hand(self._guard.store, "look")
 
     def read(self) -> tuple[str, float, float] | None:
         """State, failure ratio and slow ratio as they are, where looking costs nothing."""
@@ -200,7 +97,7 @@ class SharedCircuit:
             self._guard.later(self._giving_back(key, given.permit))
 
     def _giving_back(self, key: Any, permit: Permit) -> Callable[[], Any]:
-        return lambda: _by_hand(self._tell(BY_HAND, key, permit, NONE, slow=False))
+        return lambda: by_hand(self._tell(BY_HAND, key, permit, NONE, slow=False))
 
     def _tell(self, call: Any, key: Any, permit: Permit, outcome: str, *, slow: bool) -> Coroutine[Any, Any, Any]:
         place, rules = key_of("circuit", self._name, key), self._rules
@@ -223,7 +120,7 @@ class SharedSlots:
     def __init__(self, store: Any, name: str) -> None:
         self._guard = guard(store)
         self._key = key_of("bulkhead", name, None)
-        self._look = _at_hand(self._guard.store, "slots")
+        self._look = at_hand(self._guard.store, "slots")
 
     def read(self) -> tuple[int, int] | None:
         """Slots in use, and the length of the queue, where looking costs nothing."""
@@ -260,7 +157,7 @@ class SharedSlots:
 
     def end(self, token: str) -> None:
         """Do the same where there is no call; blocks for a round trip."""
-        _by_hand(self.leave(BY_HAND, token))
+        by_hand(self.leave(BY_HAND, token))
 
 
 class Paid(float):
@@ -293,7 +190,7 @@ class SharedTokens:
     @property
     def utilization(self) -> float | None:
         """The share that is spent, where looking costs nothing; else when last heard, None while the store is away."""
-        known = _at_hand(self._guard.store, "known")
+        known = at_hand(self._guard.store, "known")
         if found := known and known(self._key):
             left, successes, since = found
             left, _, cap = gathered(self._law(), left, successes, max(0.0, clock.common() - since), 0)
@@ -332,7 +229,7 @@ class SharedTokens:
 
     def spend(self, cost: float) -> Paid | None:
         """Take tokens where there is no call; blocks for a round trip."""
-        paid: Paid | None = _by_hand(self.reserve(BY_HAND, cost))
+        paid: Paid | None = by_hand(self.reserve(BY_HAND, cost))
         return paid
 
     def tell(self) -> None:
@@ -360,30 +257,3 @@ class SharedTokens:
         with self._lock:
             self._told -= income
             self._back += back
-
-
-def _at_hand(store: StateStore, method: str) -> Any | None:
-    """Return the method of a map's store that reads a state at no cost; others have none, whatever has its name."""
-    mapped = sys.modules.get("opero.stores.mapped")
-    return getattr(store, method) if mapped is not None and isinstance(store, mapped.Mapped) else None
-
-
-class _ByHand:
-    """Stands for the call where there is none: blocks, and says what it has to say in no operation's name."""
-
-    async def either(self, blocking: Callable[[], Any], suspending: Callable[[], Awaitable[Any]]) -> Any:
-        return blocking()
-
-    def emit(self, event: Event, **fields: Any) -> None:
-        events.say(event, fields["store"], fields)
-
-    @property
-    def runtime(self) -> _ByHand:
-        return self
-
-
-BY_HAND: Any = _ByHand()
-
-
-def _by_hand(work: Coroutine[Any, Any, Any]) -> Any:
-    return run(work, "a store suspended a caller that blocks")

@@ -347,10 +347,24 @@ def test_it_can_be_peeked_at():
         assert limit.peek("b") == (10, 0)
         time.advance(0.1)
         assert limit.peek("a") == (1, 0)
-    for other in (o.RateLimit(5, store="redis://localhost", name="shop"), o.RateLimit(AsyncLimiter(1))):
-        for ask in (other.peek, other.reset):
-            with pytest.raises(o.ConfigurationError, match="only a quota of this process can be peeked at, or reset"):
-                ask()
+    for ask in ((other := o.RateLimit(AsyncLimiter(1))).peek, other.reset):
+        with pytest.raises(o.ConfigurationError, match="another limiter cannot be peeked at, nor reset"):
+            ask()
+
+
+def test_coroutines_await_the_same():
+    limit = o.RateLimit("2/s", wait=False, key="tenant")
+
+    async def main():
+        assert passes(limit, tenant="a")
+        told = await limit.apeek("a"), await limit.apeek("a", weight=2)
+        await limit.areset("a")
+        return *told, await limit.apeek("a")
+
+    with testing.clock():
+        assert asyncio.run(main()) == ((1, 0), (1, pytest.approx(0.5)), (2, 0))
+    with pytest.raises(o.ConfigurationError, match="at most burst"):
+        limit.peek("a", weight=3)
 
 
 def test_it_can_be_reset_for_some_keys_or_for_all():

@@ -74,6 +74,8 @@ def block(policies):
     for policy in (policies.limit, policies.leasing, policies.pool):
         f = o.opero(policy)(lambda: 1)
         assert [f() for _ in range(2)] == [1, 1]
+    assert policies.limit.peek()[0] <= 1
+    policies.limit.reset()
     assert outcome(o.opero(policies.retry)(fail)) is OSError
     for breaker in policies.breakers:
         f = o.opero(breaker)(lambda error=None: fail() if error else 1)
@@ -85,6 +87,8 @@ def block(policies):
 
 
 async def suspend(policies):
+    assert await policies.limit.apeek() == (1, 0)
+    await policies.limit.areset()
     for policy in (policies.limit, policies.leasing, policies.pool):
         f = o.opero(policy)(pause)
         tasks = [asyncio.create_task(f()) for _ in range(4)]

@@ -5,8 +5,8 @@ import pytest
 import opero as o
 from opero.runtime import run
 from opero.stores import key_of
+from opero.stores.by_hand import BY_HAND
 from opero.stores.redis import RedisStore, _rules
-from opero.stores.shared import BY_HAND
 from shared_store import opened
 
 pytestmark = pytest.mark.service("redis")
