@@ -35,7 +35,7 @@ class Last:
 last = Last()
 {then}
 """
-ENDS = {"with its module": "", "in a circle": "last.me = last; del last; import gc; gc.disable()"}
+ENDS = {"with its module": "", "in a circle": "import gc; gc.disable(); last.me = last; del last"}
 POLICIES = {
     "hedge": "o.Retry(1, wait=0), o.Hedge(5)",
     "timeout": "o.Retry(1, wait=0), o.Timeout(5)",
