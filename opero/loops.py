@@ -8,7 +8,7 @@ from __future__ import annotations
 from opero import catalogue
 from opero.drivers.aio import Aio
 from opero.drivers.blocking import Blocking
-from opero.drivers.inside_out import Ended, Handed, Inside, hand_out
+from opero.drivers.inside_out import GO_ON, Ended, Handed, Inside, hand_out
 from opero.errors import ConfigurationError, Stopped, bare
 from opero.pipeline import Operation
 
@@ -55,7 +55,7 @@ class Attempts:
         operation = _operation(policy, is_async=is_async)
         self._name = operation.name
         self._inside = Inside(operation.execute(AIO_BODY if is_async else BODY, (), {}), _plainly)
-        self._out: Any = None  # what the call said last: Handed, Ended, or something the event loop is to wait for
+        self._out: Any = GO_ON  # or what the call said last: Handed, Ended, or something the event loop is to wait for
         self._pending: LoopAttempt | None = None
 
     def __iter__(self) -> Self:
@@ -63,7 +63,7 @@ class Attempts:
 
     def __next__(self) -> LoopAttempt:
         self._check()
-        if self._out is None:
+        if self._out is GO_ON:
             self._out = OVER  # unless it goes on
             try:
                 self._out = self._inside.advance()
@@ -81,7 +81,7 @@ class Attempts:
         if not isinstance(self._out, Handed):
             out, self._out = self._out, OVER  # unless it goes on
             try:
-                self._out = await self._inside.forward(out)
+                self._out = await self._ahead(out)
             except (Stopped, StopAsyncIteration) as error:
                 raise _lasting(error) from bare(error)
         if isinstance(self._out, Ended):
@@ -102,10 +102,18 @@ class Attempts:
             if bare(raised) is error:
                 return False
             raise
-        if isinstance(self._out, Handed) and self._out.value is PAUSE:
+        if _pauses(self._out):
             self._inside.send(None)
-            self._out = None
+            self._out = GO_ON
         return error is not None
+
+    async def _ahead(self, out: Any) -> Any:
+        """Go on to the next attempt, through what was yet to be decided about the last one."""
+        out = await self._inside.forward(out)
+        if _pauses(out):
+            self._inside.send(None)
+            out = await self._inside.forward()
+        return out
 
     def _begin(self) -> LoopAttempt:
         self._pending = LoopAttempt(self, self._out.value)
@@ -166,6 +174,10 @@ def _operation(policy: Retry, *, is_async: bool) -> Operation:
 
 KEPT_NAMES = 100
 _first: dict[str, Operation] = {}  # by name: policies may be made for each loop
+
+
+def _pauses(out: Any) -> bool:
+    return isinstance(out, Handed) and out.value is PAUSE
 
 
 def _lasting(error: BaseException) -> RuntimeError:

@@ -52,6 +52,9 @@ class Left:
         self.error = error
 
 
+GO_ON = object()  # nothing was handed out, or is to be waited for; an event loop may be given a None to wait for
+
+
 @coroutine
 def hand_out(value: Any) -> Generator[Any, Any, Any]:
     """Stop here; return what is sent back in, or raise what is thrown."""
@@ -94,9 +97,9 @@ class Inside:
             self._value = None
 
     @coroutine
-    def forward(self, out: Any = None) -> Generator[Any, Any, Handed]:
+    def forward(self, out: Any = GO_ON) -> Generator[Any, Any, Handed]:
         """Go on until something is handed out, and let the event loop wait for what comes between."""
-        out = self.advance() if out is None else out
+        out = self.advance() if out is GO_ON else out
         while not isinstance(out, Handed):
             try:
                 self.send((yield out))

@@ -268,3 +268,17 @@ def test_an_attempt_is_made_once():
             pass
         with pytest.raises(o.ConfigurationError, match="once in each turn"), attempt:
             pass
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_condition_may_be_awaited_in_an_asynchronous_loop(seconds):
+    async def passing(error):
+        await asyncio.sleep(seconds)
+        return True
+
+    policy = o.Retry(2, wait=5, jitter="none", on=passing, name=f"asked for {seconds} s")
+    with testing.clock() as virtual, testing.capture() as captured, pytest.raises(OSError) as caught:
+        async_attempts(policy, [OSError(), OSError(), OSError()])
+    assert virtual.elapsed() == 10 + 3 * seconds
+    assert [attempt.number for attempt in o.attempts(caught.value)] == [1, 2, 3]
+    assert [span["outcome"] for span in captured.spans] == ["error", *["retryable"] * 3]
