@@ -159,3 +159,22 @@ def test_without_a_gil_counting_takes_no_lock_twice():
     command = [sys.executable, "-c", WITHOUT_A_GIL]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.split() == ["9", "3", "21"], done.stderr
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        o.Fallback(lambda x: next(iter(()))),
+        o.RateLimit(5, key=lambda x: next(iter(()))),
+        o.RateLimit(5, weight=lambda x: next(iter(()))),
+    ],
+    ids=["fallback", "key", "weight"],
+)
+def test_a_stop_iteration_of_a_hook_is_a_runtime_error_as_in_every_coroutine(policy):
+    @o.opero(policy, retries=0)
+    def f(x):
+        raise OSError
+
+    with pytest.raises(RuntimeError) as caught:
+        f(1)
+    assert isinstance(caught.value.__cause__, StopIteration)
