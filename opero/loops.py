@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 class _Body(Blocking):
     async def invoke(self, call: Call) -> Any:
+        call.begin()
         return await hand_out(call.record.made)
 
     async def pause(self, seconds: float, flag: Flag | None = None) -> None:
@@ -33,6 +34,7 @@ class _Body(Blocking):
 
 class _AioBody(Aio):
     async def invoke(self, call: Call) -> Any:
+        call.begin()
         return await hand_out(call.record.made)
 
     async def pause(self, seconds: float, flag: Flag | None = None) -> None:

@@ -58,6 +58,7 @@ ORDER = (
     "gpu_batch",
 )
 PER_ATTEMPT = ("attempt_timeout", "chaos", "gpu_batch")  # inside the record of one attempt
+REPEATING = ("retry", "arg_fallback")  # call again what is inside of them
 OUTCOME_OF = {"timeout": "timeout", "attempt_timeout": "timeout", "fallback": "fallback", "cache": "cached"}
 REJECTING = {"circuit_breaker", "rate_limit", "bulkhead"}
 
@@ -184,9 +185,12 @@ def _without_effect(order: Sequence[str], given: Mapping[str, Policy]) -> None:
     inner = [place for place in order if _per_attempt(given[place])]
     if inner and [*order[-len(inner) :]] != inner:
         raise ConfigurationError("order", order, f"{' and '.join(inner)} last, inside of each attempt")
-    if "retry" in order and "timeout" in [*order][order.index("retry") :]:
-        allowed = "timeout before retry, since it bounds the whole call; Timeout(attempt=...) bounds each attempt"
-        raise ConfigurationError("order", order, allowed)
+    for place in order[: order.index("timeout")] if "timeout" in order else ():
+        if place in REPEATING:
+            allowed = (
+                f"timeout before {place}, since it bounds the whole call; Timeout(attempt=...) bounds each attempt"
+            )
+            raise ConfigurationError("order", order, allowed)
 
 
 def _per_attempt(policy: Policy) -> bool:
@@ -237,8 +241,11 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
             _unmake(call, attempt)
             raise
         own = call.heed(error)
-        await call.judge(own)
-        _settle(call, attempt, _outcome_of_attempt(call, own), own)
+        try:
+            await _judge(call, attempt, own)
+        except BaseException:
+            del own
+            raise
         if own is error:
             del own  # its traceback holds this frame
             raise
@@ -252,6 +259,16 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
         raise own
     finally:
         del own
+
+
+async def _judge(call: Call, attempt: Attempt, error: Exception) -> None:
+    """Settle an attempt that failed; one whose caller left while a condition was awaited is cancelled."""
+    try:
+        await call.judge(error)
+    except BaseException:
+        _settle(call, attempt, "cancelled", None)
+        raise
+    _settle(call, attempt, _outcome_of_attempt(call, error), error)
 
 
 def _unmake(call: Call, attempt: Attempt) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 import opero as o
-from opero import conditions, events, policy, waits
+from opero import conditions, events, policy, testing, waits
 
 
 async def hook(*args, **kwargs):
@@ -162,3 +162,26 @@ def test_every_setting_that_takes_a_function_is_looked_at_here():
         if any(word in str(parameter.annotation) for word in functions)
     }
     assert found <= {*NEVER, *AWAITED, *ELSEWHERE}, found - {*NEVER, *AWAITED, *ELSEWHERE}
+
+
+def test_an_attempt_whose_caller_leaves_while_its_condition_is_awaited_is_cancelled():
+    asking = asyncio.Event()
+
+    async def ask(error):
+        asking.set()
+        await asyncio.sleep(60)
+
+    @o.opero(o.Retry(2, wait=0, on=ask))
+    async def f():
+        raise OSError
+
+    async def main():
+        task = asyncio.create_task(f())
+        await asking.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with testing.capture() as captured:
+        asyncio.run(main())
+    assert [span["outcome"] for span in captured.spans] == ["cancelled", "cancelled"]

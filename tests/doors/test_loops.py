@@ -282,3 +282,19 @@ def test_a_condition_may_be_awaited_in_an_asynchronous_loop(seconds):
     assert virtual.elapsed() == 10 + 3 * seconds
     assert [attempt.number for attempt in o.attempts(caught.value)] == [1, 2, 3]
     assert [span["outcome"] for span in captured.spans] == ["error", *["retryable"] * 3]
+
+
+def test_a_loop_begins_nothing_after_the_deadline_around_it():
+    made = []
+
+    @o.opero(o.Timeout(1, how="cooperative"), retries=0)
+    def work():
+        for attempt in o.Retry(3, wait=0):
+            with attempt:
+                made.append(attempt.number)
+                raise OSError
+            clock.sleep(2)
+
+    with testing.clock(), pytest.raises(o.CallTimeout):
+        work()
+    assert made == [1]

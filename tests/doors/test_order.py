@@ -69,9 +69,12 @@ def test_what_belongs_to_an_attempt_stands_last(place):
     assert o.opero(o.Retry(2), policy, order=["retry", place])(lambda: 1)() == 1
 
 
-def test_the_timeout_of_the_call_stands_outside_of_the_retry():
-    with pytest.raises(o.ConfigurationError, match=r"timeout before retry, .*Timeout\(attempt=\.\.\.\)"):
-        o.opero(o.Retry(2), o.Timeout(1), order=["retry", "timeout"])(abs)
+@pytest.mark.parametrize("place", ["retry", "arg_fallback"])
+def test_the_timeout_of_the_call_stands_outside_of_what_calls_again(place):
+    policies = {"retry": o.Retry(2), "arg_fallback": o.ArgFallback("host"), "timeout": o.Timeout(1)}
+    order = [place, "timeout", *(policies.keys() - {place, "timeout"})]
+    with pytest.raises(o.ConfigurationError, match=rf"timeout before {place}, .*Timeout\(attempt=\.\.\.\)"):
+        o.opero(*policies.values(), order=order)(lambda host: 1)
 
 
 def test_a_plugin_inside_of_an_attempt_is_a_part_of_it():

@@ -270,14 +270,14 @@ def test_a_hedge_for_which_no_thread_can_be_started_is_none_and_costs_nothing(th
     budget = o.RetryBudget(0.1, min_per_second=0, cap=1)
     go = threading.Event()
 
-    @o.opero(o.Hedge(0.01), budget)
+    @o.opero(o.Hedge(0.2), budget)
     def f():
         threads(False)
         go.wait(20)
         return 1
 
     with testing.capture() as seen:
-        later = threading.Timer(0.1, go.set)
+        later = threading.Timer(0.5, go.set)
         later.start()
         assert f() == 1
         later.join()
