@@ -55,10 +55,15 @@ def at_hand(store: StateStore, method: str) -> Any | None:
     return getattr(store, method) if mapped is not None and isinstance(store, mapped.Mapped) else None
 
 
-def offered(store: StateStore, method: str) -> None:
-    """Refuse to ask a store for what it may leave out, and does."""
+def offers(store: StateStore, method: str) -> bool:
+    """Whether a store has a method that it may leave out."""
     from opero.stores.protocol import StateStore as Protocol
 
     found = getattr(store, method, None)
-    if found is None or getattr(found, "__func__", None) is getattr(Protocol, method):
+    return found is not None and getattr(found, "__func__", None) is not getattr(Protocol, method)
+
+
+def offered(store: StateStore, method: str) -> None:
+    """Refuse to ask a store for what it leaves out."""
+    if not offers(store, method):
         raise ConfigurationError("store", store, f"a store that has `{method}`, as opero.stores.StateStore tells it")

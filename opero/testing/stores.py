@@ -12,6 +12,7 @@ from opero.drivers import aio, blocking
 from opero.errors import ConfigurationError
 from opero.runtime import run
 from opero.stores import answers, checked, key_of
+from opero.stores.by_hand import offers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -152,6 +153,25 @@ async def _a_booking_is_undone_unless_somebody_booked_behind_it(asked: _Asked) -
     _must(not await _goes(asked.book(2)), "what was given back was booked upon")
     await asked.ask("give_back", "rate_limit", rates, 1.0, second)
     _must(await _goes(asked.book(2)), "the last booking, given back, freed nothing")
+
+
+async def _a_look_at_a_quota_books_nothing(asked: _Asked) -> None:
+    if not offers(asked.stores[0], "peek"):
+        return
+    rates = [(SLOWLY, 2.0)]
+    for went in range(3):
+        count, wait = await asked.ask("peek", "rate_limit", rates, 1.0)
+        _must(count == 2 - went, f"{count} were to go at once after {went} of a burst of 2")
+        _must((wait == 0) == (went < 2) and wait <= SLOWLY, f"the next was to wait for {wait} s after {went} of 2")
+        _must(await _goes(asked.book(2)) == (went < 2), "looking booked one")
+
+
+async def _a_quota_is_reset(asked: _Asked) -> None:
+    if not offers(asked.stores[0], "reset"):
+        return
+    for _ in range(2):
+        _must(await _goes(asked.book(1)), "after a reset the burst could not go")
+        await asked.ask("reset", "rate_limit")
 
 
 async def _leased_calls_are_of_the_burst(asked: _Asked) -> None:
@@ -296,6 +316,8 @@ CHECKS: tuple[Check, ...] = (
     _a_quota_refills_by_its_interval,
     _a_weight_counts,
     _a_booking_is_undone_unless_somebody_booked_behind_it,
+    _a_look_at_a_quota_books_nothing,
+    _a_quota_is_reset,
     _leased_calls_are_of_the_burst,
     _of_a_crowd_as_many_go_as_may,
     _a_budget_pays_what_came_in,

@@ -65,6 +65,18 @@ class Final(MappedStore):
         pass
 
 
+class Spying(MappedStore):
+    async def peek(self, runtime, key, rates, weight):
+        found = await super().peek(runtime, key, rates, weight)
+        await self.reserve(runtime, key, rates, weight, 0.0)
+        return found
+
+
+class Forgetful(MappedStore):
+    async def reset(self, *_):
+        pass
+
+
 class Rich(MappedStore):
     async def pay(self, *_):
         return True, 0.0
@@ -114,6 +126,8 @@ class Away(MappedStore):
         (Racing, r"of a crowd as many go as may, asked by a coroutine function: 24 of 24 went where 10 may"),
         (Lavish, "leased calls are of the burst, asked by a function: 6 went of a burst of 5, 3 of them leased"),
         (Final, "a booking is undone unless .*: the last booking, given back, freed nothing"),
+        (Spying, "a look at a quota books nothing, asked by a function: 0 were to go at once after 1"),
+        (Forgetful, "a quota is reset, asked by a coroutine function: after a reset the burst could not go"),
         (Rich, "a budget pays what came in, asked by a function: of the ten tokens"),
         (Gullible, "an outcome from before a change changes nothing, asked by a function: a late failure opened it"),
         (Lasting, "a circuit is held by hand, asked by a function: let go it does not run by itself"),
