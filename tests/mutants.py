@@ -77,6 +77,8 @@ MORE = {
         "stores/test_redis.py::test_breakers_of_two_processes_are_one",
     ],
     "retry": [
+        "primitives/test_late_calls.py",
+        "doors/test_order.py",
         "primitives/test_nested_retry.py",
         "primitives/test_nested_results.py",
         "core/test_nested.py",
@@ -109,6 +111,7 @@ MORE = {
         "primitives/test_late_calls.py",
         "primitives/test_shared_limit.py",
         "core/test_quota.py",
+        "stores/test_peek.py",
         "stores/test_redis.py::test_leased_calls_need_no_trip_and_expire",
         "kit/test_kit.py",
     ],

@@ -248,9 +248,8 @@ class _Tries:
     def __init__(self, policy: Retry, call: Call) -> None:
         self.policy = policy
         self.call = call
-        resumed = call.record.replay is not None
-        self.made = call.record.made if resumed else 0  # those of the failing path
-        self.delay = call.record.delay if resumed else 0.0
+        self.made = 0 if call.record.replay is None else call.record.made  # those of the failing path
+        self.delay = call.record.delay
         self.last: Exception | None = None  # what the caller gets if there is no other attempt
         self.reserved = 0.0  # tokens of the budget for the attempt that comes, or runs
         self.counts: dict[Strategy | None, int] = {None: self.made}
