@@ -12,13 +12,12 @@ from opero import catalogue, control
 from opero.breaker import Breaker
 from opero.deadlines import propagating
 from opero.drivers.blocking import Blocking
-from opero.drivers.inside_out import Handed, Inside, hand_out
+from opero.drivers.inside_out import Handed, Inside, hand_out, plainly
 from opero.errors import ConfigurationError, bare
 from opero.pipeline import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
     from typing import Any, Literal, Self
 
@@ -49,6 +48,8 @@ class Guarded:
         except BaseException as raised:
             if bare(raised) is not error:
                 raise
+        finally:
+            del error  # its traceback holds this frame
         return False
 
     async def __aenter__(self) -> Self:
@@ -64,13 +65,15 @@ class Guarded:
         except BaseException as raised:
             if bare(raised) is not error:
                 raise
+        finally:
+            del error  # its traceback holds this frame
         return False
 
     def _begin(self, runtime: Runtime) -> Inside:
         if self._inside is not None:
             raise self._misused("one entry, and was entered before; ask for another one by policy.block()")
         args, kwargs = self._given
-        self._inside = Inside(self._operation.execute(runtime, args, kwargs), _here)
+        self._inside = Inside(self._operation.execute(runtime, args, kwargs), plainly)
         return self._inside
 
     def _end(self, error: BaseException | None) -> Inside:
@@ -111,11 +114,6 @@ def operation_of(policy: Policy) -> Operation:
 
 def _block(*args: Any, **kwargs: Any) -> None:
     """Stand for a block where a function is asked for."""
-
-
-def _here(step: Callable[[Any], Any], value: Any) -> Any:
-    """Run a step in the block's own context: a deadline set inside is the block's."""
-    return step(value)
 
 
 def _advance(inside: Inside) -> None:

@@ -38,7 +38,10 @@ class Block:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
-        return _close(self).__exit__(kind, error, trace)
+        try:
+            return _close(self).__exit__(kind, error, trace)
+        finally:
+            del error  # its traceback leads here
 
     async def __aenter__(self) -> Self:
         guarded = self.block()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from opero import catalogue
 from opero.drivers.aio import Aio
 from opero.drivers.blocking import Blocking
-from opero.drivers.inside_out import GO_ON, Ended, Handed, Inside, hand_out
+from opero.drivers.inside_out import Ended, Handed, Inside, hand_out, plainly
 from opero.errors import ConfigurationError, Stopped, bare
 from opero.pipeline import Operation
 
@@ -50,14 +50,17 @@ BODY, AIO_BODY = _Body(), _AioBody()
 class Attempts:
     """The attempts of one loop; the loop ends after the first that succeeds.
 
-    Its body is `with attempt:` and nothing else that can fail. The last error passes through.
+    Its body is `with attempt:` and nothing else that can fail. The last error passes through. Where the policy has to
+    await what becomes of an attempt, `async with attempt:` does; after `with attempt:` the head of the loop does.
     """
 
     def __init__(self, policy: Retry, *, is_async: bool) -> None:
         operation = _operation(policy, is_async=is_async)
         self._name = operation.name
-        self._inside = Inside(operation.execute(AIO_BODY if is_async else BODY, (), {}), _plainly)
-        self._out: Any = GO_ON  # or what the call said last: Handed, Ended, or something the event loop is to wait for
+        self._policy = policy
+        self._is_async = is_async
+        self._inside = Inside(operation.execute(AIO_BODY if is_async else BODY, (), {}), plainly)
+        self._out: Handed | None = None  # the next attempt, or the end, if that is known
         self._pending: LoopAttempt | None = None
 
     def __iter__(self) -> Self:
@@ -65,7 +68,7 @@ class Attempts:
 
     def __next__(self) -> LoopAttempt:
         self._check()
-        if self._out is GO_ON:
+        if self._out is None:
             self._out = OVER  # unless it goes on
             try:
                 self._out = self._inside.advance()
@@ -80,10 +83,11 @@ class Attempts:
 
     async def __anext__(self) -> LoopAttempt:
         self._check()
-        if not isinstance(self._out, Handed):
-            out, self._out = self._out, OVER  # unless it goes on
+        if self._out is None:
+            self._out = OVER  # unless it goes on
             try:
-                self._out = await self._ahead(out)
+                out = await self._inside.forward()
+                self._out = out if self._known(out) else await self._inside.forward()
             except (Stopped, StopAsyncIteration) as error:
                 raise _lasting(error) from bare(error)
         if isinstance(self._out, Ended):
@@ -92,32 +96,56 @@ class Attempts:
 
     def end(self, attempt: LoopAttempt, error: BaseException | None) -> bool:
         """Take the outcome of an attempt; whether its error is dealt with."""
-        self._pending = None
-        if error is None:
-            self._inside.send(attempt.result)
-        else:
-            self._inside.throw(error)
+        self._tell(attempt, error)
+        if self._awaits(error):
+            self._out = None
+            return error is not None
         try:
-            self._out = self._inside.advance()
+            out = self._inside.advance()
+            self._out = out if self._known(out) else None
         except BaseException as raised:
-            self._out = OVER
             if bare(raised) is error:
                 return False
             raise
-        if _pauses(self._out):
-            self._inside.send(None)
-            self._out = GO_ON
-        return error is not None
+        else:
+            return error is not None
+        finally:
+            del error
 
-    async def _ahead(self, out: Any) -> Any:
-        """Go on to the next attempt, through what was yet to be decided about the last one."""
-        out = await self._inside.forward(out)
-        if _pauses(out):
-            self._inside.send(None)
+    async def aend(self, attempt: LoopAttempt, error: BaseException | None) -> bool:
+        """Do the same, and await what there is to await."""
+        self._tell(attempt, error)
+        try:
             out = await self._inside.forward()
-        return out
+            self._out = out if self._known(out) else None
+        except BaseException as raised:
+            if bare(raised) is error:
+                return False
+            raise
+        else:
+            return error is not None
+        finally:
+            del error
+
+    def _tell(self, attempt: LoopAttempt, error: BaseException | None) -> None:
+        self._pending, self._out = None, OVER  # unless it goes on
+        self._inside.send(attempt.result) if error is None else self._inside.throw(error)
+
+    def _known(self, out: Handed) -> bool:
+        """Whether this is what comes next, and not the wait before it, which begins with the next turn."""
+        if out.value is not PAUSE:
+            return True
+        self._inside.send(None)
+        return False
+
+    def _awaits(self, error: BaseException | None) -> bool:
+        """Whether the policy has to await something before it knows what becomes of this outcome."""
+        policy, budget = self._policy, self._policy.budget
+        asked = policy.condition.on_result is not None if error is None else isinstance(error, Exception)
+        return self._is_async and asked and (policy.is_async or getattr(budget, "shared", None) is not None)
 
     def _begin(self) -> LoopAttempt:
+        assert self._out is not None  # noqa: S101 - for the type checkers
         self._pending = LoopAttempt(self, self._out.value)
         return self._pending
 
@@ -143,7 +171,10 @@ class LoopAttempt:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         attempts, self._attempts = self._attempts, None
-        return attempts is not None and attempts.end(self, error)
+        try:
+            return attempts is not None and attempts.end(self, error)
+        finally:
+            del error  # its traceback leads here
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -151,7 +182,11 @@ class LoopAttempt:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        return self.__exit__(kind, error, traceback)
+        attempts, self._attempts = self._attempts, None
+        try:
+            return attempts is not None and await attempts.aend(self, error)
+        finally:
+            del error
 
     def __repr__(self) -> str:
         return f"<attempt {self.number}>"
@@ -178,17 +213,9 @@ KEPT_NAMES = 100
 _first: dict[str, Operation] = {}  # by name: policies may be made for each loop
 
 
-def _pauses(out: Any) -> bool:
-    return isinstance(out, Handed) and out.value is PAUSE
-
-
 def _lasting(error: BaseException) -> RuntimeError:
     """Return what is raised where the body's last error, raised by the head of the loop, would end the loop."""
     return RuntimeError(f"the last attempt raised {type(bare(error)).__name__}")
-
-
-def _plainly(step: Any, value: Any) -> Any:
-    return step(value)
 
 
 def _body() -> None:

@@ -89,7 +89,7 @@ def inherit(call: Call, error: Exception | None, other: Exception) -> None:
         marks = [] if given is None else [given.found]
     else:
         marks = [mark for each in _failures(error) if (mark := notes_of(each).get(GAVE_UP)) is not None]
-    found = [mark for mark in marks if _is_inside(call, mark)]
+    found = [mark for mark in marks if _is_inside(call, mark, call.record.started)]
     if found:
         notes_of(other)[GAVE_UP] = found[0]
 
@@ -99,19 +99,19 @@ def marked(error: BaseException) -> bool:
     return any(GAVE_UP in notes_of(each) for each in conditions.chain(error, hidden=True))
 
 
-def retried_inside(call: Call, error: BaseException) -> str | None:
+def retried_inside(call: Call, error: BaseException, since: float) -> str | None:
     """Return the operation that retried this error to its end within this call.
 
-    A mark older than this call is of an earlier one. One of the same operation is inside only if it was made here: an
+    A mark from before `since` is of an earlier one. One of the same operation is inside only if it was made here: an
     error object that two threads or tasks raise, as mocks do, says nothing about the other's call.
     """
     if isinstance(error, BaseExceptionGroup):
-        inner = [retried_inside(call, each) for each in error.exceptions]
+        inner = [retried_inside(call, each, since) for each in error.exceptions]
         return inner[0] if all(inner) else None
     failures = list(_failures(error))
     for each in failures:
         found = notes_of(each).get(GAVE_UP)
-        if found is not None and _is_inside(call, found):
+        if found is not None and _is_inside(call, found, since):
             return str(found[2])
     given = _last_of(call)
     if given is not None and any(map(given.led_to, failures)):
@@ -120,10 +120,10 @@ def retried_inside(call: Call, error: BaseException) -> str | None:
     return None
 
 
-def given_up_inside(call: Call, result: object) -> str | None:
+def given_up_inside(call: Call, result: object, since: float) -> str | None:
     """Return the operation that retried this result to its end within this call, or what this attempt made it of."""
     weak, found = _results.get(id(result), (_nothing, None))
-    if found is not None and weak() is result and _is_inside(call, found):
+    if found is not None and weak() is result and _is_inside(call, found, since):
         return found[2]
     given = _last_of(call)
     return None if given is None else given.found[2]
@@ -137,10 +137,10 @@ def _mark(call: Call) -> Mark:
     return forks.pid, call.runtime.now(), call.operation.name, where
 
 
-def _is_inside(call: Call, found: Mark) -> bool:
+def _is_inside(call: Call, found: Mark, since: float) -> bool:
     process, at, operation, where = found
     ours = operation != call.operation.name or where in (get_ident(), gave_up.get())
-    return process != forks.pid or (at > call.record.started and ours)
+    return process != forks.pid or (at > since and ours)
 
 
 def _last_of(call: Call) -> GivenUp | None:

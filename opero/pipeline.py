@@ -136,8 +136,8 @@ class Operation:
     def _compose(self) -> Next:
         step: Next = _invoke
         placed = [(place, policy.attach(self.function)) for place, policy in self.places.items()]
-        inner = [layer for place, layer in placed if _per_attempt(self.places[place])]
-        outer = [layer for place, layer in placed if not _per_attempt(self.places[place])]
+        inner = [layer for place, layer in placed if _per_attempt(place, self.places)]
+        outer = [layer for place, layer in placed if not _per_attempt(place, self.places)]
         for layer in (*reversed(inner), _attempt, *reversed(outer)):
             step = _bind(layer, step)
         return step
@@ -175,14 +175,15 @@ def in_order(policies: Iterable[Policy], order: Sequence[str] | None) -> dict[st
         raise ConfigurationError(
             "order", order, f"each of these places once, outermost first: {[p for p in ORDER if p in given]}"
         )
+    usual = _with_plugins(given)
     if order is not None:
         _without_effect(order, given)
-    return {place: given[place] for place in order or _with_plugins(given) if place in given}
+    return {place: given[place] for place in order or usual if place in given}
 
 
 def _without_effect(order: Sequence[str], given: Mapping[str, Policy]) -> None:
     """Refuse an order that would not be kept."""
-    inner = [place for place in order if _per_attempt(given[place])]
+    inner = [place for place in order if _per_attempt(place, given)]
     if inner and [*order[-len(inner) :]] != inner:
         raise ConfigurationError("order", order, f"{' and '.join(inner)} last, inside of each attempt")
     for place in order[: order.index("timeout")] if "timeout" in order else ():
@@ -193,20 +194,23 @@ def _without_effect(order: Sequence[str], given: Mapping[str, Policy]) -> None:
             raise ConfigurationError("order", order, allowed)
 
 
-def _per_attempt(policy: Policy) -> bool:
-    return policy.place in PER_ATTEMPT or policy.inside in PER_ATTEMPT
+def _per_attempt(place: str, given: Mapping[str, Policy]) -> bool:
+    while place in given and place not in ORDER:
+        place = given[place].inside
+    return place in PER_ATTEMPT
 
 
 def _with_plugins(given: Mapping[str, Policy]) -> list[str]:
     """Return the order of all places, with those of plugins where they say."""
     places: list[str] = list(ORDER)
-    for place, policy in given.items():
-        if place not in places:
-            if policy.inside not in places:
-                raise ConfigurationError(
-                    "place", place, f"one of {', '.join(ORDER)}; or a place of its own, with inside= one of them"
-                )
-            places.insert(places.index(policy.inside) + 1, place)
+    left = [place for place in given if place not in ORDER]
+    while left:
+        place = next((each for each in left if given[each].inside in places), None)
+        if place is None:
+            allowed = f"one of {', '.join(ORDER)}; or a place of its own, with inside= one of them"
+            raise ConfigurationError("place", left[0], allowed)
+        places.insert(places.index(given[place].inside) + 1, place)
+        left.remove(place)
     return places
 
 

@@ -52,9 +52,6 @@ class Left:
         self.error = error
 
 
-GO_ON = object()  # nothing was handed out, or is to be waited for; an event loop may be given a None to wait for
-
-
 @coroutine
 def hand_out(value: Any) -> Generator[Any, Any, Any]:
     """Stop here; return what is sent back in, or raise what is thrown."""
@@ -97,9 +94,9 @@ class Inside:
             self._value = None
 
     @coroutine
-    def forward(self, out: Any = GO_ON) -> Generator[Any, Any, Handed]:
+    def forward(self) -> Generator[Any, Any, Handed]:
         """Go on until something is handed out, and let the event loop wait for what comes between."""
-        out = self.advance() if out is GO_ON else out
+        out = self.advance()
         while not isinstance(out, Handed):
             try:
                 self.send((yield out))
@@ -124,6 +121,14 @@ class Inside:
             await self.forward()
         except GeneratorExit:
             return
+
+
+def plainly(step: Step, value: Any) -> Any:
+    """Run a step in the consumer's own context: a deadline set inside is the block's."""
+    try:
+        return step(value)
+    finally:
+        del value  # an error that passes holds this frame
 
 
 class Streaming(Blocking):

@@ -243,13 +243,17 @@ class Retry(Policy):
 class _Tries:
     """How far one call has come."""
 
-    __slots__ = ("call", "counts", "delay", "last", "made", "policy", "reserved")
+    __slots__ = ("call", "counts", "delay", "last", "made", "policy", "reserved", "since")
 
     def __init__(self, policy: Retry, call: Call) -> None:
         self.policy = policy
         self.call = call
-        self.made = 0 if call.record.replay is None else call.record.made  # those of the failing path
-        self.delay = call.record.delay
+        record = call.record
+        again = record.replay is None and record.attempts  # a layer further out asks anew
+        self.since = call.runtime.now() if again else record.started
+        self.made = 0 if again else record.made  # those of the failing path
+        self.delay = record.delay
+        record.why = ""
         self.last: Exception | None = None  # what the caller gets if there is no other attempt
         self.reserved = 0.0  # tokens of the budget for the attempt that comes, or runs
         self.counts: dict[Strategy | None, int] = {None: self.made}
@@ -263,7 +267,7 @@ class _Tries:
             if call.deadline is not None and call.deadline.hit and self.made > 1:
                 mark(call, error)
             return False
-        inner = None if self.policy.nested else retried_inside(call, error)
+        inner = None if self.policy.nested else retried_inside(call, error, self.since)
         if inner is not None:
             self._leave(inner, type(error).__name__)
             return False
@@ -274,7 +278,7 @@ class _Tries:
 
     async def repeat(self, result: object) -> bool:
         """Whether another attempt follows this unwanted result."""
-        inner = None if self.policy.nested else given_up_inside(self.call, result)
+        inner = None if self.policy.nested else given_up_inside(self.call, result, self.since)
         if inner is not None:
             self._leave(inner, "")
             return False

@@ -4,7 +4,7 @@ import pytest
 
 import opero as o
 from opero import forks, nested
-from opero.nested import GAVE_UP, marked, retried_inside
+from opero.nested import GAVE_UP, marked
 
 
 def given_up(error, *, at=5.0, operation="inner", process=None, where=0):
@@ -50,6 +50,10 @@ def handled(inner, outer):
     return caught.value
 
 
+def found_inside(call, error):
+    return nested.retried_inside(call, error, call.record.started)
+
+
 def test_a_mark_is_found_on_an_error_and_behind_it():
     assert not marked(raised(OSError(), KeyError()))
     assert marked(given_up(OSError()))
@@ -61,31 +65,31 @@ def test_a_mark_is_found_on_an_error_and_behind_it():
 
 def test_a_mark_of_this_call_names_who_gave_up():
     call = Call()
-    assert retried_inside(call, given_up(OSError())) == "inner"
-    assert retried_inside(call, OSError()) is None
-    assert retried_inside(call, given_up(OSError(), at=4.0)) is None  # of an earlier call
-    assert retried_inside(call, given_up(OSError(), process=forks.pid + 1, at=1.0)) == "inner"  # clocks differ
-    assert retried_inside(call, raised(KeyError(), given_up(OSError()))) == "inner"
+    assert found_inside(call, given_up(OSError())) == "inner"
+    assert found_inside(call, OSError()) is None
+    assert found_inside(call, given_up(OSError(), at=4.0)) is None  # of an earlier call
+    assert found_inside(call, given_up(OSError(), process=forks.pid + 1, at=1.0)) == "inner"  # clocks differ
+    assert found_inside(call, raised(KeyError(), given_up(OSError()))) == "inner"
 
 
 def test_of_one_operation_a_mark_is_its_own_only_in_its_own_place():
     call = Call()
     elsewhere = given_up(OSError(), operation="outer", where=-1)
-    assert retried_inside(call, elsewhere) is None
+    assert found_inside(call, elsewhere) is None
     here = given_up(OSError(), operation="outer", where=nested.get_ident())
-    assert retried_inside(call, here) == "outer"
+    assert found_inside(call, here) == "outer"
 
 
 def test_of_a_group_each_error_must_have_been_retried():
     call = Call()
     both = ExceptionGroup("both", [given_up(OSError()), given_up(KeyError(), operation="second")])
     one = ExceptionGroup("one", [given_up(OSError()), KeyError()])
-    assert (retried_inside(call, both), retried_inside(call, one)) == ("inner", None)
+    assert (found_inside(call, both), found_inside(call, one)) == ("inner", None)
 
 
 def test_an_error_stands_for_what_it_was_raised_in_place_of():
     call = Call()
-    assert retried_inside(call, handled(given_up(KeyError()), OSError())) == "inner"
+    assert found_inside(call, handled(given_up(KeyError()), OSError())) == "inner"
 
 
 def test_one_raised_further_in_while_another_was_handled_is_another_failure():
@@ -100,7 +104,7 @@ def test_one_raised_further_in_while_another_was_handled_is_another_failure():
 
     with pytest.raises(OSError) as caught:
         go_on()
-    assert retried_inside(Call(), caught.value) is None
+    assert found_inside(Call(), caught.value) is None
 
 
 def test_where_a_traceback_was_taken_away_they_are_taken_for_one():
@@ -110,7 +114,7 @@ def test_where_a_traceback_was_taken_away_they_are_taken_for_one():
         for each, stripped in zip((inner, outer), strip, strict=True):
             if stripped:
                 each.__traceback__ = None
-        assert retried_inside(Call(), error) == "inner", strip
+        assert found_inside(Call(), error) == "inner", strip
 
 
 def test_what_gave_up_is_marked_with_the_call():

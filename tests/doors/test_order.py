@@ -77,18 +77,42 @@ def test_the_timeout_of_the_call_stands_outside_of_what_calls_again(place):
         o.opero(*policies.values(), order=order)(lambda host: 1)
 
 
-def test_a_plugin_inside_of_an_attempt_is_a_part_of_it():
-    seen = []
+def test_alternatives_that_fail_with_one_error_object_have_their_retries_too():
+    calls, down = [], OSError("down")
 
+    @o.opero(o.Retry(2, wait=0), arg_fallback="host", order=["arg_fallback", "retry"])
+    def fetch(host):
+        calls.append(host)
+        raise down
+
+    with pytest.raises(o.AllFailedError):
+        fetch(["a", "b"])
+    assert calls == [*"aaabbb"]
+
+
+def plugin(name, around, seen):
     class Traced(Policy):
-        place, inside = "traced", "attempt_timeout"
+        place, inside = name, around
 
         def attach(self, function):
             async def layer(call, inner):
-                seen.append(len(call.record.attempts))
+                seen.append((name, len(call.record.attempts)))
                 return await inner(call)
 
             return layer
 
-    f = o.opero(o.Retry(1, wait=0), Traced(), o.Timeout(attempt=60))(lambda: 1)
-    assert (f(), seen) == (1, [1])
+    return Traced()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_plugin_inside_of_an_attempt_is_a_part_of_it_and_so_is_one_inside_of_it(turned):
+    seen = []
+    outer, inner = plugin("outer", "attempt_timeout", seen), plugin("inner", "outer", seen)
+    policies = [inner, outer] if turned else [outer, inner]
+    f = o.opero(o.Retry(1, wait=0), *policies, o.Timeout(attempt=60))(lambda: 1)
+    assert (f(), seen) == (1, [("outer", 1), ("inner", 1)])
+
+
+def test_a_plugin_that_stands_nowhere_is_refused():
+    with pytest.raises(o.ConfigurationError, match="place='a': place takes one of"):
+        o.opero(plugin("a", "b", []), plugin("b", "a", []))(abs)
