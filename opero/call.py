@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from opero import conditions, events
-from opero.errors import AllFailedError, DoNotRetry, Rejected, RetryNow, Stopped, bare, belongs, claim, note
+from opero.errors import (
+    AllFailedError,
+    DoNotRetry,
+    Rejected,
+    RetryNow,
+    Stopped,
+    Unwanted,
+    bare,
+    belongs,
+    claim,
+    note,
+)
 from opero.record import KEPT, Record
 from opero.signals import (
     ATTEMPT_OUTCOME,
@@ -93,13 +104,20 @@ SUCCESS, FAILURE, NONE = "success", "failure", "none"
 SHORT = 0.001  # seconds
 
 
+class Race:
+    """One call that is made several times at once; when it is `over`, who has not begun begins nothing."""
+
+    over = False
+
+
 class Call:
     """One call on its way through the layers. A layer that changes arguments or deadline passes on a copy.
 
-    `left` are functions that go on though the call waits for them no longer; of whom a layer wants to know that.
+    `left` are functions that go on though the call waits for them no longer; of whom a layer wants to know that. `race`
+    is that of a hedge, of whoever runs in it.
     """
 
-    __slots__ = ("args", "deadline", "kwargs", "left", "operation", "record", "runtime")
+    __slots__ = ("args", "deadline", "kwargs", "left", "operation", "race", "record", "runtime")
 
     def __init__(
         self,
@@ -111,6 +129,7 @@ class Call:
         record: Record | None = None,
         deadline: Deadline | None = None,
         left: list[Left] | None = None,
+        race: Race | None = None,
     ) -> None:
         self.operation = operation
         self.runtime = runtime
@@ -119,12 +138,12 @@ class Call:
         self.record = record or Record(runtime.now())
         self.deadline = deadline
         self.left = left
+        self.race = race
 
     def branch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Return the same call with other arguments."""
-        return Call(
-            self.operation, self.runtime, args, kwargs, record=self.record, deadline=self.deadline, left=self.left
-        )
+        shared: dict[str, Any] = {"record": self.record, "deadline": self.deadline, "left": self.left}
+        return Call(self.operation, self.runtime, args, kwargs, race=self.race, **shared)
 
     def until(self, deadline: Deadline) -> Call:
         """Return the same call with a nearer deadline."""
@@ -137,6 +156,17 @@ class Call:
         copy = self.branch(self.args, self.kwargs)
         copy.left = []
         return copy
+
+    def racing(self, race: Race) -> Call:
+        """Return the same call as one of those that race for its answer."""
+        copy = self.branch(self.args, self.kwargs)
+        copy.race = race
+        return copy
+
+    def race_on(self) -> None:
+        """Begin nothing more where another has answered in a race."""
+        if self.race is not None and self.race.over:
+            raise Unwanted
 
     def afterwards(self, work: Callable[[], object]) -> None:
         """Do this when all that the call left behind has ended."""
@@ -174,6 +204,7 @@ class Call:
 
     def begin(self) -> None:
         """Raise `CallTimeout` if there is no time left to call the function."""
+        self.race_on()
         self.go_on(uncalled=self.record.id)
 
     def go_on(self, *, uncalled: int = 0) -> None:

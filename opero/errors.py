@@ -266,6 +266,10 @@ class Stopped(Exception):
         self.error = error
 
 
+class Unwanted(BaseException):
+    """Ends what a call has no use for any more, in a thread that cannot be cancelled; nobody sees it."""
+
+
 def claim(error: BaseException, owner: object) -> None:
     """Write on an error of ours which operation raised it: two that are stacked have one name."""
     error.owner = owner  # type: ignore[attr-defined]

@@ -171,11 +171,11 @@ def in_order(policies: Iterable[Policy], order: Sequence[str] | None) -> dict[st
     for policy in tuple(given.values()):
         for part in policy.parts():
             given.setdefault(part.place, part)
+    usual = _with_plugins(given)
     if order is not None and (not isinstance(order, list | tuple) or sorted(order) != sorted(given)):
         raise ConfigurationError(
-            "order", order, f"each of these places once, outermost first: {[p for p in ORDER if p in given]}"
+            "order", order, f"each of these places once, outermost first: {[p for p in usual if p in given]}"
         )
-    usual = _with_plugins(given)
     if order is not None:
         _without_effect(order, given)
     return {place: given[place] for place in order or usual if place in given}
@@ -230,6 +230,7 @@ async def _attempt(call: Call, next: Next) -> Any:  # noqa: A002
     record, runtime = call.record, call.runtime
     if record.replay is not None:
         return _replay(call)
+    call.race_on()
     attempt = Attempt(0, record.delay, runtime.now())
     record.attempts.append(attempt)
     attempt.number = record.forgotten + record.attempts.index(attempt) + 1  # hedges begin in threads of their own

@@ -98,7 +98,8 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
     optional(text, "name", settings.get("name"))
     objectives.of(settings.get("slo"))
     recording.tags(settings.get("tags"))
-    optional(_order, "order", settings.get("order"))
+    if settings.get("order") is not None:
+        _order("order", settings["order"], [policy.place for policy in given])
     optional(_names, "record", settings.get("record"))
     built = list(given)
     if any(keyword in settings for keyword in RETRY) or (not given and retries):
@@ -185,12 +186,12 @@ def check_names(settings: Mapping[str, Any], more: Iterable[str] = ()) -> None:
             raise spelling.unknown(keyword, settings[keyword], sorted({*known(), *more}))
 
 
-def _order(field: str, value: Any) -> None:
+def _order(field: str, value: Any, given: Sequence[str]) -> None:
     """Raise `ConfigurationError` for places that there are not, or that stand there twice."""
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
         raise ConfigurationError(field, value, f"a list of places, outermost first: {', '.join(pipeline.ORDER)}")
     for each in value:
-        if each not in pipeline.ORDER and each not in (more := added()):
+        if each not in pipeline.ORDER and each not in (more := [*added(), *given]):
             instead = spelling.instead_of(each, [*pipeline.ORDER, *more], "place")
             raise ConfigurationError(field, value, f"for {each!r} {instead}")
         if value.count(each) > 1:

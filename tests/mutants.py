@@ -27,6 +27,7 @@ TESTS = {
     "circuit": [
         "core/test_circuit.py",
         "primitives/test_circuit_breaker.py",
+        "primitives/test_collected.py",
         "conformance/test_conformance.py",
         "core/test_fused.py",
     ],

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 
 from opero import forks
+from opero.call import Race
 from opero.errors import ConfigurationError
 from opero.policy import Policy, duration, is_duration, whole
 from opero.runtime import adopt
@@ -114,6 +115,7 @@ class _Race:
         self.waiter: Waiter | None = None
         self.winner: _Runner | None = None
         self.closed = False  # to more hedges
+        self.race = Race()
 
     async def run(self, delay: float) -> Any:
         """Return the first success, or raise what the first attempt ended with."""
@@ -150,7 +152,7 @@ class _Race:
             if self.waiter is not None:
                 self.waiter.wake()
 
-        layers: Any = self.next(self.call)
+        layers: Any = self.next(self.call.racing(self.race))
         try:
             runner.branch = runtime.fork(layers, done)
         except RuntimeError:  # the system has no more threads
@@ -194,6 +196,7 @@ class _Race:
 
     async def end(self) -> None:
         """Cancel who still runs, and count."""
+        self.race.over = True
         running = [runner for runner in self.runners if not runner.branch.ended]
         for runner in running:
             if self.winner is not None and not runner.number:

@@ -261,6 +261,7 @@ class _Tries:
     async def go_on(self, error: Exception) -> bool:
         """Whether another attempt follows this error."""
         call = self.call
+        call.race_on()
         if call.uncalled(error):
             self._refund()
         if not call.retryable(error):
@@ -278,6 +279,7 @@ class _Tries:
 
     async def repeat(self, result: object) -> bool:
         """Whether another attempt follows this unwanted result."""
+        self.call.race_on()
         inner = None if self.policy.nested else given_up_inside(self.call, result, self.since)
         if inner is not None:
             self._leave(inner, "")
@@ -319,6 +321,7 @@ class _Tries:
         call.record.delay = self.delay
         try:
             await call.runtime.pause(self.delay, flag)
+            call.race_on()
         except BaseException:
             self._refund()
             raise

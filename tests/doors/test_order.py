@@ -116,3 +116,11 @@ def test_a_plugin_inside_of_an_attempt_is_a_part_of_it_and_so_is_one_inside_of_i
 def test_a_plugin_that_stands_nowhere_is_refused():
     with pytest.raises(o.ConfigurationError, match="place='a': place takes one of"):
         o.opero(plugin("a", "b", []), plugin("b", "a", []))(abs)
+
+
+def test_a_policy_with_a_place_of_its_own_has_one_in_the_order_too():
+    seen = []
+    f = o.opero(plugin("outer", "retry", seen), o.Retry(1, wait=0), order=["outer", "retry"])(lambda: 1)
+    assert (f(), seen) == (1, [("outer", 0)])
+    with pytest.raises(o.ConfigurationError, match=r"each of these places once, outermost first: \['retry', 'outer'\]"):
+        o.opero(plugin("outer", "retry", seen), o.Retry(1, wait=0), order=["retry"])(abs)

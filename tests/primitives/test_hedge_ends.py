@@ -1,6 +1,7 @@
 """A hedged call ends, whatever becomes of its attempts: each is given some seconds, and no test waits for ever."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -59,3 +60,35 @@ def test_a_call_of_a_coroutine_function_ends(name):
 
     assert ended(lambda: asyncio.run(f())) == [outcome, pytest.approx(seconds)]
     assert len(made) == count
+
+
+def test_a_thread_that_lost_while_it_waited_calls_nothing_and_takes_nothing():
+    limit, made = o.RateLimit(10, burst=1), []
+
+    @o.opero(o.Hedge(0.02), limit, retries=0)
+    def f():
+        made.append(None)
+        time.sleep(0.06)
+        return len(made)
+
+    assert f() == 1
+    time.sleep(0.3)
+    assert (len(made), f.opero.stats()["attempts"], limit.peek()) == (1, 1, (1, 0))
+
+
+def test_a_thread_that_lost_retries_no_more():
+    made, budget = [], o.RetryBudget(min_per_second=0, cap=3)
+
+    @o.opero(
+        o.Retry(5, wait=0.05, jitter="none", budget=budget), o.Hedge(0.02), order=["hedge", "retry", "retry_budget"]
+    )
+    def f():
+        made.append(None)
+        if len(made) == 2:
+            return "hedge"
+        time.sleep(0.05)
+        raise OSError
+
+    assert f() == "hedge"
+    time.sleep(0.3)
+    assert (len(made), f.opero.stats()["attempts"]) == (2, 2)
