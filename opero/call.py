@@ -128,8 +128,6 @@ class Call:
         *,
         record: Record | None = None,
         deadline: Deadline | None = None,
-        left: list[Left] | None = None,
-        race: Race | None = None,
     ) -> None:
         self.operation = operation
         self.runtime = runtime
@@ -137,13 +135,14 @@ class Call:
         self.kwargs = kwargs
         self.record = record or Record(runtime.now())
         self.deadline = deadline
-        self.left = left
-        self.race = race
+        self.left: list[Left] | None = None
+        self.race: Race | None = None
 
     def branch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Return the same call with other arguments."""
-        shared: dict[str, Any] = {"record": self.record, "deadline": self.deadline, "left": self.left}
-        return Call(self.operation, self.runtime, args, kwargs, race=self.race, **shared)
+        copy = Call(self.operation, self.runtime, args, kwargs, record=self.record, deadline=self.deadline)
+        copy.left, copy.race = self.left, self.race
+        return copy
 
     def until(self, deadline: Deadline) -> Call:
         """Return the same call with a nearer deadline."""

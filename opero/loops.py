@@ -11,6 +11,7 @@ from opero.drivers.blocking import Blocking
 from opero.drivers.inside_out import Ended, Handed, Inside, hand_out, plainly
 from opero.errors import ConfigurationError, Stopped, bare
 from opero.pipeline import Operation
+from opero.runtime import Runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from opero.stops import Flag
 
 
-class _Body(Blocking):
+class _Handing(Runtime):
+    """Hands out each attempt, and the wait before it."""
+
     async def invoke(self, call: Call) -> Any:
         call.begin()
         return await hand_out(call.record.made)
@@ -32,14 +35,12 @@ class _Body(Blocking):
         await super().pause(seconds, flag)
 
 
-class _AioBody(Aio):
-    async def invoke(self, call: Call) -> Any:
-        call.begin()
-        return await hand_out(call.record.made)
+class _Body(_Handing, Blocking):
+    pass
 
-    async def pause(self, seconds: float, flag: Flag | None = None) -> None:
-        await hand_out(PAUSE)
-        await super().pause(seconds, flag)
+
+class _AioBody(_Handing, Aio):
+    pass
 
 
 PAUSE = object()  # the next thing is a wait, if the loop goes on

@@ -99,7 +99,7 @@ class SharedLimit:
     async def acquire(self, call: Call, key: Any, weight: float, patience: float) -> float:
         """Book in the store, and wait for the booked time."""
         place, rates, runtime = key_of("rate_limit", self._name, key), self._rates, call.runtime
-        lease = self.lease
+        lease = self._lease_of(key)
         if lease is None:
             booked = await self._guard.ask(
                 call,
@@ -110,8 +110,6 @@ class SharedLimit:
             )
         else:
             now = runtime.now()
-            if key is not None:
-                lease = self._leases.get(key, now)
             if lease.take(now, weight):
                 return 0.0
             with lease.asking(now) as more:
