@@ -5,6 +5,8 @@ The body of the loop stands where a decorated function would: one loop is one ca
 
 from __future__ import annotations
 
+import sys
+
 from opero import catalogue
 from opero.drivers.aio import Aio
 from opero.drivers.blocking import Blocking
@@ -15,7 +17,7 @@ from opero.runtime import Runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
     from typing import Any, Self
 
     from opero.call import Call
@@ -55,9 +57,9 @@ class Attempts:
     await what becomes of an attempt, `async with attempt:` does; after `with attempt:` the head of the loop does.
     """
 
-    def __init__(self, policy: Retry, *, is_async: bool) -> None:
-        operation = _operation(policy, is_async=is_async)
-        self._name = operation.name
+    def __init__(self, policy: Retry, name: str, *, is_async: bool) -> None:
+        operation = _operation(policy, name, is_async=is_async)
+        self._name = name
         self._policy = policy
         self._is_async = is_async
         self._inside = Inside(operation.execute(AIO_BODY if is_async else BODY, (), {}), plainly)
@@ -193,24 +195,33 @@ class LoopAttempt:
         return f"<attempt {self.number}>"
 
 
-def _operation(policy: Retry, *, is_async: bool) -> Operation:
-    """Return what the loops of one policy are to telemetry; those of one name share one book."""
-    kept = "aio_loop_operation" if is_async else "loop_operation"
-    found: Operation | None = policy.__dict__.get(kept)
+def attempts_of(policy: Retry, *, is_async: bool) -> Attempts:
+    """Return the attempts of a loop that stands where the caller of our caller was called."""
+    return Attempts(policy, policy.name or _place(sys._getframe(3)), is_async=is_async)  # noqa: SLF001 - documented
+
+
+def _place(frame: FrameType) -> str:
+    """Return `module.qualname` of the function a loop stands in, which is what a decorated one would be called."""
+    module, function = frame.f_globals.get("__name__", "__main__"), frame.f_code.co_qualname
+    return module if function == "<module>" else f"{module}.{function}"
+
+
+def _operation(policy: Retry, name: str, *, is_async: bool) -> Operation:
+    """Return what the loops of one policy in one place are to telemetry; those of one name share one book."""
+    kept: dict[tuple[str, bool], Operation] = policy.__dict__.setdefault("loop_operations", {})
+    found = kept.get((name, is_async))
     if found is None:
-        name = policy.name or "opero.Retry"
         first = None if policy.budget else _first.get(name)
         body = _aio_body if is_async else _body
         found = Operation(body, (policy,), name=name, is_async=is_async, book=None if first is None else first.book)
-        policy.__dict__[kept] = found
+        kept[name, is_async] = found
         if first is None:
             catalogue.register(found)
-            if policy.budget is None and len(_first) < KEPT_NAMES:
+            if policy.budget is None and len(_first) < catalogue.NAMES:
                 _first[name] = found
     return found
 
 
-KEPT_NAMES = 100
 _first: dict[str, Operation] = {}  # by name: policies may be made for each loop
 
 

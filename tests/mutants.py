@@ -79,6 +79,7 @@ MORE = {
     ],
     "retry": [
         "primitives/test_late_calls.py",
+        "doors/test_awaiting_loops.py",
         "doors/test_order.py",
         "primitives/test_nested_retry.py",
         "primitives/test_nested_results.py",

@@ -236,7 +236,7 @@ class Retry(Policy):
     def _loop(self, *, is_async: bool) -> Attempts:
         from importlib import import_module
 
-        attempts: Attempts = import_module("opero.loops").Attempts(self, is_async=is_async)  # a door, above us
+        attempts: Attempts = import_module("opero.loops").attempts_of(self, is_async=is_async)  # a door, above us
         return attempts
 
 

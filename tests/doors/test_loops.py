@@ -6,9 +6,9 @@ import gc
 import threading
 import typing
 import weakref
+from concurrent import futures
 
 import pytest
-import trio
 
 import opero as o
 from opero import clock, events, testing
@@ -133,6 +133,73 @@ def test_a_loop_is_a_call_to_telemetry(loop):
         "call.started", "attempt.finished", "call.finished",
     ]  # fmt: skip
     assert {event.operation for event in heard} == {"import"}
+
+
+def told_by(loop):
+    with events.subscribe((heard := []).append, "opero.call.finished"):
+        loop()
+    return {event.operation for event in heard}
+
+
+def test_a_loop_without_a_name_is_called_after_the_function_it_stands_in():
+    policy = o.Retry(1, wait=0)  # one policy in several places
+
+    def plain():
+        for attempt in policy:
+            with attempt:
+                pass
+
+    async def asynchronous():
+        async for attempt in policy:
+            with attempt:
+                pass
+
+    module = {"policy": policy, "__name__": "shop.jobs"}
+    within = f"{__name__}.{test_a_loop_without_a_name_is_called_after_the_function_it_stands_in.__name__}.<locals>"
+    assert told_by(plain) == told_by(plain) == {f"{within}.plain"}
+    assert told_by(lambda: asyncio.run(asynchronous())) == {f"{within}.asynchronous"}
+    assert told_by(lambda: exec("for each in policy:\n with each: pass", module)) == {"shop.jobs"}
+
+
+@pytest.mark.parametrize(
+    "hand_over", [lambda work: asyncio.wait_for(work, 5), asyncio.create_task], ids=["wait", "task"]
+)
+def test_a_loop_in_another_task_is_not_repeated_by_the_loop_around_it(hand_over):
+    calls = []
+
+    async def inner():
+        async for attempt in o.Retry(2, wait=0):
+            with attempt:
+                calls.append(1)
+                raise OSError
+
+    async def outer():
+        async for attempt in o.Retry(2, wait=0):
+            with attempt:
+                await hand_over(inner())
+
+    with pytest.raises(OSError):
+        asyncio.run(outer())
+    assert len(calls) == 3
+
+
+def test_a_loop_in_another_thread_is_not_repeated_by_the_loop_around_it():
+    calls = []
+
+    def inner():
+        for attempt in o.Retry(2, wait=0):
+            with attempt:
+                calls.append(1)
+                raise OSError
+
+    def outer():
+        for attempt in o.Retry(2, wait=0):
+            with attempt:
+                pool.submit(inner).result()
+
+    with futures.ThreadPoolExecutor(1) as pool, pytest.raises(OSError):
+        outer()
+    assert len(calls) == 3
 
 
 def test_leaving_the_body_early_is_a_success():
@@ -303,83 +370,6 @@ def test_a_loop_begins_nothing_after_the_deadline_around_it():
     with testing.clock(), pytest.raises(o.CallTimeout):
         work()
     assert made == [1]
-
-
-@pytest.mark.parametrize("block", ["with", "async with"])
-def test_what_a_condition_awaits_ends_before_the_rest_of_the_turn(block):
-    async def on(error):
-        async with asyncio.timeout(0.05):
-            await asyncio.sleep(0)
-        return True
-
-    async def work():
-        async for attempt in o.Retry(2, wait=0, on=on):
-            if block == "with":
-                with attempt:
-                    if attempt.number < 3:
-                        raise OSError
-            else:
-                async with attempt:
-                    if attempt.number < 3:
-                        raise OSError
-            await asyncio.sleep(0.1)
-        return attempt.number
-
-    assert asyncio.run(work()) == 3
-
-
-def test_a_scope_around_an_attempt_whose_condition_is_awaited_is_left_in_order():
-    async def on(error):
-        with trio.move_on_after(1):
-            await trio.lowlevel.checkpoint()
-        return True
-
-    async def work():
-        async for attempt in o.Retry(2, wait=0, on=on):
-            with trio.move_on_after(10):
-                async with attempt:
-                    if attempt.number < 3:
-                        raise OSError
-        return attempt.number
-
-    assert trio.run(work) == 3
-
-
-def test_an_error_that_an_awaited_condition_lets_pass_is_raised_by_the_block_that_awaits_it():
-    async def on(error):
-        return False
-
-    after = []
-
-    async def work():
-        async for attempt in o.Retry(2, wait=0, on=on):
-            async with attempt:
-                raise OSError
-            after.append(attempt.number)
-
-    with pytest.raises(OSError):
-        asyncio.run(work())
-    assert after == []
-
-
-def test_cancelling_the_body_passes_though_the_condition_has_to_be_awaited():
-    async def on(error):
-        return True
-
-    async def work():
-        async for attempt in o.Retry(2, wait=0, on=on):
-            with attempt:
-                await asyncio.sleep(60)
-
-    async def main():
-        task = asyncio.create_task(work())
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        task.cancel()
-        await task
-
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(main())
 
 
 def failing_loop():
