@@ -36,7 +36,12 @@ TESTS = {
         "primitives/test_adaptive_bulkhead.py",
         "primitives/test_shared_bulkhead.py",
     ],
-    "limiters": ["primitives/test_rate_limit.py", "doors/test_without_effect.py", "kit/test_kit.py"],
+    "limiters": [
+        "primitives/test_rate_limit.py",
+        "primitives/test_foreign_limiters.py",
+        "doors/test_without_effect.py",
+        "kit/test_kit.py",
+    ],
     "tokens": ["core/test_tokens.py", "primitives/test_retry_budget.py"],
     "keyed": [
         "core/test_keyed.py",
@@ -62,7 +67,8 @@ TESTS = {
 }
 BESIDE = [
     "primitives/test_defaults.py", "conformance/test_conformance.py", "core/test_drivers.py", "doors/test_blocks.py",
-    "doors/test_generators.py", "doors/test_loops.py", "primitives/test_absurd.py", "doors/test_bad_input.py",
+    "doors/test_generators.py", "doors/test_generator_arguments.py", "doors/test_loops.py",
+    "primitives/test_absurd.py", "doors/test_bad_input.py",
     "doors/test_async_hooks.py", "doors/test_without_effect.py", "primitives/test_hooks.py",
     "doors/test_policies_decorate.py", "doors/test_setting_values.py",
 ]  # fmt: skip
@@ -112,6 +118,7 @@ MORE = {
         "primitives/test_interrupted.py",
         "primitives/test_late_calls.py",
         "primitives/test_shared_limit.py",
+        "primitives/test_foreign_limiters.py",
         "core/test_quota.py",
         "stores/test_peek.py",
         "stores/test_redis.py::test_leased_calls_need_no_trip_and_expire",

@@ -34,7 +34,7 @@ def test_what_a_call_leaves_would_be_noticed():
         circle = []
         circle.append(circle)
 
-    assert costs.littering(littering)() == 1
+    assert costs.littering(littering)() >= 1
 
 
 @pytest.mark.parametrize("name", CALLS)
