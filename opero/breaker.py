@@ -30,6 +30,9 @@ class Breaker:
         self._policy = policy
         self._keys = keys  # one, or none: then it is about all circuits
 
+    def __repr__(self) -> str:
+        return f"<breaker of {self._operation.name}: {self.state}>"
+
     @property
     def state(self) -> str:
         """One of closed, open, half_open, forced_open; of the circuits of many keys, the worst.

@@ -31,8 +31,10 @@ def __dir__() -> list[str]:
 
 
 ALLOWED = "an exception type, a tuple of them, or a predicate on the error"
+STATUSES = "an HTTP status is conditions.status(503)"
+COMBINED = "others are combined by |, as KeyError | conditions.status(503)"
 ON_RESULT = "a predicate on the result"
-NEVER = f"{ALLOWED}; Exception stands for all there are: cancellation, KeyboardInterrupt and SystemExit always pass"
+NEVER = "Exception stands for all there are: cancellation, KeyboardInterrupt and SystemExit always pass"
 
 
 class Condition:
@@ -99,7 +101,7 @@ def of(field: str, value: Any, *, awaits: bool = False) -> Condition:
     """
     found = value if isinstance(value, Condition) else _made(field, value)
     if found is None:
-        raise ConfigurationError(field, value, NEVER if _too_wide(value) else ALLOWED)
+        raise ConfigurationError(field, value, _instead_of(value))
     if found.is_async and not awaits:
         raise ConfigurationError(field, value, f"{ALLOWED}; {NOT_AWAITED}")
     return found
@@ -227,9 +229,15 @@ def kinds(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
-def _too_wide(value: Any) -> bool:
-    """Whether it names what is never an outcome."""
-    return any(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds(value))
+def _instead_of(value: Any) -> str:
+    """Say what may stand there instead, and which of several is wrong."""
+    wrong = [kind for kind in kinds(value) if not (isinstance(kind, type) and issubclass(kind, Exception))]
+    which = f"{ALLOWED}; not {wrong[0]!r}" if wrong and wrong != [value] else ALLOWED
+    if any(isinstance(kind, type) and issubclass(kind, BaseException) for kind in wrong):
+        return f"{which}; {NEVER}"
+    if any(isinstance(kind, int) for kind in wrong):
+        return f"{which}; {STATUSES}"
+    return f"{which}; {COMBINED}" if any(map(callable, wrong)) else which
 
 
 def in_order(field: str, keys: Iterable[Any]) -> Iterable[Any]:

@@ -87,6 +87,7 @@ _subscriptions: list[Subscription] = []
 _heard_by: dict[str, tuple[Handler, ...]] = {}
 _watched: list[tuple[tuple[str, ...], list[Callable[[], bool]]]] = []
 _lock = forks.lock()
+_telling: ContextVar[tuple[Handler, ...]] = ContextVar("opero.telling", default=())  # who is being told something
 _correlation: ContextVar[str] = ContextVar("opero.correlation_id", default="")
 trace_id: Callable[[], str] = str  # an observer puts the active trace's id here
 
@@ -102,6 +103,7 @@ def subscribe(handler: Handler, *patterns: str, when: Callable[[], bool] | None 
     """Call `handler(event)` for every event whose name matches a pattern (`*` is any run of characters).
 
     A handler that raises does not reach the call: the failure is counted and said as `opero.telemetry.handler_failed`.
+    It hears nothing of its own work, such as the calls it makes, nor of tasks it starts.
     `when` is asked as a call begins: while every subscriber of its events says no, it stays on the fast path. One that
     asked for them otherwise is heard all the same, so a handler must bear events it did not want.
     """
@@ -164,8 +166,12 @@ def say(signal: Signal, operation: str, fields: Mapping[str, Any], call: int = 0
 
 
 def publish(event: Event, handlers: tuple[Handler, ...]) -> None:
-    """Hand a finished event to the handlers."""
+    """Hand a finished event to the handlers, but not to one in whose work it was said: that would have no end."""
+    telling = _telling.get()
     for handler in handlers:
+        if handler in telling:
+            continue
+        _telling.set((*telling, handler))
         try:
             handler(event)
         except Exception as error:  # noqa: BLE001 - an observer never breaks a call; the failure is counted and said
@@ -174,6 +180,8 @@ def publish(event: Event, handlers: tuple[Handler, ...]) -> None:
                 fields = {"event": event.name, "handler": _name(handler), "error": type(error).__name__}
                 others = tuple(other for other in wanted(HANDLER_FAILED) if other != handler)
                 publish(Event(HANDLER_FAILED, event.operation, fields, severity="error"), others)
+        finally:
+            _telling.set(telling)
 
 
 class correlation_id:  # noqa: N801 - used as `with opero.correlation_id("req-42"):`

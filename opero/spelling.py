@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     T = TypeVar("T", bound=type)
 
 
-def unknown(keyword: str, value: object, there: Sequence[str]) -> ConfigurationError:
-    """Return what is said of a keyword that there is not; the value may be a secret."""
-    return ConfigurationError(keyword, recording.clean(value), instead_of(keyword, there))
+def unknown(keyword: str, value: object, there: Sequence[str], elsewhere: str = "") -> ConfigurationError:
+    """Return what is said of a keyword that there is not, or is `elsewhere`; the value may be a secret."""
+    return ConfigurationError(keyword, recording.clean(value), instead_of(keyword, there, elsewhere=elsewhere))
 
 
-def instead_of(name: str, there: Sequence[str], what: str = "keyword") -> str:
+def instead_of(name: str, there: Sequence[str], what: str = "keyword", *, elsewhere: str = "") -> str:
     """Say what there is instead of a keyword that there is not."""
-    meant = near(name, there)
+    meant = elsewhere or near(name, there)
     are = "there are" if len(there) > 1 else "there is only"
     return f"nothing: there is no such {what}{'; ' if meant else ''}{meant}; {are} {', '.join(there)}"
 

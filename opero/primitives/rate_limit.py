@@ -53,7 +53,7 @@ UNITS |= {"week": 604800.0, "millisecond": 0.001}
 UNITS |= {f"{unit}s": seconds for unit, seconds in UNITS.items()} | {"ms": 0.001, "s": 1.0, "h": 3600.0, "d": 86400.0}
 PERIODS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day", 604800.0: "a week"}
 WEIGHTS = "a number, 0 or more, or a function of the call's arguments"
-RATES = 'calls per second as a number, a text like "100/s", "10/min" or "10/s; 100/min", or a RateLimit'
+RATES = 'calls per second as a number above 0, a text like "100/s", "10/min" or "10/s; 100/min", or a RateLimit'
 IN_TEXTS = f"{RATES}; in texts the units are ms, s, min, h, day and week, also written out"
 COUNTABLE = "a rate from 1e-308 to 1e308 calls a second, and a burst that comes back within 1e308 s"
 
@@ -105,11 +105,11 @@ class RateLimit(Block, Policy):
         name: str | None = None,
     ) -> None:
         if isinstance(rate, str):
-            unread("per", per, 1.0, 'beside a rate that is a text: write "10/60s"')
+            unread("per", per, 1.0, 'beside a rate that is a text and has it: "10/60s" is 10 a minute')
             if len(rates := parsed("rate", rate)) == 1:
                 rate, per = rates[0]
         elif isinstance(rate, bool | int | float) or not hasattr(rate, "acquire"):
-            rate = number("rate", rate, above=0)
+            rate = _counted("rate", rate, RATES, above=0)
         else:
             from opero import limiters
 
@@ -122,7 +122,7 @@ class RateLimit(Block, Policy):
             burst=None if burst is None else whole("burst", burst, low=1),
             wait=_wait(wait),
             key=keyed.checked("key", key),
-            weight=asked("weight", weight, WEIGHTS) if callable(weight) else number("weight", weight, low=0),
+            weight=asked("weight", weight, WEIGHTS) if callable(weight) else _counted("weight", weight, WEIGHTS, low=0),
             store=stores.checked("store", store, name),
             lease=None if lease is None else whole("lease", lease, low=1),
             max_keys=whole("max_keys", max_keys, low=1),
@@ -360,6 +360,13 @@ class Local:
 
     def __str__(self) -> str:
         return " and ".join(_written(count, per) for count, per, _ in self.rates)
+
+
+def _counted(field: str, value: Any, allowed: str, **bounds: float) -> float:
+    try:
+        return number(field, value, **bounds)
+    except ConfigurationError:
+        raise ConfigurationError(field, value, allowed) from None
 
 
 def parsed(field: str, text: str) -> list[tuple[float, float]]:

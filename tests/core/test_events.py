@@ -1,3 +1,4 @@
+import asyncio
 import threading
 from contextlib import ExitStack
 
@@ -152,3 +153,43 @@ def test_a_correlation_id_is_a_text_or_none():
             assert o.events.current_correlation_id() == ""
     with pytest.raises(o.ConfigurationError, match=r"correlation_id=3: .*str\(\.\.\.\)"):
         o.correlation_id(3)
+
+
+def test_who_hears_hears_nothing_of_its_own_work():
+    heard, others = [], []
+
+    @o.opero(o.Retry(2, wait=0), name="tell")
+    def tell(event):
+        heard.append(event.operation)
+        raise OSError
+
+    @o.opero(o.Retry(2, wait=0), name="shop")
+    def f():
+        raise OSError
+
+    with events.subscribe(tell, "opero.retry.scheduled"), events.subscribe(others.append, "opero.retry.scheduled"):
+        with pytest.raises(OSError):
+            f()
+        with pytest.raises(OSError):
+            tell(events.Event("by.hand", "me", {}))
+    assert heard == ["shop"] * 6 + ["me", *["tell"] * 3] * 2 + ["me"]
+    assert sorted(event.operation for event in others) == ["shop"] * 2 + ["tell"] * 2 * 5
+
+
+def test_nor_of_the_tasks_it_starts():
+    tasks, heard = [], []
+
+    async def tell():
+        await o.opero(retries=0, name="tell")(asyncio.sleep)(0)
+
+    def hear(event):
+        heard.append(event.operation)
+        tasks.append(asyncio.ensure_future(tell()))
+
+    async def main():
+        await o.opero(retries=0, name="shop")(asyncio.sleep)(0)
+        await asyncio.wait(tasks)
+
+    with events.subscribe(hear, "opero.call.finished"):
+        asyncio.run(main())
+        assert heard == ["shop"]

@@ -228,3 +228,20 @@ def test_a_plain_function_that_returns_a_coroutine_is_refused_at_each_call():
         with pytest.raises(o.ConfigurationError, match="make it `async def` and await inside"):
             f(x=5)
     assert not ran
+
+
+@pytest.mark.parametrize(("make", "said"), [
+    (lambda: opero(wait=waits.constant(1)), r"it is one of RateLimit and Retry, as in @opero\(RateLimit\(wait=...\)\)"),
+    (lambda: opero(plain).opero.with_(stop=1), r"it is one of Retry, as in @opero\(Retry\(stop=...\)\)"),
+    (lambda: opero(attempts=3), "retries is one less than the attempts"),
+    (lambda: opero(retry_on=(OSError, 503)), r"not 503; an HTTP status is conditions.status\(503\)"),
+    (lambda: opero(retry_on=503), r"a predicate on the error; an HTTP status is conditions.status\(503\)"),
+    (lambda: o.CircuitBreaker(ignore=(KeyError, plain)), r"not <function plain .*; others are combined by \|"),
+    (lambda: o.Retry(on=(KeyError, "OSError")), "a predicate on the error; not 'OSError'$"),
+    (lambda: o.RateLimit("10/s", weight="cost"), "a number, 0 or more, or a function of the call's arguments"),
+    (lambda: o.RateLimit(["10/s", "100/min"]), '"10/s; 100/min"'),
+    (lambda: o.RateLimit(math.inf), "a number above 0"),
+])  # fmt: skip
+def test_what_others_would_write_is_told_the_way_here(make, said):
+    with pytest.raises(o.ConfigurationError, match=said):
+        make()

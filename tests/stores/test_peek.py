@@ -142,6 +142,22 @@ def test_a_server_that_hangs_holds_nobody_up(redis_server, way):
     assert time.monotonic() - began < 2.0
 
 
+@pytest.mark.parametrize("ask", ["apeek", "areset"])
+def test_a_coroutine_that_asks_leaves_the_loop_to_others(redis_server, ask):
+    limit = o.RateLimit("2/h", store=RedisStore(redis_server.url), name="hangs")
+    limit.peek()
+    redis_server.pause()
+
+    async def main():
+        asking, turns = asyncio.ensure_future(getattr(limit, ask)()), 0
+        while not asking.done():
+            await asyncio.sleep(0.001)
+            turns += 1
+        return turns
+
+    assert asyncio.run(main()) > 5
+
+
 @pytest.mark.parametrize("written", [["set", "5"], ["hset", "field", "text"]])
 def test_what_is_not_ours_is_neither_told_nor_deleted(redis_server, written):
     command, *rest = written
