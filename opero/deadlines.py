@@ -88,10 +88,11 @@ def leave(token: Token[Deadline | None]) -> None:
 
 
 class _Within:
-    """What a forked child keeps of `within`: its own deadline, if it was forked inside of one."""
+    """What a forked child keeps of `within`: all, where it was forked inside of a deadline, or of several."""
 
     def after_fork(self) -> None:
-        within[:] = [None] if deadline.get() is not None else []
+        if deadline.get() is None:
+            within.clear()
 
 
 _within = _Within()

@@ -285,8 +285,8 @@ _NEVER = """\
         except {kind}:
             fine = False
         if not fine:
-{owed}            started[0] -= 1
-            raise
+            started[0] -= 1
+{owed}            raise
 {keep}
 """
 _GO_ON = {

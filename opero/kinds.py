@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from functools import WRAPPER_ASSIGNMENTS, partial
+from math import inf
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType, MethodType
 
 TYPE_CHECKING = False
@@ -111,6 +112,54 @@ def signature_of(function: Callable[..., Any]) -> Signature | None:
         return signature(function)
     except Exception:  # noqa: BLE001 - foreign code was asked for it
         return None
+
+
+def fits(answer: Callable[..., Any], function: Callable[..., Any]) -> bool:
+    """Whether there is a call of `function` that `answer` takes, too; so for all we know, where one does not tell."""
+    given, taken = _own_signature(function), _own_signature(answer)
+    if given is None or taken is None:
+        return True
+    theirs, ours = _Parameters(given), _Parameters(taken)
+    if theirs.many or theirs.others:
+        return True
+    return theirs.reach(ours) and ours.take(theirs)
+
+
+class _Parameters:
+    """Those of a signature, by how they are given."""
+
+    def __init__(self, signature: Signature) -> None:
+        each = signature.parameters.values()
+        self.many = any(p.kind == p.VAR_POSITIONAL for p in each)
+        self.others = any(p.kind == p.VAR_KEYWORD for p in each)
+        own = [p for p in each if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}]
+        self.by_place = [p.name for p in own if p.kind != p.KEYWORD_ONLY]
+        self.by_name = {p.name for p in own if p.kind != p.POSITIONAL_ONLY}
+        self.required = [p.name for p in own if p.default is p.empty]
+
+    def place(self, name: str) -> float:
+        """Return where a parameter stands; infinitely far where it goes by name only."""
+        return self.by_place.index(name) if name in self.by_place else inf
+
+    def reach(self, other: _Parameters) -> bool:
+        """Whether a call that gives all of these gives what the other one requires."""
+        return all(
+            other.place(name) < len(self.by_place) or name in self.by_name & other.by_name for name in other.required
+        )
+
+    def take(self, other: _Parameters) -> bool:
+        """Whether there is room for what the other one requires."""
+        room = inf if self.many else len(self.by_place)
+        return all(
+            other.place(name) < room or (name in other.by_name and (self.others or name in self.by_name))
+            for name in other.required
+        )
+
+
+def _own_signature(function: Callable[..., Any]) -> Signature | None:
+    """Return the signature of a function that shows no other's as its own."""
+    told = read(function, "__dict__", dict, {})
+    return None if "__wrapped__" in told or "__signature__" in told else signature_of(function)
 
 
 def dress(wrapper: Any, function: Any) -> None:

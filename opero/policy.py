@@ -37,11 +37,11 @@ class Fragment:
     `admit` runs before the function, where `now` is the time; a line `HAND_OVER` lets the general path go on. `check`
     runs right after it, at `end`, and may still raise. `settle` runs when nothing can fail any more; it `took` so many
     seconds. `fail` runs instead, and may put another `error` in the place of what was raised; `undo`, where a later
-    gate hands over; `owed`, which calls nothing of ours, where no frame is left for the general path. `names` are what
-    they refer to. `held` is what the layer finds in `call.record.held` when the path is left halfway. In the
-    distributions `passed` each call counts as a 0. A line `REFUSE` ends in `refuse`, which raises, and counts as
-    `refused`: kind, reason and error type. A shortcut's calls count as `counted`. Between a read and its write nothing
-    may be called.
+    gate hands over; `owed`, which runs nothing of ours in this thread, where no frame is left for the general path.
+    `names` are what they refer to. `held` is what the layer finds in `call.record.held` when the path is left halfway.
+    In the distributions `passed` each call counts as a 0. A line `REFUSE` ends in `refuse`, which raises, and counts
+    as `refused`: kind, reason and error type. A shortcut's calls count as `counted`. Between a read and its write
+    nothing may be called.
     """
 
     __slots__ = (

@@ -105,5 +105,5 @@ def judge(limit: Limit, error: BaseException, operation: Operation) -> BaseExcep
 
 def _timer(timers: Timers, loop: AbstractEventLoop) -> Timer:
     for closed in [other for other in list(timers) if other.is_closed()]:
-        del timers[closed]
+        timers.pop(closed, None)  # another thread may have done so
     return timers.setdefault(loop, Timer(loop))

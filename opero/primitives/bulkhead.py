@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import os
+from _thread import start_new_thread
 from math import ceil, inf
 
 from opero import responses, stores, waits
@@ -153,8 +154,12 @@ class Bulkhead(Block, Policy):
             "taken = slots.taken\n"
             f"if taken[0] >= slots.limit.value or slots.queue{throttled}:\n    HAND_OVER\ntaken[0] += 1",
             "if slots.queue:\n    slots.release(taken)\nelse:\n    taken[0] -= 1",
-            owed="taken[0] -= 1",
-            names={"slots": self.slots, **({"throttle": self.seen.throttle} if self.seen is not None else {})},
+            owed="taken[0] -= 1\nif slots.queue:\n    elsewhere(slots.serve, ())",
+            names={
+                "slots": self.slots,
+                "elsewhere": start_new_thread,
+                **({"throttle": self.seen.throttle} if self.seen is not None else {}),
+            },
             held="taken",
             passed=[(WAITED, (self.name or "",))],
         )

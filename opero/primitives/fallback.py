@@ -14,11 +14,13 @@ from __future__ import annotations
 from opero import conditions
 from opero.errors import ConfigurationError, OperoError
 from opero.kinds import (
+    fits,
     is_async_generator_function,
     is_awaited,
     is_coroutine_function,
     is_generator_function,
     promises_awaitable,
+    signature_of,
 )
 from opero.nested import inherit, last
 from opero.policy import NOT_AWAITED, Fragment, Policy
@@ -93,6 +95,8 @@ class Fallback(Policy):
         return Fragment() if self.condition.on_result is None else None
 
     def check(self, function: Callable[..., Any], places: Mapping[str, Policy]) -> None:
+        for answer in (*self.answers, *(self.by or {}).values()):
+            _refuse_misfit(answer, function)
         if is_generator_function(function):
             for answer in (*self.answers, *(self.by or {}).values()):
                 if not _can_stream(answer, is_async=is_awaited(function)):
@@ -163,6 +167,12 @@ async def _value(call: Call, answer: Any) -> Any:
     if is_generator_function(call.operation.function) and not _has_items(value, is_async=is_async):
         raise ConfigurationError("fallback", value, ITEMS)
     return value
+
+
+def _refuse_misfit(answer: Any, function: Callable[..., Any]) -> None:
+    if callable(answer) and not fits(answer, function):
+        allowed = f"a function of the arguments, {signature_of(function)}; sys.exception() in it is the error"
+        raise ConfigurationError("fallback", answer, allowed)
 
 
 def _can_stream(answer: Any, *, is_async: bool) -> bool:

@@ -362,7 +362,7 @@ class Local:
         return " and ".join(_written(count, per) for count, per, _ in self.rates)
 
 
-def _counted(field: str, value: Any, allowed: str, **bounds: float) -> float:
+def _counted(field: str, value: Any, allowed: str, **bounds: Any) -> float:
     try:
         return number(field, value, **bounds)
     except ConfigurationError:

@@ -257,7 +257,7 @@ class RedisStore:
         import redis.asyncio.retry
 
         for ended in [other for other in list(self._by_loop) if other.is_closed()]:
-            del self._by_loop[ended]
+            self._by_loop.pop(ended, None)  # another thread may have done so
         client = self._connect(redis.asyncio, redis.asyncio.retry.Retry)
         closing = _closing(client)  # kept with it: dropped, it would close the client at once, and nobody at the end
         turns = Turns(CONNECTIONS, self._bound, partial(_is_outage, self._failed))

@@ -24,8 +24,9 @@ class Store(MappedStore):
 
     async def settle(self, *args):
         self.ping()
+        change = await super().settle(*args)
         self.settled.append(args[-2])
-        return await super().settle(*args)
+        return change
 
 
 @pytest.fixture
