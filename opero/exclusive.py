@@ -31,13 +31,18 @@ def hand_back(lock: Any, work: Callable[..., object], *args: Any) -> None:
     The garbage collector may end an abandoned call of ours anywhere, a handler of a signal may make one: also where
     this thread holds this lock, or another one that the holder of this wants. Then another thread does it.
     """
-    if inside(lock) or not lock.acquire(timeout=PATIENCE):
+    done = False
+    if not inside(lock):
+        try:  # an interrupt may come as soon as the lock is ours
+            if done := lock.acquire(timeout=PATIENCE):
+                work(*args)
+        finally:
+            try:  # noqa: SIM105 - a call in between, as contextlib makes some, could be interrupted
+                lock.release()
+            except RuntimeError:  # it never was ours
+                pass
+    if not done:
         start_new_thread(_wait_and_do, (lock, work, args))
-        return
-    try:
-        work(*args)
-    finally:
-        lock.release()
 
 
 def _wait_and_do(lock: Any, work: Callable[..., object], args: tuple[Any, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -42,11 +43,11 @@ def moved(virtual: Clock) -> Iterator[None]:
 
 def _wait(loop: Any, virtual: Clock) -> None:
     """Wait for the loop's next timer, or for something to be ready sooner."""
-    timers = [handle.when() for handle in loop._scheduled if not handle.cancelled()]  # noqa: SLF001
-    left = min(timers, default=0.0) - loop.time()
-    if timers and left > 0 and not loop._stopping:  # noqa: SLF001
+    first = min((handle.when() for handle in loop._scheduled if not handle.cancelled()), default=-inf)  # noqa: SLF001
+    now, least = loop.time(), loop._clock_resolution  # noqa: SLF001
+    if first >= now + least and not loop._stopping:  # noqa: SLF001 - as the loop asks, whose timers may lie after ages
         virtual.until(
-            virtual.after(left),
+            virtual.after(max(first - now, least)),
             woken=lambda: bool(loop._ready),  # noqa: SLF001
             wait=lambda seconds: loop._process_events(loop._selector.select(seconds)),  # noqa: SLF001
         )

@@ -1,7 +1,8 @@
 """End a blocking function at its deadline by a signal: on the main thread of a Unix process, where it can be stopped.
 
-The alarm raises inside the function, between two of its bytecodes. It cannot end one call into C that does not return,
-and a `finally` of the function runs, but may be cut short itself when it takes past the deadline.
+The alarm raises inside the function, between two of its bytecodes, and not in the middle of what Opero does there. It
+cannot end one call into C that does not return, and a `finally` of the function runs, but may be cut short itself when
+it takes past the deadline.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import signal
 import threading
 
 from opero import clock
+from opero.nested import OURS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from opero.deadlines import Deadline
 
 
+AGAIN, PATIENCE = 1e-4, 500  # seconds until a bell rings again that rang in code of ours, and how often
 SOONEST, LONGEST = 1e-6, 1e8  # seconds a timer can be set to; the longest is three years
 
 
@@ -34,12 +37,21 @@ def usable() -> bool:
 
 
 class _Bell:
-    """Raises once, and only inside of what it guards; an alarm at any other moment is kept in mind."""
+    """Raises once, and only inside of what it guards; an alarm at any other moment is kept in mind.
+
+    Code of ours may have taken a slot or a lock and not written it down yet: there the bell rings again soon. It does
+    not wait for ever, for ours may be at rest there, too.
+    """
 
     def __init__(self) -> None:
         self.armed = self.rung = False
+        self.deferred = 0
 
-    def ring(self, _: int, __: FrameType | None) -> None:
+    def ring(self, _: int, frame: FrameType | None) -> None:
+        if self.armed and self.deferred < PATIENCE and _is_ours(frame):
+            self.deferred += 1
+            signal.setitimer(signal.ITIMER_REAL, AGAIN)
+            return
         self.rung = True
         if self.armed:
             self.armed = False
@@ -51,9 +63,17 @@ class _Bell:
             self.armed = True
             if self.rung:
                 raise _Alarm
-            return function()
+            answer = function()
         finally:
             self.armed = False
+        if self.rung or self.deferred:  # what comes too late is of no use, though the function caught what we raised
+            raise _Alarm
+        return answer
+
+
+def _is_ours(frame: FrameType | None) -> bool:
+    code = frame and frame.f_code
+    return code is not None and code is not _Bell.guard.__code__ and code.co_filename.startswith(OURS)
 
 
 def run(call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:

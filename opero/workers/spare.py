@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from _thread import allocate_lock
 from contextvars import copy_context
 from threading import Event, Thread
 
 from opero import clock, forks
+from opero.exclusive import new_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class _Threads:
 
     def after_fork(self) -> None:
         """The threads stayed in the parent."""
-        self._lock = allocate_lock()
+        self._lock = new_lock()
         self._idle: list[_Thread] = []
         self.running: dict[Job, _Thread] = {}
         self.abandoned: set[Job] = set()

@@ -415,3 +415,18 @@ def test_each_of_two_captures_has_spans_of_its_own():
             inner()
         assert [span["parent"] for span in later.spans] == [None, 1]
     left.close()
+
+
+AGES = """
+import asyncio
+from opero import testing
+for seconds in (31536000.3, 1e8, 1e9 / 3, 1e18, 1e308):
+    with testing.clock(start=0) as time:
+        asyncio.run(asyncio.sleep(seconds))
+        print(abs(time.elapsed() / seconds - 1) < 1e-9)
+"""
+
+
+def test_a_loop_gets_over_a_wait_of_ages():
+    told = subprocess.run([sys.executable, "-c", AGES], capture_output=True, text=True, timeout=60, check=True)
+    assert told.stdout.split() == ["True"] * 5

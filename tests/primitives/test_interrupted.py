@@ -1,12 +1,17 @@
-"""A Ctrl-C that lands where a handler hears of a wait or a probe, before the call goes on: nothing is held for ever."""
+"""A Ctrl-C, or an alarm, that lands in the middle of what we do: nothing is held for ever."""
 
+import signal
 import threading
 import time
+from _thread import RLock
+from contextlib import nullcontext
 
 import pytest
 
 import opero as o
 from opero import events
+from opero.drivers import blocking
+from opero.exclusive import hand_back
 from together import wait_for
 
 
@@ -78,3 +83,87 @@ def test_a_stale_entry_is_refreshed_after_a_refresh_that_nobody_could_be_told_of
         assert f() == 1
         assert heard.wait(30)
     wait_for(lambda: f() == 3)
+
+
+class Interrupting:
+    """A lock during whose acquisition Ctrl-C is pressed: it raises as soon as that returns."""
+
+    def __init__(self):
+        self.lock = RLock()
+        self.release, self._is_owned = self.lock.release, self.lock._is_owned
+
+    def acquire(self, **given):
+        self.lock.acquire(**given)
+        raise KeyboardInterrupt
+
+
+def test_a_lock_is_released_though_it_was_interrupted_as_it_was_acquired():
+    lock = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        hand_back(lock, list)
+    assert not lock._is_owned()
+
+
+@pytest.mark.parametrize("around", [nullcontext, lambda: events.subscribe(list, "*")], ids=["fast", "heard"])
+def test_an_alarm_interrupts_the_function_and_not_what_is_done_for_it(around):
+    bulkhead, ended = o.Bulkhead(1000), 0
+    f = o.opero(bulkhead, o.CircuitBreaker(key=lambda: 1))(lambda: sum(range(500)))
+
+    @o.opero(o.Timeout(0.001, how="signal"))
+    def calls_ours():
+        while True:
+            f()
+
+    with around():
+        for _ in range(200):
+            with pytest.raises(o.CallTimeout):
+                calls_ours()
+            ended += 1
+    assert (ended, bulkhead.slots.used, f.opero.stats()["active"]) == (200, 0, 0)
+    assert not bulkhead.slots._lock._is_owned()
+
+
+def test_an_alarm_does_not_wait_for_ever_for_what_rests_in_our_code():
+    @o.opero(o.Timeout(0.05, how="signal"))
+    def f():
+        blocking.pause(30)
+
+    began = time.monotonic()
+    with pytest.raises(o.CallTimeout):
+        f()
+    assert time.monotonic() - began < 5
+
+
+def test_an_answer_that_comes_though_the_alarm_was_swallowed_is_too_late():
+    @o.opero(o.Timeout(0.01, how="signal"))
+    def f():
+        try:
+            time.sleep(30)
+        except BaseException:
+            return "late"
+
+    with pytest.raises(o.CallTimeout):
+        f()
+
+
+def test_a_handler_of_a_signal_may_make_a_hedged_call_in_the_middle_of_one():
+    f, answers = o.opero(o.Hedge(1.0))(lambda: 1), []
+    f()
+    busy = []
+
+    def handler(*_):
+        if not busy:
+            busy.append(1)
+            answers.append(f())
+            busy.clear()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        until = time.monotonic() + 20
+        while len(answers) < 500 and time.monotonic() < until:
+            assert f() == 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert answers[:500] == [1] * 500

@@ -1,6 +1,7 @@
 """Deadlines: how far they reach, and what ends a blocking function."""
 
 import asyncio
+import os
 import signal
 import threading
 import time
@@ -9,7 +10,9 @@ from contextlib import nullcontext
 import pytest
 
 import opero as o
+from child import ending, fork
 from opero import testing
+from opero.drivers import timers
 
 
 def test_inner_calls_wait_for_nothing_past_the_deadline_around_them():
@@ -316,3 +319,36 @@ def test_where_no_thread_can_be_started_the_call_is_refused_and_says_what_to_do(
     assert (f.opero.stats()["rejected"], f.opero.stats()["attempts"]) == (1, 0)
     threads(True)
     assert f() != threading.get_ident()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_forked_inside_of_two_deadlines_has_both():
+    quick = o.opero(o.Timeout(5, how="cooperative"))(o.remaining)
+    inner = o.opero(o.Timeout(10, how="cooperative"))(fork)
+
+    @o.opero(o.Timeout(0.5, how="cooperative"))
+    def outer():
+        if inner() == 0:
+            assert 0 < quick() <= 0.5
+            time.sleep(0.5)
+            with pytest.raises(o.CallTimeout):
+                quick()
+            os._exit(0)
+
+    quick()
+    with ending(), pytest.raises(o.CallTimeout):
+        outer()
+
+
+def test_another_thread_may_have_dropped_a_closed_loop_meanwhile():
+    held = {}
+
+    class Closed:
+        def is_closed(self):
+            held.clear()
+            return True
+
+    held[Closed()] = None
+    loop = object()
+    assert timers._timer(held, loop) is held[loop]
