@@ -3,7 +3,7 @@
 import pytest
 
 import opero as o
-from opero import events
+from opero import events, kinds
 
 
 class Down(Exception):
@@ -49,3 +49,46 @@ def test_what_was_given_up_inside_and_made_good_is_retried_outside():
     with pytest.raises(Down):
         outer()
     assert (made, len(asked)) == (["spare"] * 3, 6)
+
+
+def one(a):
+    return a
+
+
+def several(a, b=1, *, c, d=2):
+    return a, b, c, d
+
+
+def anything(*args, **kwargs):
+    return args, kwargs
+
+
+def by_name(*, a):
+    return a
+
+
+TAKEN = [
+    (one, lambda b: b), (one, lambda a, b=1: a), (one, lambda *args: args), (one, anything), (one, lambda **kwargs: 1),
+    (one, by_name), (one, dict), (one, print), (several, lambda a, *, c: 1), (several, lambda a, b, *, c: 1),
+    (several, lambda a, c: 1), (several, lambda a, **kwargs: 1), (several, lambda a, *, b, c, d: 1),
+    (anything, lambda: 1), (anything, lambda a, b: 1), (by_name, one), (by_name, lambda **kwargs: 1),
+    (one, o.opero(retries=0)(lambda: 1)),  # what shows another's signature as its own may take anything
+]  # fmt: skip
+REFUSED = [
+    (one, lambda: 1), (one, lambda a, b: 1), (one, lambda *, b: 1), (one, lambda b, /, c: 1), (several, one),
+    (several, lambda a, *, c, e: 1), (several, lambda: 1), (by_name, lambda: 1), (by_name, lambda b: 1),
+    (by_name, lambda *args: 1), (list.append, lambda self: 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "answer"), TAKEN, ids=map(str, range(len(TAKEN))))
+def test_a_fallback_that_some_call_fits_is_taken(function, answer):
+    assert kinds.fits(answer, function)
+
+
+@pytest.mark.parametrize(("function", "answer"), REFUSED, ids=map(str, range(len(REFUSED))))
+@pytest.mark.parametrize("among", ["answers", "by"])
+def test_one_that_no_call_fits_is_refused_with_the_signature(function, answer, among):
+    policy = o.Fallback(answer) if among == "answers" else o.Fallback(by={OSError: answer})
+    with pytest.raises(o.ConfigurationError, match=r"a function of the arguments, \(.*; sys.exception\(\) in it is"):
+        o.opero(policy)(function)
