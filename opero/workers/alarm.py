@@ -63,12 +63,9 @@ class _Bell:
             self.armed = True
             if self.rung:
                 raise _Alarm
-            answer = function()
+            return function()
         finally:
             self.armed = False
-        if self.rung or self.deferred:  # what comes too late is of no use, though the function caught what we raised
-            raise _Alarm
-        return answer
 
 
 def _is_ours(frame: FrameType | None) -> bool:
@@ -87,7 +84,9 @@ def run(call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:
     before = signal.signal(signal.SIGALRM, bell.ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, min(left, LONGEST))
-        return bell.guard(function)
+        answer = bell.guard(function)
+        if not bell.rung and not bell.deferred:  # else it comes too late: the function caught what we raised
+            return answer
     except _Alarm:
         pass
     finally:
