@@ -110,7 +110,10 @@ class Keyed(Generic[S]):
     def _oldest_locked(self, now: float) -> list[tuple[Hashable, S]]:
         """Return the least recently used of those that may go; set aside who stand before them and have to stay."""
         while True:
-            looked = [*islice(self._states.items(), LOOK)]
+            try:
+                looked = [*islice(self._states.items(), LOOK)]
+            except RuntimeError:  # a handler of a signal, or a finalizer, made a call of its own just there
+                continue
             staying = {key: until for key, state in looked if (until := self._stays(state)) > now}
             for key, state in looked:
                 if key in staying and self._states.pop(key, None) is not None:
@@ -131,7 +134,7 @@ class _Kept(Generic[S]):
         return len(self._states)
 
     def items(self) -> list[tuple[Hashable, S]]:
-        return [(key, state) for key, (_, state) in self._states.items()]
+        return [(key, state) for key, (_, state) in list(self._states.items())]
 
     def add(self, key: Hashable, state: S, until: float) -> None:
         number = next(self._numbers)
@@ -150,8 +153,8 @@ class _Kept(Generic[S]):
         over = []
         while self._order and (self._order[0][0] <= now or not self._is_current(self._order[0])):
             entry = heappop(self._order)
-            if self._is_current(entry):
-                over.append((entry[2], self._states.pop(entry[2])[1]))
+            if self._is_current(entry) and (state := self.pop(entry[2])) is not None:
+                over.append((entry[2], state))
         return over
 
     def pop_first(self) -> None:
