@@ -117,6 +117,7 @@ MORE = {
     "rate_limit": [
         "primitives/test_interrupted.py",
         "primitives/test_late_calls.py",
+        "primitives/test_rate_limit_ends.py",
         "primitives/test_shared_limit.py",
         "primitives/test_foreign_limiters.py",
         "core/test_quota.py",
@@ -138,6 +139,7 @@ FIRST = (
     "tests/primitives/test_ring_ends.py",
     "tests/primitives/test_hedge_ends.py",
     "tests/primitives/test_bulkhead_ends.py",
+    "tests/primitives/test_rate_limit_ends.py",
     "tests/primitives/test_defaults.py",
     "tests/conformance/",
 )  # what seldom hangs, whatever a mutant does
