@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opero import acts, clock
-from opero.circuit import Change
+from opero.circuit import AUTO, FORCED_OPEN, Change
 from opero.drivers import blocking
 from opero.errors import ConfigurationError
 from opero.runtime import run
@@ -46,8 +46,14 @@ class Breaker:
 
     @property
     def mode(self) -> str:
-        """One of auto, forced_open, forced_closed, disabled."""
-        return (self._circuits()[0] if self._keys else self._policy.circuit).mode
+        """One of auto, forced_open, forced_closed, disabled.
+
+        Where processes share circuits, what this one set, but for what it last heard of forced_open.
+        """
+        own = (self._circuits()[0] if self._keys else self._policy.circuit).mode
+        if self._policy.shared is None:
+            return own
+        return FORCED_OPEN if self.state == FORCED_OPEN else AUTO if own == FORCED_OPEN else own
 
     def of(self, key: Hashable) -> Breaker:
         """Return the breaker of one key."""

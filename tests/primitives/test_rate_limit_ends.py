@@ -10,11 +10,15 @@ from ending import ended
 from opero import clock, testing
 
 
+def now():
+    return clock.now()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("rate", ["1/s", "1/s; 60/min"])
 def test_plain_calls_wait_for_their_turn_and_end(rate, count):
     limit = o.RateLimit(rate, burst=1)
-    f = o.opero(limit, retries=0)(lambda: clock.now())
+    f = o.opero(limit, retries=0)(now)
 
     def calls():
         with ThreadPoolExecutor(count) as threads:
@@ -26,10 +30,9 @@ def test_plain_calls_wait_for_their_turn_and_end(rate, count):
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_coroutines_wait_for_their_turn_and_end(count):
-    async def now():
-        return clock.now()
-
-    f = o.opero(o.RateLimit("1/s", burst=1), retries=0)(now)
+    @o.opero(o.RateLimit("1/s", burst=1), retries=0)
+    async def f():
+        return now()
 
     async def main():
         began = clock.now()
@@ -43,7 +46,7 @@ def test_coroutines_wait_for_their_turn_and_end(count):
 )
 def test_who_would_wait_too_long_is_refused_at_once(wait, outcome):
     limit = o.RateLimit("1/min", burst=1, wait=wait)
-    f = o.opero(limit, retries=0)(lambda: clock.now())
+    f = o.opero(limit, retries=0)(now)
 
     def calls():
         began = f()

@@ -109,3 +109,17 @@ def test_circuits_of_one_name_are_one_and_of_another_name_another(store):
     for function, error in ((mine, OSError), (too, o.CircuitOpenError), (other, OSError)):
         with pytest.raises(error):
             function()
+
+
+def test_what_another_process_forces_open_is_known_from_the_next_call_on(store):
+    mine, other = (o.opero(CircuitBreaker(store=store, name="shop"))(lambda: 1) for _ in range(2))
+    mine()
+    other.opero.breaker.force_open()
+    with pytest.raises(o.CircuitOpenError):
+        mine()
+    assert [f.opero.breaker.mode for f in (mine, other)] == ["forced_open"] * 2
+    mine.opero.breaker.reset()
+    assert other() == 1
+    assert [f.opero.breaker.mode for f in (mine, other)] == ["auto"] * 2
+    other.opero.breaker.disable()
+    assert other.opero.breaker.mode == "disabled"
