@@ -5,6 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from child import held
+from ending import ended
 from opero import CircuitBreaker
 from opero.call import FAILURE, NONE, SUCCESS
 from opero.circuit import AUTO, CLOSED, DISABLED, FORCED_CLOSED, FORCED_OPEN, HALF_OPEN, OPEN
@@ -320,3 +322,10 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_circuit_that_somebody_is_at_is_not_idle_and_nobody_waits_to_know():
+    circuit = CircuitBreaker().circuit
+    with held(circuit._lock):
+        assert ended(lambda: circuit.idle(0.0))[0] is False
+    assert circuit.idle(0.0)
