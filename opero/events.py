@@ -30,7 +30,8 @@ def __dir__() -> list[str]:
 class Event:
     """Something that was said. `at` is Unix time in seconds; `call` numbers the calls of this process from 1.
 
-    A handler runs inside the call that speaks, in its thread and context; it may not await.
+    A handler runs inside the call that speaks, in its thread and context; it may not await. Where the field `error`
+    names a class, `sys.exception()` is the error.
     """
 
     __slots__ = ("at", "call", "correlation_id", "fields", "name", "operation", "severity")

@@ -43,9 +43,10 @@ ITEMS = "what has items that a generator may yield, each time anew, such as a li
 class Fallback(Policy):
     """Answer with the first of `answers` that does not fail: a value, or what a function makes of the arguments.
 
-    A coroutine function is awaited. `by` maps classes of errors to an answer of their own, asked before the others.
-    `on` says which other errors are answered at all, `on_result` which results are not wanted. What has to be awaited,
-    an answer or a predicate, goes around a coroutine function only. Holds no state.
+    A coroutine function is awaited. `sys.exception()` in a function is what the call failed of. `by` maps classes of
+    errors to an answer of their own, asked before the others. `on` says which other errors are answered at all,
+    `on_result` which results are not wanted. What has to be awaited, an answer or a predicate, goes around a coroutine
+    function only. Holds no state.
 
     Example:
         >>> Fallback(0, by={KeyError: "unknown"}).answers
