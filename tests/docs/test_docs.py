@@ -14,7 +14,7 @@ import opero
 from opero import pipeline, primitives
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 HEADINGS = ["About", "Usage", "Defaults", "Telemetry", "Diagram", "Patterns", "Anti-patterns"]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 EXAMPLES = [
