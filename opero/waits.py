@@ -175,7 +175,7 @@ class fibonacci(Wait):  # noqa: N801
 
 
 class constant(Wait):  # noqa: N801
-    """The same delay each time."""
+    """The same delay each time, of which `jitter` makes a draw; `jitter="none"` does not."""
 
     def __init__(self, seconds: Duration = 0.1) -> None:
         self.seconds = duration("seconds", seconds, low=0)
@@ -206,7 +206,7 @@ class decorrelated_jitter(Wait):  # noqa: N801
 
 
 class sequence(Wait):  # noqa: N801
-    """These delays, in order; the last one repeats, unless another wait is added."""
+    """These delays, in order, jittered; the last one repeats, unless another wait is added."""
 
     def __init__(self, *delays: Duration) -> None:
         self.delays: Sequence[float] = tuple(duration("delays", delay, low=0) for delay in delays) or (0.0,)
