@@ -85,7 +85,11 @@ class SharedCircuit:
                 await self._guard.soon(call.runtime, self._giving_back(key, permit))
             return None
         slow = self._rules.slow_call is not None and duration > self._rules.slow_call
-        told = await self._tell(call, key, permit, outcome, slow=slow)
+        try:
+            told = await self._tell(call, key, permit, outcome, slow=slow)
+        except BaseException:  # cancelled: nobody knows whether the store has heard of it
+            self.give_back(key, given)
+            raise
         if told is None or not told[0]:
             return None
         self._hear(key, told[0])
@@ -143,7 +147,11 @@ class SharedSlots:
     async def leave(self, call: Any, token: str) -> None:
         """Give a slot back, or leave the queue."""
         self._guard.drop(self._key, token)
-        await self._guard.ask(call, self._key, lambda store: store.leave(call.runtime, self._key, token))
+        try:
+            await self._guard.ask(call, self._key, lambda store: store.leave(call.runtime, self._key, token))
+        except BaseException:  # cancelled: nobody knows whether the store has heard of it
+            self.give_back(token)
+            raise
 
     async def leave_soon(self, call: Any, token: str) -> None:
         """Do the same for who was cancelled."""

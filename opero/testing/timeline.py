@@ -222,4 +222,4 @@ def _place(number: int | None, frame: object) -> object:
 def _at_work() -> dict[Any, threading.Thread]:
     """Functions with a timeout, and the threads that run them: these may be older than the clock."""
     spare = sys.modules.get("opero.workers.spare")
-    return spare.at_work() if spare is not None else {}
+    return spare.unheard() if spare is not None else {}

@@ -26,6 +26,7 @@ class Job:
         self._work: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (function, args, kwargs)
         self.context: Context = copy_context()
         self._done = Event()
+        self.ended = False
         self._value: Any = None
         self._error: BaseException | None = None
         self.after: list[Callable[[], object]] = []  # that it has ended
@@ -70,6 +71,7 @@ class Job:
         for work in _threads.end(self):
             work()
         self._done.set()
+        _threads.forget(self)
 
 
 class _Threads:
@@ -95,13 +97,14 @@ class _Threads:
             thread.give(job)
         except RuntimeError:  # the system has no more threads
             self.end(job)
+            self.forget(job)
             raise
         return True
 
     def leave(self, job: Job, *then: Callable[[], object]) -> bool:
         """Whether the job still runs, and is abandoned now; what is to be done then is kept for its end."""
         with self._lock:
-            if job in self.running:
+            if not job.ended:
                 self.abandoned.add(job)
                 job.after += then
                 return True
@@ -110,9 +113,13 @@ class _Threads:
     def end(self, job: Job) -> list[Callable[[], object]]:
         """Let it be over; return what is to be done then."""
         with self._lock:
-            self.running.pop(job, None)
+            job.ended = True
             self.abandoned.discard(job)
             return job.after
+
+    def forget(self, job: Job) -> None:
+        """Let go of it: whoever waits for it knows."""
+        self.running.pop(job, None)
 
     def rest(self, thread: _Thread) -> bool:
         """Whether the thread is kept for the next job."""
@@ -170,4 +177,9 @@ def abandoned() -> int:
 
 def at_work() -> dict[Job, _Thread]:
     """The functions that run, whether somebody waits for them or not, and their threads."""
+    return {job: thread for job, thread in unheard().items() if not job.ended}
+
+
+def unheard() -> dict[Job, _Thread]:
+    """Those, and the ones that have ended and are about to say so."""
     return _threads.running.copy()
