@@ -253,6 +253,9 @@ def decorate(function: Any, given: Sequence[Any], keywords: Mapping[str, Any], *
     return _wrap(function, policies, keywords, name=name or name_of(function))
 
 
+BUILD = ("opero.builder", "build")  # which stands on this module
+
+
 def name_of(function: Any) -> str:
     """Return `module.qualname`; of the type, for a callable object."""
     return ".".join(named(function))
@@ -309,6 +312,8 @@ def _refuse(function: Any) -> None:
         raise ConfigurationError("policies", function, f"a policy, not its class: @opero({function.__name__}(...))")
     if isinstance(function, property):
         raise ConfigurationError("function", function, "a function: @property goes above this decorator")
+    if named(function) == BUILD or type(read(function, "__self__", object, function)).__module__ == BUILD[0]:
+        raise ConfigurationError("function", function, "a function; a builder is made first: @opero(build().retry(3))")
     if not callable(function) or isinstance(function, type | Policy):
         raise ConfigurationError(
             "function", function, "a function, method, coroutine function, partial or callable object"

@@ -104,6 +104,7 @@ def policies_from(given: Sequence[Policy], settings: Mapping[str, Any], *, retri
         _order("order", settings["order"], [policy.place for policy in given])
     optional(_names, "record", settings.get("record"))
     built = list(given)
+    _refuse_parts(given, settings)
     if any(keyword in settings for keyword in RETRY) or (not given and retries):
         built += [policy for policy in [_retry(settings)] if policy is not None]
     if any(keyword in settings for keyword in CACHE):
@@ -198,6 +199,14 @@ def _elsewhere(keyword: str) -> str:
     return f"it is one of {' and '.join(having)}, as in @opero({having[0]}({keyword}=...))" if having else ""
 
 
+def _refuse_parts(given: Sequence[Policy], settings: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` for a keyword that is one setting of a policy, where that is given as an object."""
+    kinds = {policy.place: type(policy).__name__ for policy in given if policy.place in PARTLY}
+    for keyword, value in settings.items():
+        if (kind := kinds.get(place_of(keyword))) and keyword in PARTS:
+            raise ConfigurationError(keyword, value, f"nothing beside {kind}(...): give it there, as {PARTS[keyword]}=")
+
+
 def _order(field: str, value: Any, given: Sequence[str]) -> None:
     """Raise `ConfigurationError` for places that there are not, or that stand there twice."""
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
@@ -241,7 +250,7 @@ def _retry(settings: Mapping[str, Any]) -> Retry | None:
 
 
 def _cache(settings: Mapping[str, Any]) -> Cache | None:
-    policy = settings.get("cache", True)
+    policy = settings.get("cache", settings.get("cache_ttl", True) is not None)
     given = {keyword.removeprefix("cache_"): settings[keyword] for keyword in CACHE[1:] if keyword in settings}
     if policy is None or policy is False:
         return None

@@ -4,6 +4,7 @@ import pytest
 
 import opero as o
 from opero import OperoConfig, opero
+from opero.policy import Policy
 from opero.settings import known
 
 
@@ -66,6 +67,112 @@ def test_steps_of_the_builder_are_keywords_and_policies():
     assert kinds(o.build().retry(1).retry_budget(0.2)(double))["retry_budget"].ratio == 0.2
 
 
+VALUES = {
+    "retry_budget": [0.2, "adaptive", o.RetryBudget(0.3), None],
+    "timeout": [3, o.Timeout(3), None],
+    "attempt_timeout": [3, o.Timeout(attempt=3), None],
+    "circuit_breaker": [True, False, None, o.CircuitBreaker(consecutive=3)],
+    "rate_limit": ["10/s", 5.0, o.RateLimit("3/s"), None],
+    "bulkhead": [3, "adaptive", o.Bulkhead(3), None],
+    "hedge": [0.1, "p95", "adaptive", o.Hedge(3), None],
+    "fallback": [0, o.Fallback(0), None],
+    "arg_fallback": ["x", o.ArgFallback("x"), None],
+    "cache": [True, False, None, o.Cache(60)],
+    "validate": [True, False],
+}
+
+
+@pytest.mark.parametrize(("keyword", "value"), [(k, v) for k, values in VALUES.items() for v in values], ids=repr)
+def test_a_step_takes_what_its_keyword_takes(keyword, value):
+    first, second = o.build().retry(3), opero(retries=3, **{keyword: value})(double)
+    built = getattr(first, keyword)(value)
+    assert str(built(double).opero.policies) == str(second.opero.policies)
+    if isinstance(value, Policy):
+        assert kinds(built(double))[keyword] is value
+
+
+@pytest.mark.parametrize("value", [o.Retry(5), o.Chaos(latency=1)], ids=lambda value: value.place)
+def test_a_step_without_a_keyword_takes_a_policy_of_its_name(value):
+    assert kinds(getattr(o.build(), value.place)(value)(double))[value.place] is value
+
+
+def test_a_retry_takes_its_keywords_beside_its_settings():
+    built = o.build().retry(5, min_delay=1, max_delay=3, retry_on=OSError, retry_on_result=bool, nested=True)
+    made = o.Retry(5, wait=o.waits.exponential(1, 3), on=OSError, on_result=bool, nested=True)
+    assert str(kinds(built(double))["retry"]) == str(made)
+    assert str(kinds(o.build().retry(backoff="constant")(double))["retry"]) == str(o.Retry(3, wait=0.1))
+
+
+def test_a_cache_takes_its_keywords_beside_its_settings():
+    made = str(o.Cache(60, key="n:{x}", tags="shop", namespace="n"))
+    for built in (
+        o.build().cache(60, cache_key="n:{x}", tags="shop", cache_namespace="n"),
+        o.build().cache(cache_ttl=60, key="n:{x}", tags="shop", cache_namespace="n"),
+    ):
+        assert str(kinds(built(double))["cache"]) == made
+    assert kinds(o.build().cache(True, cache_key="n:{x}")(double))["cache"].ttl is None
+
+
+def test_a_step_that_says_none_takes_away_what_came_before_and_a_later_step_brings_it_back():
+    base = o.build().circuit_breaker().cache(60).timeout(3)
+    none = base.circuit_breaker(False).cache(None, cache_key="{x}").timeout(None)
+    assert none(double).opero.policies == ()
+    assert [*kinds(none.circuit_breaker().cache(cache_ttl=5)(double))] == ["cache", "circuit_breaker"]
+    assert kinds(none.with_(timeout=4)(double))["timeout"].seconds == 4
+    assert "circuit_breaker" not in kinds(opero(o.presets.http, o.build().circuit_breaker(False))(double))
+
+
+def test_steps_take_a_list_as_well_as_several():
+    for built in (
+        o.build().retry(2).hedge(1).order("hedge", "retry").tags("a", "b").record("x").slo(0.9, 0.99),
+        o.build().retry(2).hedge(1).order(["hedge", "retry"]).tags(["a", "b"]).record(["x"]).slo([0.9, 0.99]),
+    ):
+        f = built(double)
+        assert ([*kinds(f)], f.opero.tags) == (["hedge", "retry"], ("a", "b"))
+        assert f.opero.operation.slos == (o.SLO(0.9), o.SLO(0.99))
+    assert o.build().slo(0.999, latency=0.3)(double).opero.operation.slos == (o.SLO(0.999, latency=0.3),)
+
+
+@pytest.mark.parametrize("made", [o.build, o.build().retry, o.build()], ids=["build", "step", "builder"])
+def test_a_builder_that_is_decorated_is_told_where_it_goes(made):
+    with pytest.raises(o.ConfigurationError, match=r"a function; a builder is made first: @opero\(build"):
+        opero(retries=1)(made)
+
+
+def test_a_keyword_beside_the_policy_it_is_a_setting_of_is_told_where_it_goes():
+    for given, keywords, said in (
+        (o.Retry(2), {"min_delay": 4}, r"min_delay=4: .* nothing beside Retry\(...\): give it there, as wait="),
+        (o.Retry(2), {"retries": 4}, r"retries=4: .* as retries="),
+        (o.Cache(2), {"cache_key": "{x}"}, r"cache_key='\{x\}': .* beside Cache\(...\): give it there, as key="),
+    ):
+        with pytest.raises(o.ConfigurationError, match=said):
+            opero(given, **keywords)
+        with pytest.raises(o.ConfigurationError, match=said):
+            opero(double).opero.with_(given, **keywords)
+
+
+def test_a_preset_that_is_called_with_a_policy_says_where_that_goes():
+    with pytest.raises(o.ConfigurationError, match=r"goes beside this in @opero\(\.\.\., Retry"):
+        o.presets.http(o.Retry(7))
+    assert kinds(opero(o.presets.http, o.Retry(7))(double))["retry"].retries == 7
+
+
+def test_a_cache_without_a_lifetime_is_none():
+    for keywords in ({"cache_ttl": None}, {"cache_ttl": None, "cache_key": "{x}"}):
+        f = opero(retries=0, **keywords)(double)
+        assert f.opero.policies == ()
+        for cached in (opero(cache_ttl=60), o.Cache(60), o.build().cache(60)):
+            assert "cache" not in kinds(cached(double).opero.with_(**keywords))
+        assert "cache" not in kinds(opero(o.build().cache(60), **keywords)(double))
+        assert kinds(f.opero.with_(cache_ttl=5))["cache"].ttl == 5
+    assert "cache" not in kinds(opero(OperoConfig.from_dict({"cache_ttl": None}))(double))
+
+
+def test_a_cache_that_is_asked_for_may_have_no_end():
+    for keywords in ({"cache": True}, {"cache": True, "cache_ttl": None}, {"cache_key": "{x}"}):
+        assert kinds(opero(**keywords)(double))["cache"].ttl is None
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -75,6 +182,13 @@ def test_steps_of_the_builder_are_keywords_and_policies():
         (lambda b: b.timeout(secs=2), "secs takes nothing: .*there are seconds"),
         (lambda b: b.tags(3), "tags takes a text"),
         (lambda b: b.slo(3), "the share of good calls"),
+        (lambda b: b.slo(0.9, 0.99, latency=3), "SLO takes its own settings .too many positional arguments"),
+        (lambda b: b.attempt_timeout(), "attempt_timeout takes its own settings .missing a required argument"),
+        (lambda b: b.validate("no"), "validate takes True or False"),
+        (lambda b: b.hedge(o.Retry(3)), "hedge takes seconds"),
+        (lambda b: b.retry(5, on=OSError, retry_on=OSError), "retry_on takes nothing beside on=, which says the same"),
+        (lambda b: b.retry(cache_ttl=3), "cache_ttl takes nothing: there is no such keyword"),
+        (lambda b: b.cache(60, cache_ttl=5), "Cache takes its own settings .multiple values for argument 'ttl'"),
         (lambda b: b.name(3), "name takes a text"),
         (
             lambda b: b.order("retri"),
