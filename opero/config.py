@@ -185,7 +185,12 @@ class OperoConfig(BaseModel):
 
     def recipe(self, name: str) -> tuple[list[Policy], dict[str, Any]]:
         """Return what it stands for in `@opero`."""
+        self._of.used.add(name)
         return [], self.of(name).keywords()
+
+    def unused(self) -> list[str]:
+        """Return the names in `operations` that nothing was decorated by so far: the last thing to ask at the start."""
+        return [name for name in self.operations if name not in self._of.used]
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return one with other settings, checked as all are."""
@@ -225,7 +230,7 @@ class OperoConfig(BaseModel):
         wrong = [
             ConfigurationError(f"{name}.operations", [*own.operations], "nothing: it is one operation")
             for name, own in operations.items()
-            if own.operations
+            if "operations" in own.model_fields_set
         ]
         if "" in operations:
             wrong.append(ConfigurationError('""', "", "the name of an operation"))
@@ -250,9 +255,12 @@ class OperoConfig(BaseModel):
 
 
 class _Memo(dict[str, OperoConfig]):
-    """What was worked out; two configurations do not differ by it."""
+    """What was worked out, and for whom; two configurations do not differ by it."""
 
     __hash__ = None
+
+    def __init__(self) -> None:
+        self.used: set[str] = set()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Memo)

@@ -135,12 +135,21 @@ class Operation:
 
     def _compose(self) -> Next:
         step: Next = _invoke
-        placed = [(place, policy.attach(self.function)) for place, policy in self.places.items()]
+        placed = [(place, self._layer(place, policy)) for place, policy in self.places.items()]
         inner = [layer for place, layer in placed if _per_attempt(place, self.places)]
         outer = [layer for place, layer in placed if not _per_attempt(place, self.places)]
         for layer in (*reversed(inner), _attempt, *reversed(outer)):
             step = _bind(layer, step)
         return step
+
+    def _layer(self, place: str, policy: Policy) -> Layer:
+        """Return a policy's layer; a setting that does not fit the function is told with what it is of."""
+        try:
+            return policy.attach(self.function)
+        except ConfigurationError as error:
+            if error.field == place:
+                raise
+            raise ConfigurationError(error.field, error.value, f"{error.allowed} ({place} of {self.name})") from error
 
     def _declare(self) -> None:
         self.book.declare(SIGNALS, ADMIN, *(policy.SIGNALS for policy in self.policies))

@@ -7,7 +7,7 @@ attempt: a wrong one is an error like any other, is retried, and reaches neither
 from __future__ import annotations
 
 from opero.errors import ConfigurationError
-from opero.kinds import dress, is_coroutine_function, is_generator_function, read, signature_of
+from opero.kinds import dress, is_coroutine_function, is_generator_function, named, read, signature_of
 from opero.policy import Policy
 from opero.signals import Signals
 
@@ -29,7 +29,9 @@ class Validation(Policy):
         self.freeze()
 
     def attach(self, function: Callable[..., Any]) -> Layer:
-        given = _pydantic().validate_call(_arguments_of(_bare(function) or function))
+        function = _bare(function) or function
+        validate_call = _pydantic().validate_call
+        given = _readable(function, lambda: validate_call(_arguments_of(function)))
 
         async def layer(call: Call, next: Next) -> Any:  # noqa: A002
             """Check the arguments, and pass on what they were converted to."""
@@ -45,14 +47,45 @@ class Validation(Policy):
             return function
         if is_generator_function(function):
             raise ConfigurationError("validate", True, "False around a generator, which has no result to check")
-        kind = get_type_hints(function, include_extras=True).get("return", None) if _annotated(function) else None
-        if kind is None:
+        if not _annotated(function):
             return function
-        check = _pydantic().TypeAdapter(kind).validate_python
+        hints = _readable(function, lambda: get_type_hints(function, include_extras=True))
+        if hints.get("return") is None:
+            return function
+        adapter = _pydantic().TypeAdapter
+        check = _named(_readable(function, lambda: adapter(hints["return"])).validate_python, _name(function))
         wrapped: Any = _checked_async(function, check) if is_coroutine_function(function) else _checked(function, check)
         dress(wrapped, function)
         wrapped._opero_bare = function  # noqa: SLF001 - our own mark
         return wrapped  # type: ignore[no-any-return]
+
+
+def _readable(function: Callable[..., Any], read: Callable[[], Any]) -> Any:
+    """Return what is read of a function's annotations, or raise `ConfigurationError`."""
+    try:
+        return read()
+    except Exception as error:
+        why = str(error).partition("\n")[0]
+        late = ", whose names are imported outside of `if TYPE_CHECKING`" if isinstance(error, NameError) else ""
+        allowed = f"annotations that pydantic can read at run time{late}; of {_name(function)}: {why}"
+        raise ConfigurationError("validate", True, allowed) from error
+
+
+def _named(check: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """Return a check whose error says what was checked."""
+
+    def checked(result: Any) -> Any:
+        try:
+            return check(result)
+        except ValueError as error:
+            error.add_note(f"this was the result of {name}")
+            raise
+
+    return checked
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return ".".join(named(function))
 
 
 def _checked(function: Callable[..., Any], check: Callable[[Any], Any]) -> Callable[..., Any]:

@@ -141,6 +141,7 @@ WRONG = [
     ({"operations": {"a": 5}}, "operations.a", "a table: settings of one operation"),
     ({"operations": {"a": {"bulkhead": True}}}, "operations.a.bulkhead", "1 or more"),
     ({"operations": {"a": {"operations": {"b": {}}}}}, "operations.a.operations", "it is one operation"),
+    ({"operations": {"a": {"operations": {}}}}, "operations.a.operations", "it is one operation"),
     ({"operations": {"a": {"timeout": "soon"}}}, "operations.a.timeout", A_NUMBER),
     ({"operations": {"a": {"bulkhead": {"limit": 0}}}}, "operations.a.bulkhead.limit", "1 or more"),
     ({"retry_on": ["OSError", "TimeoutErorr"]}, "retry_on", "perhaps TimeoutError"),
@@ -447,3 +448,24 @@ def test_an_operation_with_a_backoff_of_its_own_leaves_out_the_delays_that_it_do
     config = OperoConfig(backoff_factor=3.0, min_delay=2.0, operations={"shop.pay": {"backoff": "constant"}})
     assert repr(kinds(opero(config, name="shop.pay")(double))["retry"].wait) == repr(o.waits.constant(2.0))
     assert kinds(opero(config)(double))["retry"].wait.factor == 3.0
+
+
+@pytest.mark.parametrize(
+    ("setting", "place"),
+    [
+        ({"rate_limit": {"rate": 10, "key": "nope"}}, "rate_limit"),
+        ({"circuit_breaker": {"key": "nope"}}, "circuit_breaker"),
+        ({"cache": {"ttl": 60, "key": "{nope}"}}, "cache"),
+    ],
+)
+def test_a_setting_that_does_not_fit_the_function_is_told_with_what_it_is_of(setting, place):
+    with pytest.raises(o.ConfigurationError, match=rf"key='{{?nope}}?': .* \({place} of shop\.pay\)$"):
+        opero(OperoConfig.from_dict(setting), name="shop.pay")(double)
+
+
+def test_a_configuration_says_which_operations_nothing_was_decorated_by():
+    config = OperoConfig.from_dict({"operations": {"shop.pay": {"retries": 1}, "shop.payy": {"retries": 2}}})
+    assert config.unused() == ["shop.pay", "shop.payy"]
+    opero(config, name="shop.pay")(double)
+    assert config.unused() == ["shop.payy"]
+    assert config == OperoConfig.from_dict({"operations": {"shop.pay": {"retries": 1}, "shop.payy": {"retries": 2}}})

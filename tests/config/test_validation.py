@@ -1,6 +1,7 @@
 """`validate=True`: what goes in and out is what the annotations say."""
 
 import asyncio
+import re
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -61,3 +62,52 @@ def test_a_variant_checks_once_and_what_cannot_be_checked_is_refused():
 
     with pytest.raises(o.ConfigurationError, match="generator"):
         opero(validate=True)(items)
+
+
+class Foreign:
+    pass
+
+
+def late(x: "Decimal") -> int:  # noqa: F821 - as it is under `if TYPE_CHECKING`
+    return x
+
+
+def unread(x: Foreign) -> int:
+    return x
+
+
+async def unread_result(x: int) -> Foreign:
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (
+            late,
+            r"run time, whose names are imported outside of `if TYPE_CHECKING`; of \S+\.late: name 'Decimal'",
+        ),
+        (unread, r"at run time; of \S+\.unread: Unable to generate"),
+        (unread_result, r"at run time; of \S+\.unread_result: Unable to generate"),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_annotations_that_cannot_be_read_are_refused_by_name(function, said):
+    with pytest.raises(o.ConfigurationError, match=f"validate=True: validate takes annotations .*{said}"):
+        opero(validate=True)(function)
+
+
+def test_the_error_of_a_wrong_result_says_that_it_is_one_and_whose():
+    def total(x: int) -> int:
+        return "no"
+
+    async def later(x: int) -> int:
+        return "no"
+
+    for call in (opero(validate=True)(total), lambda x: asyncio.run(opero(validate=True, retries=0)(later)(x))):
+        with pytest.raises(ValidationError) as caught:
+            call(1)
+        assert re.match(r"this was the result of \S+\.(total|later)$", caught.value.__notes__[0])
+    with pytest.raises(ValidationError) as caught:
+        opero(validate=True)(total)("x")
+    assert not [note for note in getattr(caught.value, "__notes__", ()) if "result" in note]
