@@ -14,6 +14,7 @@ from opero.deadlines import propagating
 from opero.drivers.blocking import Blocking
 from opero.drivers.inside_out import Handed, Inside, hand_out, plainly
 from opero.errors import ConfigurationError, bare
+from opero.kinds import signature_of
 from opero.pipeline import Operation
 
 TYPE_CHECKING = False
@@ -91,7 +92,19 @@ def guard(policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Guar
     key = getattr(policy, "key", None)
     if isinstance(key, str) and key not in kwargs:
         raise ConfigurationError("key", key, f"a block that is told it: policy.block({key}=...)")
+    for field in ("key", "weight"):
+        _told(field, getattr(policy, field, None), args, kwargs)
     return Guarded(operation_of(policy), args, kwargs)
+
+
+def _told(field: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise `ConfigurationError` where a function of the arguments is not given what it asks for."""
+    takes = signature_of(value) if callable(value) else None
+    try:
+        _ = takes and takes.bind(*args, **kwargs)
+    except TypeError as error:
+        allowed = f"a block that is told its arguments, policy.block(...): this one takes {takes}"
+        raise ConfigurationError(field, value, allowed) from error
 
 
 def breaker(policy: CircuitBreaker) -> Breaker:

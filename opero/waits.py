@@ -209,7 +209,9 @@ class sequence(Wait):  # noqa: N801
     """These delays, in order, jittered; the last one repeats, unless another wait is added."""
 
     def __init__(self, *delays: Duration) -> None:
-        self.delays: Sequence[float] = tuple(duration("delays", delay, low=0) for delay in delays) or (0.0,)
+        if not delays or hasattr(delays[0], "__iter__"):
+            raise ConfigurationError("delays", delays, "seconds, one or more of them: sequence(1, 2, 3)")
+        self.delays: Sequence[float] = tuple(duration("delays", delay, low=0) for delay in delays)
 
     def delay(self, n: int, previous: float, outcome: object) -> float:
         return self.delays[min(n, len(self.delays)) - 1]
@@ -251,6 +253,8 @@ class by_error(_Choice):  # noqa: N801
     """A wait for each class of errors, the first match: `by_error({Throttled: constant(5)}, otherwise=linear())`."""
 
     def __init__(self, waits: Mapping[Any, WaitLike], otherwise: WaitLike | None = None) -> None:
+        if not hasattr(waits, "items") or (not waits and otherwise is None):
+            raise ConfigurationError("by_error", waits, "a mapping of exception types to their waits: {Throttled: 5.0}")
         keys = conditions.in_order("by_error", waits)
         self.entries = tuple((conditions.of("by_error", key), waiting("by_error", waits[key])) for key in keys)
         self.otherwise = _or_exponential(otherwise)
@@ -266,6 +270,8 @@ class summed(_Choice):  # noqa: N801
     """The sum of several waits: `summed(constant(1), between(0, 0.5))`; jittered if none of them is drawn."""
 
     def __init__(self, *waits: WaitLike) -> None:
+        if not waits:
+            raise ConfigurationError("summed", waits, "waits to add up, one or more")
         self.waits = tuple(waiting("summed", wait) for wait in waits)
 
     def part(self, n: int, outcome: object) -> tuple[Wait, int]:
@@ -279,6 +285,8 @@ def waiting(field: str, value: Any) -> Wait:
     if is_duration(value):
         return constant(value)
     allowed = "a strategy of opero.waits, seconds, or a function of (n, outcome)"
+    if isinstance(value, list | tuple):
+        allowed += "; delays in an order are waits.sequence(1, 2, 3)"
     if isinstance(value, type):
         raise ConfigurationError(field, value, allowed)
     return _Asked(asked(field, value, allowed, takes=2))

@@ -227,6 +227,13 @@ class Retry(Policy):
         finally:
             tries.last = None  # its traceback holds this frame
 
+    if not TYPE_CHECKING:  # type checkers refuse it by themselves
+
+        def __enter__(self) -> None:
+            raise ConfigurationError("with", self, "what guards one block; `for attempt in Retry(...)` repeats one")
+
+        __exit__ = __aenter__ = __aexit__ = __enter__
+
     def __iter__(self) -> Attempts:
         return self._loop(is_async=False)
 

@@ -155,6 +155,45 @@ def test_a_block_that_is_not_told_its_key_is_refused(policy, given):
         pass
 
 
+@pytest.mark.parametrize(
+    ("policy", "field"),
+    [
+        (o.RateLimit(9, weight=lambda n: n), "weight"),
+        (o.RateLimit(9, key=lambda n: n), "key"),
+        (o.CircuitBreaker(key=lambda n: n), "key"),
+    ],
+    ids=["weight", "key", "breaker"],
+)
+def test_a_block_that_is_not_told_what_its_functions_ask_for_is_refused(policy, field):
+    said = rf"{field}=<function .*: {field} takes a block that is told its arguments, policy\.block\(.*takes \(n\)"
+    with pytest.raises(o.ConfigurationError, match=said), policy:
+        pass
+    with pytest.raises(o.ConfigurationError, match=said):
+        policy.block(1, 2)
+    with policy.block(1), policy.block(n=2):
+        pass
+
+
+def test_functions_that_ask_for_nothing_leave_a_block_as_it_is():
+    limit = o.RateLimit(9, wait=False, weight=lambda n=3: n, key=lambda *_, **__: "all")
+    with limit, limit.block(4):
+        pass
+    assert limit.peek("all")[0] == 2
+
+
+def test_a_retry_around_a_block_names_the_loop():
+    said = r"with=Retry.* `for attempt in Retry\(\.\.\.\)` repeats one"
+    with pytest.raises(o.ConfigurationError, match=said), o.Retry(2):
+        pass
+
+    async def main():
+        async with o.Retry(2):
+            pass
+
+    with pytest.raises(o.ConfigurationError, match=said):
+        asyncio.run(main())
+
+
 def test_a_block_is_entered_once_and_in_the_right_place():
     block = o.Bulkhead(1).block()
     with block:

@@ -14,7 +14,7 @@ from opero.primitives.retry import Retry
 
 SHAPES = {
     "the default": (waits.exponential(), [0.1, 0.15, 0.225]),
-    "nothing": (waits.sequence(), [0, 0]),
+    "nothing": (waits.sequence(0), [0, 0]),
     "exponential": (waits.exponential(0.1, 1, 2), [0.1, 0.2, 0.4, 0.8, 1, 1]),
     "linear": (waits.linear(0.1, 0.35), [0.1, 0.2, 0.3, 0.35]),
     "fibonacci": (waits.fibonacci(1, 6), [1, 1, 2, 3, 5, 6, 6]),

@@ -121,3 +121,20 @@ def test_what_stands_for_otherwise_is_checked():
     for make in (lambda: waits.retry_after("soon"), lambda: waits.by_error({}, otherwise=-1)):
         with pytest.raises(o.ConfigurationError, match="takes"):
             make()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (waits.sequence, r"delays=\(\): .* one or more of them: sequence\(1, 2, 3\)"),
+        (lambda: waits.sequence([1, 2]), r"delays=.* one or more of them: sequence\(1, 2, 3\)"),
+        (waits.summed, r"summed=\(\): summed takes waits to add up, one or more"),
+        (lambda: waits.by_error({}), "by_error={}: by_error takes a mapping of exception types to their waits"),
+        (lambda: waits.by_error([5]), "by_error takes a mapping of exception types to their waits"),
+        (lambda: o.Retry(wait=[1, 2, 3]), r"wait=\[1, 2, 3\]: .*; delays in an order are waits\.sequence\(1, 2, 3\)"),
+    ],
+    ids=["sequence", "list", "summed", "by_error", "no mapping", "wait"],
+)
+def test_a_wait_without_a_delay_is_refused_and_a_list_told_the_way_out(make, said):
+    with pytest.raises(o.ConfigurationError, match=said):
+        make()
