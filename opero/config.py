@@ -307,7 +307,8 @@ def _read(said: str, *, as_text: bool) -> Any:
 
 
 def _named(error: ConfigurationError, origins: Mapping[str, str]) -> ConfigurationError:
-    """Name the variable that said what is wrong."""
+    """Name the variable that said what is wrong, and how it would be read."""
+    error = ConfigurationError(error.field, error.value, f"{error.allowed}{_misread(error)}")
     parts = error.field.split(".")
     for end in range(len(parts), 0, -1):
         if name := origins.get(".".join(parts[:end])):
@@ -315,6 +316,18 @@ def _named(error: ConfigurationError, origins: Mapping[str, str]) -> Configurati
             return ConfigurationError(field, error.value, error.allowed)
     beneath = next((name for path, name in origins.items() if path.startswith(f"{error.field}.")), error.field)
     return ConfigurationError(beneath, error.value, error.allowed)
+
+
+def _misread(error: ConfigurationError) -> str:
+    """Say why the text of a variable is not what was meant, where it was meant for JSON, or for a truth."""
+    if not isinstance(error.value, str):
+        return ""
+    if error.value.lstrip()[:1] in {"{", "["}:
+        try:
+            json.loads(error.value)
+        except (ValueError, RecursionError) as why:
+            return f"; as JSON it cannot be read: {why}"
+    return "; in a variable true or false, or JSON" if error.allowed.startswith("True") else ""
 
 
 def _explained(error: ValidationError) -> list[tuple[str, ConfigurationError]]:

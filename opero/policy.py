@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import wraps
-from math import inf, isfinite
+from math import inf, isfinite, isnan
 
 from opero.errors import ConfigurationError
 from opero.kinds import is_coroutine_function, is_generator_function, promises_awaitable, signature_of
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Observation = tuple[Metric, tuple[str, ...], float]
 
 
+FINITE = "finite; for no limit leave it out or, where it has a default, give a number like 1e9"
 NOT_AWAITED = "no coroutine function: nobody awaits it here; ask what has to be awaited in the decorated function"
 
 
@@ -245,10 +246,16 @@ def number(
     what: str = "a number",
 ) -> float:
     """Return `value` as a finite float within the bounds, or raise `ConfigurationError`."""
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
-    if not valid or not (low <= value <= high and value > above):  # type: ignore[operator]
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise ConfigurationError(field, value, _range(what, low, above, high))
-    return float(value)  # type: ignore[arg-type]
+    if not (_is_finite(value) and low <= value <= high and value > above):
+        raise ConfigurationError(field, value, f"{_range(what, low, above, high)}{_endless(value, high)}")
+    return float(value)
+
+
+def instead(error: ConfigurationError, allowed: str) -> str:
+    """Return what is allowed, in the place of an error's words but for those that say that a number is to be finite."""
+    return f"{allowed}; numbers are {FINITE}" if error.allowed.endswith(FINITE) else allowed
 
 
 def _is_finite(value: float) -> bool:
@@ -256,6 +263,13 @@ def _is_finite(value: float) -> bool:
         return isfinite(value)
     except OverflowError:  # an int that is no float
         return False
+
+
+def _endless(value: Any, high: float) -> str:
+    """Say of a number that is above all others, or is none, that it has to be finite."""
+    if isinstance(value, float) and isnan(value):
+        return ", finite"
+    return f", {FINITE}" if value > 0 and high == inf and not _is_finite(value) else ""
 
 
 def is_duration(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opero import objectives, pipeline, recording, spelling, waits
 from opero.errors import ConfigurationError
-from opero.policy import Policy, choice, duration, number, optional, text, whole
+from opero.policy import Policy, choice, duration, instead, number, optional, text, whole
 from opero.primitives.arg_fallback import ArgFallback
 from opero.primitives.bulkhead import Bulkhead
 from opero.primitives.cache import BACKENDS, Cache
@@ -343,8 +343,8 @@ def _rate_limit(field: str, value: Any) -> RateLimit | None:
 
             return RateLimit(plugins.load("opero.rate_limiters", value)())
         return RateLimit(value)
-    except ConfigurationError:
-        raise ConfigurationError(field, value, RATES) from None
+    except ConfigurationError as error:
+        raise ConfigurationError(field, value, instead(error, RATES)) from None
 
 
 def _bulkhead(field: str, value: Any) -> Bulkhead | None:

@@ -16,7 +16,7 @@ from opero import clock, keyed, stores
 from opero.blocks import Block
 from opero.errors import ConfigurationError, RateLimitedError
 from opero.keyed import Keyed
-from opero.policy import Fragment, Policy, asked, duration, number, unread, whole
+from opero.policy import Fragment, Policy, asked, duration, instead, number, unread, whole
 from opero.quota import LATE, Quota, Rate
 from opero.runtime import run
 from opero.signals import POLICY, SECONDS, Event, Metric, Signals
@@ -365,8 +365,8 @@ class Local:
 def _counted(field: str, value: Any, allowed: str, **bounds: Any) -> float:
     try:
         return number(field, value, **bounds)
-    except ConfigurationError:
-        raise ConfigurationError(field, value, allowed) from None
+    except ConfigurationError as error:
+        raise ConfigurationError(field, value, instead(error, allowed)) from None
 
 
 def parsed(field: str, text: str) -> list[tuple[float, float]]:

@@ -107,7 +107,7 @@ def checked(field: str, value: Any, name: str | None) -> Any:
         raise ConfigurationError(field, value, f"an `opero.stores.StateStore`; this has no {', '.join(missing)}")
     elif type(value).__hash__ is None:
         raise ConfigurationError(field, value, "a store that is hashed by identity: a dataclass with eq=False")
-    if not name:
+    if not isinstance(name, str) or not name:
         raise ConfigurationError("name", name, f"a text, with {field}=: processes share a state by its name")
     if name.startswith("}") or not name.isprintable():
         allowed = f"a text without line breaks and the like, and none that begins with '}}', with {field}="

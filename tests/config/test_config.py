@@ -90,6 +90,25 @@ def test_the_environment_is_read_by_a_prefix():
         OperoConfig.from_env(environ={"OPERO_CALL_BULKHEAD": "3", "OPERO_CALL_BULKHEAD__LIMIT": "3"})
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "why"),
+    [
+        (
+            "OPERATIONS",
+            '{"shop.pay": {"retries": 5}',
+            "by their names; as JSON it cannot be read: Expecting ',' delimiter",
+        ),
+        ("CACHE", "[5", "a Cache; as JSON it cannot be read: "),
+        ("CIRCUIT_BREAKER", "yes", "a CircuitBreaker; in a variable true or false, or JSON$"),
+        ("CIRCUIT_BREAKER__SHADOW", "on", "True or False; in a variable true or false, or JSON$"),
+        ("TIMEOUT", "5s", "a number of seconds, above 0$"),
+    ],
+)
+def test_a_variable_that_was_meant_for_json_or_a_truth_is_told_why_it_is_none(name, said, why):
+    with pytest.raises(o.ConfigurationError, match=f"^OPERO_CALL_{name}='.*': OPERO_CALL_{name} takes .*{why}"):
+        OperoConfig.from_env(environ={f"OPERO_CALL_{name}": said})
+
+
 A_NUMBER = "a number of seconds, above 0"
 WRONG = [
     ({"retrys": 3}, "retrys", "nothing: there is no such setting; perhaps retries or retry_on was meant"),

@@ -161,3 +161,31 @@ def test_a_wall_clock_that_jumps_changes_nothing(monkeypatch):
             limited()
         with pytest.raises(o.CircuitOpenError):
             down()
+
+
+@pytest.mark.parametrize(
+    ("make", "takes"),
+    [
+        (o.Timeout, "a number of seconds, above 0, "),
+        (waits.constant, "a number of seconds, 0 or more, "),
+        (stops.elapsed, "a number of seconds, 0 or more, "),
+        (o.RateLimit, "calls per second as a number above 0, .*; numbers are "),
+        (lambda value: o.opero(rate_limit=value), "calls per second as a number above 0, .*; numbers are "),
+    ],
+    ids=["timeout", "constant", "elapsed", "rate", "rate_limit"],
+)
+def test_what_has_no_end_is_told_to_be_finite_and_how_to_have_no_limit(make, takes):
+    for value in (math.inf, GOOGOL):
+        with pytest.raises(o.ConfigurationError, match=f" takes {takes}finite; for no limit leave it out"):
+            make(value)
+    for value in (-math.inf, -1, "x"):
+        with pytest.raises(o.ConfigurationError) as caught:
+            make(value)
+        assert "finite" not in str(caught.value)
+
+
+def test_what_is_no_number_is_told_to_be_finite_and_a_bounded_one_its_bound():
+    with pytest.raises(o.ConfigurationError, match=r"timeout=nan: timeout takes a number of seconds, above 0, finite$"):
+        o.Timeout(math.nan)
+    with pytest.raises(o.ConfigurationError, match=r"ratio=inf: ratio takes a number, 0 or more, up to 1$"):
+        o.RetryBudget(math.inf)

@@ -168,3 +168,14 @@ def test_a_loop_whose_body_makes_no_attempt_passes_at_once(policy):
     with testing.clock(), pytest.raises(o.ConfigurationError, match=r"^loop='shop.loop': .*`with attempt:` as its"):
         f()
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("name", [3, b"x", ["x"], "", None], ids=repr)
+@pytest.mark.parametrize(
+    "make",
+    [lambda **more: o.RateLimit("1/s", **more), o.CircuitBreaker, lambda **more: o.Bulkhead(1, **more), o.RetryBudget],
+    ids=["rate_limit", "circuit_breaker", "bulkhead", "retry_budget"],
+)
+def test_a_state_in_a_store_has_a_name_that_is_a_text(make, name):
+    with pytest.raises(o.ConfigurationError, match=r"^name=.*: name takes a text, with store="):
+        make(name=name, store="redis://127.0.0.1:1/0")
