@@ -30,7 +30,7 @@ class Builder:
 
     Use it as a decorator, or give it to `@opero` with keywords that go before it. Policies are made anew for each
     function. Each step takes what the keyword of its name takes, a policy object too, or the settings of that policy.
-    Of two steps for one policy the later holds.
+    Of two steps for one policy the later holds, and so it does of a step and keywords.
 
     Example:
         >>> polite = build().retry(2).timeout(10.0).rate_limit("100/s")
@@ -124,10 +124,10 @@ class Builder:
         """Add a policy as it is: its state is shared by all who use the builder."""
         if not isinstance(policy, Policy):
             raise ConfigurationError("policy", policy, "a policy object like Retry(...)")
-        return Builder((*self._steps, (policy.place, (policy,), {})), self._keywords)
+        return self._with(policy.place, (policy,), {})
 
     def with_(self, **keywords: Unpack[Settings]) -> Builder:
-        """Add keywords of `@opero`, like `name`; they go before the steps."""
+        """Add keywords of `@opero`, like `name`; they go before the steps so far."""
         merged = settings.nearer(self._keywords, keywords)
         settings.policies_from((), merged, retries=False)
         return Builder(self._steps, merged)
@@ -157,8 +157,10 @@ class Builder:
         )
 
     def _with(self, keyword: str, args: tuple[Any, ...], given: dict[str, Any]) -> Builder:
-        _made(keyword, args, given)  # what is wrong is said where it is written
-        return Builder((*self._steps, (keyword, args, given)), self._keywords)
+        policy = _made(keyword, args, given)  # what is wrong is said where it is written
+        place = keyword if policy is None else policy.place
+        kept = {each: value for each, value in self._keywords.items() if settings.place_of(each) != place}
+        return Builder((*self._steps, (keyword, args, given)), kept)
 
 
 def build() -> Builder:
@@ -169,7 +171,7 @@ def build() -> Builder:
 def _made(keyword: str, args: tuple[Any, ...], given: dict[str, Any]) -> Policy | None:
     """Make what a step says: of a value alone what the keyword of its name makes, else a policy of its settings."""
     if len(args) == 1 and not given:
-        if getattr(args[0], "place", None) == keyword and isinstance(args[0], Policy):
+        if isinstance(args[0], Policy) and args[0].place == keyword:
             return args[0]
         if keyword in settings.BUILDERS:
             return settings.BUILDERS[keyword](keyword, args[0])

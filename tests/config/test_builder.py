@@ -122,6 +122,18 @@ def test_a_step_that_says_none_takes_away_what_came_before_and_a_later_step_brin
     assert "circuit_breaker" not in kinds(opero(o.presets.http, o.build().circuit_breaker(False))(double))
 
 
+def test_what_is_said_later_of_a_policy_goes_before_what_was_said_earlier():
+    http = o.presets.http()
+    assert kinds(http.timeout(5)(double))["timeout"].seconds == 5
+    assert kinds(http.timeout(5).with_(timeout=6)(double))["timeout"].seconds == 6
+    assert "timeout" not in kinds(http.timeout(None)(double))
+    assert kinds(http.attempt_timeout(5)(double))["timeout"].seconds == 30
+    assert kinds(http.timeout(attempt=5)(double))["attempt_timeout"].attempt == 5
+    assert str(kinds(http.retry(5)(double))["retry"]) == str(o.Retry(5))
+    assert kinds(http.policy(o.Retry(6)).with_(retries=7)(double))["retry"].retries == 7
+    assert http.timeout(5).with_(name="a").name("b")(double).opero.name == "b"
+
+
 def test_steps_take_a_list_as_well_as_several():
     for built in (
         o.build().retry(2).hedge(1).order("hedge", "retry").tags("a", "b").record("x").slo(0.9, 0.99),
