@@ -19,6 +19,7 @@ from opero.pipeline import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from inspect import Signature
     from types import TracebackType
     from typing import Any, Literal, Self
 
@@ -92,19 +93,23 @@ def guard(policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Guar
     key = getattr(policy, "key", None)
     if isinstance(key, str) and key not in kwargs:
         raise ConfigurationError("key", key, f"a block that is told it: policy.block({key}=...)")
-    for field in ("key", "weight"):
-        _told(field, getattr(policy, field, None), args, kwargs)
+    for field, asked, takes in _asked(policy):
+        try:
+            takes.bind(*args, **kwargs)
+        except TypeError as error:
+            allowed = f"a block that is told its arguments, policy.block(...): this one takes {takes}"
+            raise ConfigurationError(field, asked, allowed) from error
     return Guarded(operation_of(policy), args, kwargs)
 
 
-def _told(field: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raise `ConfigurationError` where a function of the arguments is not given what it asks for."""
-    takes = signature_of(value) if callable(value) else None
-    try:
-        _ = takes and takes.bind(*args, **kwargs)
-    except TypeError as error:
-        allowed = f"a block that is told its arguments, policy.block(...): this one takes {takes}"
-        raise ConfigurationError(field, value, allowed) from error
+def _asked(policy: Policy) -> list[tuple[str, Any, Signature]]:
+    """Return the functions of a policy that are asked about the arguments, and what they take."""
+    kept: list[tuple[str, Any, Signature]] | None = policy.__dict__.get("_asked")
+    if kept is None:
+        given = [(field, getattr(policy, field, None)) for field in ("key", "weight")]
+        told = [(field, value, signature_of(value)) for field, value in given if callable(value)]
+        kept = policy.__dict__["_asked"] = [(field, value, takes) for field, value, takes in told if takes is not None]
+    return kept
 
 
 def breaker(policy: CircuitBreaker) -> Breaker:

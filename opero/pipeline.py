@@ -143,11 +143,11 @@ class Operation:
         return step
 
     def _layer(self, place: str, policy: Policy) -> Layer:
-        """Return a policy's layer; a setting that does not fit the function is told with what it is of."""
+        """Return a policy's layer; a setting that does not fit the function is told with what it is of, if not by name."""
         try:
             return policy.attach(self.function)
         except ConfigurationError as error:
-            if error.field == place:
+            if error.field.startswith(place):
                 raise
             raise ConfigurationError(error.field, error.value, f"{error.allowed} ({place} of {self.name})") from error
 
