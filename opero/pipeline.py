@@ -143,7 +143,7 @@ class Operation:
         return step
 
     def _layer(self, place: str, policy: Policy) -> Layer:
-        """Return a policy's layer; a setting that does not fit the function is told with what it is of, if not by name."""
+        """Return a policy's layer; of a setting that does not fit the function it is said whose that is."""
         try:
             return policy.attach(self.function)
         except ConfigurationError as error:
