@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _thread import RLock
+from collections import deque
 from contextlib import suppress
 from math import inf
 from weakref import WeakValueDictionary
@@ -66,6 +67,7 @@ class Guard:
         self._lock = RLock()  # a generator may be collected, and drop its slot, while we hold it
         self._renewing = False
         self._slots: dict[str, dict[str, Callable[[str], None]]] = {}
+        self._owed: deque[Callable[[], object]] = deque(maxlen=REMEMBERED)  # what was given back while it was away
         self._unusable: dict[str, float] = {}  # until when a state is left alone
         self._pause = FIRST
         self._lost = self._returned = -inf
@@ -108,9 +110,24 @@ class Guard:
         if not self.away:
             self._errands.add(work)
 
+    def owe(self, work: Callable[[], object]) -> None:
+        """Do it in a thread, now or once the store is back. No lock is waited for: see `Errands`."""
+        if self.away:
+            self._owed.append(work)
+        else:
+            self._errands.add(work)
+        if not self.away:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        with suppress(IndexError):  # another thread may do the same
+            while True:
+                self._errands.add(self._owed.popleft())
+
     async def soon(self, runtime: Runtime, work: Callable[[], object]) -> None:
         """Do the same, and wait for it but a moment: for who was cancelled, and holds up others if the store hangs."""
         if self.away:
+            self.owe(work)
             return
         waiter = runtime.waiter()
         self._errands.add(work)
@@ -180,6 +197,7 @@ class Guard:
             self.away = self.looking = False
         fields = {"store": self.store.name, "after": self._returned - self._lost}
         events.say(RETURNED, self.store.name, fields)
+        self._catch_up()
 
     def _renew(self) -> None:
         """Renew leases while slots are held."""

@@ -85,11 +85,12 @@ class SharedCircuit:
                 await self._guard.soon(call.runtime, self._giving_back(key, permit))
             return None
         slow = self._rules.slow_call is not None and duration > self._rules.slow_call
+        told = None
         try:
             told = await self._tell(call, key, permit, outcome, slow=slow)
-        except BaseException:  # cancelled: nobody knows whether the store has heard of it
-            self.give_back(key, given)
-            raise
+        finally:
+            if told is None:  # it was cancelled, or the store is away: nobody knows whether that has heard of it
+                self.give_back(key, given)
         if told is None or not told[0]:
             return None
         self._hear(key, told[0])
@@ -98,10 +99,15 @@ class SharedCircuit:
     def give_back(self, key: Any, given: Given) -> None:
         """Tell in the background, for who may not wait, that the call has no outcome."""
         if given.ours and given.permit.probe:
-            self._guard.later(self._giving_back(key, given.permit))
+            self._guard.owe(self._giving_back(key, given.permit))
 
     def _giving_back(self, key: Any, permit: Permit) -> Callable[[], Any]:
-        return lambda: by_hand(self._tell(BY_HAND, key, permit, NONE, slow=False))
+        def give_back() -> None:
+            by_hand(self._tell(BY_HAND, key, permit, NONE, slow=False))
+            if self._guard.away:
+                self._guard.owe(give_back)
+
+        return give_back
 
     def _tell(self, call: Any, key: Any, permit: Permit, outcome: str, *, slow: bool) -> Coroutine[Any, Any, Any]:
         place, rules = key_of("circuit", self._name, key), self._rules
@@ -147,11 +153,20 @@ class SharedSlots:
     async def leave(self, call: Any, token: str) -> None:
         """Give a slot back, or leave the queue."""
         self._guard.drop(self._key, token)
+        heard = False
+
+        async def question(store: StateStore) -> None:
+            nonlocal heard
+            await store.leave(call.runtime, self._key, token)
+            heard = True
+
         try:
-            await self._guard.ask(call, self._key, lambda store: store.leave(call.runtime, self._key, token))
+            await self._guard.ask(call, self._key, question)
         except BaseException:  # cancelled: nobody knows whether the store has heard of it
             self.give_back(token)
             raise
+        if not heard and self._guard.away:
+            self.give_back(token)
 
     async def leave_soon(self, call: Any, token: str) -> None:
         """Do the same for who was cancelled."""
@@ -161,7 +176,7 @@ class SharedSlots:
     def give_back(self, token: str) -> None:
         """Do the same in the background, for who may not wait."""
         self._guard.drop(self._key, token)
-        self._guard.later(lambda: self.end(token))
+        self._guard.owe(lambda: self.end(token))
 
     def end(self, token: str) -> None:
         """Do the same where there is no call; blocks for a round trip."""

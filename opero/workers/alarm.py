@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 AGAIN, PATIENCE = 1e-4, 500  # seconds until a bell rings again that rang in code of ours, and how often
+CALLBACKS = ("weakref.py", "_weakrefset.py")
 SOONEST, LONGEST = 1e-6, 1e8  # seconds a timer can be set to; the longest is three years
 
 
@@ -69,8 +70,11 @@ class _Bell:
 
 
 def _is_ours(frame: FrameType | None) -> bool:
+    """Whether it is code of ours, or a callback of a weak reference, where what is raised is lost."""
     code = frame and frame.f_code
-    return code is not None and code is not _Bell.guard.__code__ and code.co_filename.startswith(OURS)
+    if code is None or code is _Bell.guard.__code__:
+        return False
+    return code.co_filename.startswith(OURS) or code.co_filename.endswith(CALLBACKS)
 
 
 def run(call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:

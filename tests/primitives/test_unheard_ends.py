@@ -1,11 +1,13 @@
-"""A call that is cancelled while it tells a store how it ended: what it held goes back in the background."""
+"""A store that does not hear how a call ended: what that held goes back in the background, or once it is back."""
 
 import asyncio
+from contextlib import nullcontext
 
 import pytest
 
 import opero as o
 from opero import clock
+from opero.stores.guard import guard
 from shared_store import MappedStore, opened
 from together import wait_for
 
@@ -77,4 +79,70 @@ def test_a_probe_goes_back(fails):
         cancelled(store, f)
         wait_for(lambda: store.settled == ["failure", "none"])
         assert asyncio.run(f()) == 1
+        assert breaker.state == "closed"
+
+
+class Away(MappedStore):
+    """A store that may be out of reach whatever it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.settled = []
+
+    async def leave(self, *args):
+        self.ping()
+        return await super().leave(*args)
+
+    async def settle(self, *args):
+        self.ping()
+        change = await super().settle(*args)
+        self.settled.append(args[-2])
+        return change
+
+
+def comes_back(store):
+    store.down = False
+    while guard(store).away:
+        clock.sleep(0.05)
+
+
+def test_a_slot_goes_back_once_the_store_that_was_away_as_the_call_ended_is_back():
+    with opened(Away) as store:
+        bulkhead = o.Bulkhead(1, store=store, name="shop")
+
+        @o.opero(bulkhead)
+        def f():
+            store.down = outage
+
+        outage = True
+        f()
+        assert guard(store).away
+        outage = False
+        f()  # in a slot of this process
+        comes_back(store)
+        wait_for(lambda: bulkhead.shared.read() == (0, 0))
+        f()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_so_does_a_probe(fails):
+    with opened(Away) as store:
+        breaker = o.CircuitBreaker(consecutive=1, half_open_probes=1, reset_after=1, store=store, name="shop")
+        failing, outage = [True, fails, False], [False, True, False]
+
+        @o.opero(breaker)
+        def f():
+            store.down = outage.pop(0)
+            if failing.pop(0):
+                raise OSError
+
+        with pytest.raises(OSError):
+            f()
+        clock.sleep(1)
+        with pytest.raises(OSError) if fails else nullcontext():
+            f()
+        assert guard(store).away
+        comes_back(store)
+        wait_for(lambda: store.settled == ["failure", "none"])
+        f()
         assert breaker.state == "closed"
