@@ -50,12 +50,18 @@ def _header(headers: Any) -> object:
         return None
 
 
+def _told(text: str, wall: float) -> float | None:
+    """Read a date; or several headers of seconds, which clients join: who sent them is content with the longest."""
+    each = [part.strip() for part in text.split(",")]
+    return float(max(map(int, each))) if all(map(str.isdecimal, each)) else _until(text, wall)
+
+
 def seconds(value: object, wall: float) -> float | None:
     """Read what a header, or an error's own attribute, says; None where it says nothing."""
     try:
         found = float(value.total_seconds() if hasattr(value, "total_seconds") else value)  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001 - foreign code: its error is none of the call's
-        return _until(value, wall) if isinstance(value, str) else None
+        return _told(value, wall) if isinstance(value, str) else None
     return max(0.0, found) if isfinite(found) else None
 
 

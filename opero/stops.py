@@ -54,6 +54,12 @@ class Stop:
     def __and__(self, other: Reached) -> Stop:
         return _All(self, other)
 
+    def __ror__(self, other: Reached) -> Stop:
+        return _Any(other, self)
+
+    def __rand__(self, other: Reached) -> Stop:
+        return _All(other, self)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.__dict__.values()))})"
 

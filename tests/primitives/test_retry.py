@@ -1,6 +1,7 @@
 """Delays, conditions, and what stays as it was."""
 
 import asyncio
+import operator
 import re
 import threading
 
@@ -390,3 +391,13 @@ def test_an_asynchronous_predicate_on_the_result():
         f, main = _played([None, None, 7], o.Retry(3, wait=0, on_result=empty))
         assert asyncio.run(main()) == 7
     assert f.opero.stats()["retries"] == 2
+
+
+@pytest.mark.parametrize("operate", [operator.or_, operator.and_])
+def test_a_function_and_a_rule_are_combined_either_way_round(operate):
+    def third(attempts, elapsed, delay):
+        return attempts >= 3
+
+    for rule in (operate(third, o.stops.attempts(5)), operate(o.stops.attempts(5), third)):
+        ends = [attempts for attempts in range(1, 7) if rule(attempts, 0.0, 0.0)]
+        assert ends[0] == (3 if operate is operator.or_ else 5)
