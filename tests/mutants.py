@@ -118,6 +118,7 @@ MORE = {
         "primitives/test_interrupted.py",
         "primitives/test_late_calls.py",
         "primitives/test_rate_limit_ends.py",
+        "doors/test_wrong_arguments.py",
         "primitives/test_shared_limit.py",
         "primitives/test_foreign_limiters.py",
         "core/test_quota.py",

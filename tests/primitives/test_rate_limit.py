@@ -369,3 +369,17 @@ def test_after_a_stall_nobody_goes_beyond_the_limit(driver):
     for first, began in enumerate(went):
         for number, ended in enumerate(went[first:], 1):
             assert number <= 1 + 1.1 + (ended - began) * 50  # a thread may be held up between its turn and the clock
+
+
+def test_a_key_that_is_reset_may_take_the_place_of_another():
+    with testing.clock() as time:
+        limit = o.RateLimit("1/s", key="key", max_keys=1)
+        o.opero(limit)(lambda key: key)("a")
+        time.advance(5)
+        limit.reset("b")
+        assert limit.peek("b") == (1, 0)
+
+
+def test_what_no_number_can_count_is_refused():
+    with pytest.raises(o.ConfigurationError, match="a burst that comes back within 1e308 s"):
+        o.RateLimit(1e-308, burst=10)
