@@ -87,6 +87,7 @@ MORE = {
         "primitives/test_late_calls.py",
         "doors/test_awaiting_loops.py",
         "doors/test_order.py",
+        "primitives/test_hedge.py",
         "primitives/test_nested_retry.py",
         "primitives/test_nested_results.py",
         "core/test_nested.py",
