@@ -1,4 +1,4 @@
-"""What nobody waits for: done by one thread, in order."""
+"""What nobody waits for: done by one thread, the latest first."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class Errands:
     """Errands for one server. The interpreter ends after them: each is bounded, and the first that fails is the last.
 
+    The latest goes first: where many are cancelled at once, a booking frees its place only if nobody is booked behind.
     No lock is waited for: a generator may be collected, and give back what it held, in the middle of anything.
     """
 
@@ -37,7 +38,7 @@ class Errands:
         while True:
             while self._waiting:
                 try:
-                    self._waiting.popleft()()
+                    self._waiting.pop()()
                 except Exception:  # noqa: BLE001 - the server is away, as who asks it next will hear
                     self._waiting.clear()
             self._running.release()

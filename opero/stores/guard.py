@@ -130,8 +130,12 @@ class Guard:
             self.owe(work)
             return
         waiter = runtime.waiter()
-        self._errands.add(work)
-        self._errands.add(waiter.wake)
+
+        def work_and_wake() -> None:
+            work()
+            waiter.wake()
+
+        self._errands.add(work_and_wake)
         await runtime.park(waiter, runtime.now() + MOMENT)
 
     def hold(self, key: str, token: str, end: Callable[[str], None]) -> None:
