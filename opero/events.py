@@ -88,7 +88,7 @@ _subscriptions: list[Subscription] = []
 _heard_by: dict[str, tuple[Handler, ...]] = {}
 _watched: list[tuple[tuple[str, ...], list[Callable[[], bool]]]] = []
 _lock = forks.lock()
-_telling: ContextVar[tuple[Handler, ...]] = ContextVar("opero.telling", default=())  # who is being told something
+_telling: ContextVar[list[Any] | None] = ContextVar("opero.telling", default=None)  # who is told, and who around that
 _correlation: ContextVar[str] = ContextVar("opero.correlation_id", default="")
 trace_id: Callable[[], str] = str  # an observer puts the active trace's id here
 
@@ -104,7 +104,7 @@ def subscribe(handler: Handler, *patterns: str, when: Callable[[], bool] | None 
     """Call `handler(event)` for every event whose name matches a pattern (`*` is any run of characters).
 
     A handler that raises does not reach the call: the failure is counted and said as `opero.telemetry.handler_failed`.
-    It hears nothing of its own work, such as the calls it makes, nor of tasks it starts.
+    It hears nothing of its own work, such as the calls it makes; of what goes on after it has returned it does.
     `when` is asked as a call begins: while every subscriber of its events says no, it stays on the fast path. One that
     asked for them otherwise is heard all the same, so a handler must bear events it did not want.
     """
@@ -168,11 +168,12 @@ def say(signal: Signal, operation: str, fields: Mapping[str, Any], call: int = 0
 
 def publish(event: Event, handlers: tuple[Handler, ...]) -> None:
     """Hand a finished event to the handlers, but not to one in whose work it was said: that would have no end."""
-    telling = _telling.get()
+    around = _telling.get()
     for handler in handlers:
-        if handler in telling:
+        if around is not None and _is_told(handler, around):
             continue
-        _telling.set((*telling, handler))
+        telling = [handler, around]
+        _telling.set(telling)
         try:
             handler(event)
         except Exception as error:  # noqa: BLE001 - an observer never breaks a call; the failure is counted and said
@@ -182,7 +183,16 @@ def publish(event: Event, handlers: tuple[Handler, ...]) -> None:
                 others = tuple(other for other in wanted(HANDLER_FAILED) if other != handler)
                 publish(Event(HANDLER_FAILED, event.operation, fields, severity="error"), others)
         finally:
-            _telling.set(telling)
+            telling[0] = None  # what it has begun, such as a task, goes on in a copy of this context
+            _telling.set(around)
+
+
+def _is_told(handler: Handler, telling: list[Any] | None) -> bool:
+    while telling is not None:
+        told, telling = telling
+        if told is handler:
+            return True
+    return False
 
 
 class correlation_id:  # noqa: N801 - used as `with opero.correlation_id("req-42"):`

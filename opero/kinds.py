@@ -158,8 +158,8 @@ class _Parameters:
 
 def _own_signature(function: Callable[..., Any]) -> Signature | None:
     """Return the signature of a function that shows no other's as its own."""
-    told = read(function, "__dict__", dict, {})
-    return None if "__wrapped__" in told or "__signature__" in told else signature_of(function)
+    shown = [read(function, name, object, None) for name in ("__wrapped__", "__signature__")]
+    return signature_of(function) if shown == [None, None] else None
 
 
 def dress(wrapper: Any, function: Any) -> None:

@@ -6,6 +6,7 @@ The body of the loop stands where a decorated function would: one loop is one ca
 from __future__ import annotations
 
 import sys
+from functools import cached_property
 
 from opero import catalogue
 from opero.drivers.aio import Aio
@@ -45,6 +46,8 @@ class _AioBody(_Handing, Aio):
     pass
 
 
+ITERATING = ("__iter__", "__aiter__")  # functions in which a policy is iterated by somebody else's loop
+PLACES = 100  # of one policy that are told apart
 PAUSE = object()  # the next thing is a wait, if the loop goes on
 OVER = Ended(None)
 BODY, AIO_BODY = _Body(), _AioBody()
@@ -58,13 +61,17 @@ class Attempts:
     """
 
     def __init__(self, policy: Retry, name: str, *, is_async: bool) -> None:
-        operation = _operation(policy, name, is_async=is_async)
+        self._operation = _operation(policy, name, is_async=is_async)
         self._name = name
         self._policy = policy
         self._is_async = is_async
-        self._inside = Inside(operation.execute(AIO_BODY if is_async else BODY, (), {}), plainly)
         self._out: Handed | None = None  # the next attempt, or the end, if that is known
         self._pending: LoopAttempt | None = None
+
+    @cached_property
+    def _inside(self) -> Inside:
+        """The call, from its first attempt on."""
+        return Inside(self._operation.execute(AIO_BODY if self._is_async else BODY, (), {}), plainly)
 
     def __iter__(self) -> Self:
         return self
@@ -196,19 +203,25 @@ class LoopAttempt:
 
 
 def attempts_of(policy: Retry, *, is_async: bool) -> Attempts:
-    """Return the attempts of a loop that stands where the caller of our caller was called."""
-    return Attempts(policy, policy.name or _place(sys._getframe(3)), is_async=is_async)  # noqa: SLF001 - documented
+    """Return the attempts of a loop that stands where its policy is iterated."""
+    return Attempts(policy, policy.name or _place(sys._getframe(2)), is_async=is_async)  # noqa: SLF001 - documented
 
 
-def _place(frame: FrameType) -> str:
+def _place(frame: FrameType | None) -> str:
     """Return `module.qualname` of the function a loop stands in, which is what a decorated one would be called."""
-    module, function = frame.f_globals.get("__name__", "__main__"), frame.f_code.co_qualname
-    return module if function == "<module>" else f"{module}.{function}"
+    while frame is not None and frame.f_code.co_name in ITERATING:
+        frame = frame.f_back
+    module = frame and frame.f_globals.get("__name__")
+    if frame is None or not isinstance(module, str):
+        return "opero.Retry"
+    return module if frame.f_code.co_name == "<module>" else f"{module}.{frame.f_code.co_qualname}"
 
 
 def _operation(policy: Retry, name: str, *, is_async: bool) -> Operation:
     """Return what the loops of one policy in one place are to telemetry; those of one name share one book."""
     kept: dict[tuple[str, bool], Operation] = policy.__dict__.setdefault("loop_operations", {})
+    if len(kept) >= PLACES and (name, is_async) not in kept:
+        name = catalogue.OTHER
     found = kept.get((name, is_async))
     if found is None:
         first = None if policy.budget else _first.get(name)

@@ -176,15 +176,16 @@ def test_who_hears_hears_nothing_of_its_own_work():
     assert sorted(event.operation for event in others) == ["shop"] * 2 + ["tell"] * 2 * 5
 
 
-def test_nor_of_the_tasks_it_starts():
+def test_what_goes_on_after_it_has_returned_it_hears():
     tasks, heard = [], []
 
-    async def tell():
-        await o.opero(retries=0, name="tell")(asyncio.sleep)(0)
+    async def work():
+        await o.opero(retries=0, name="work")(asyncio.sleep)(0)
 
     def hear(event):
         heard.append(event.operation)
-        tasks.append(asyncio.ensure_future(tell()))
+        if event.operation == "shop":
+            tasks.append(asyncio.ensure_future(work()))
 
     async def main():
         await o.opero(retries=0, name="shop")(asyncio.sleep)(0)
@@ -192,4 +193,27 @@ def test_nor_of_the_tasks_it_starts():
 
     with events.subscribe(hear, "opero.call.finished"):
         asyncio.run(main())
-        assert heard == ["shop"]
+    assert heard == ["shop", "work"]
+
+
+class Equal:
+    """Handlers that are equal, and not one."""
+
+    def __init__(self, hear):
+        self.hear = hear
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        return True
+
+    def __call__(self, event):
+        self.hear(event)
+
+
+def test_another_handler_that_is_equal_hears_of_its_work():
+    inner, heard = o.opero(retries=0, name="inner")(lambda: 1), []
+    first, second = Equal(lambda event: inner()), Equal(lambda event: heard.append(event.operation))
+    with events.subscribe(first, "opero.call.finished"), events.subscribe(second, "opero.call.finished"):
+        o.opero(retries=0, name="outer")(lambda: 1)()
+    assert heard == ["inner", "outer"]

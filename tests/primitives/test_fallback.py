@@ -1,5 +1,7 @@
 """What a fallback says of its answer, and what it makes good."""
 
+import inspect
+
 import pytest
 
 import opero as o
@@ -67,11 +69,25 @@ def by_name(*, a):
     return a
 
 
+class Proxy:
+    """Stands for a function that it calls with more, and looks like it, as wrapt's do."""
+
+    def __init__(self, wrapped):
+        self._wrapped = wrapped
+
+    __signature__ = property(lambda self: inspect.signature(self._wrapped))
+    __wrapped__ = property(lambda self: self._wrapped)
+
+    def __call__(self, *args):
+        return self._wrapped("more", *args)
+
+
 TAKEN = [
     (one, lambda b: b), (one, lambda a, b=1: a), (one, lambda *args: args), (one, anything), (one, lambda **kwargs: 1),
     (one, by_name), (one, dict), (one, print), (several, lambda a, *, c: 1), (several, lambda a, b, *, c: 1),
     (several, lambda a, c: 1), (several, lambda a, **kwargs: 1), (several, lambda a, *, b, c, d: 1),
     (anything, lambda: 1), (anything, lambda a, b: 1), (by_name, one), (by_name, lambda **kwargs: 1),
+    (one, Proxy(lambda more, a: a)), (Proxy(lambda more, a: a), one),
     (one, o.opero(retries=0)(lambda: 1)),  # what shows another's signature as its own may take anything
 ]  # fmt: skip
 REFUSED = [

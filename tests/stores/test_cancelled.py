@@ -206,4 +206,4 @@ def test_where_no_thread_can_be_started_the_next_errand_takes_them_along(monkeyp
         patched.setattr("opero.stores.errands.in_background", lambda *_, **__: False)
         errands.add(lambda: done.append(1))
     errands.add(lambda: done.append(2))
-    wait_for(lambda: done == [1, 2])
+    wait_for(lambda: sorted(done) == [1, 2])
