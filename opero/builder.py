@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 from opero import settings
 from opero.decorators import decorate, is_decorable
 from opero.errors import ConfigurationError
@@ -159,7 +161,12 @@ class Builder:
     def _with(self, keyword: str, args: tuple[Any, ...], given: dict[str, Any]) -> Builder:
         policy = _made(keyword, args, given)  # what is wrong is said where it is written
         place = keyword if policy is None else policy.place
-        kept = {each: value for each, value in self._keywords.items() if settings.place_of(each) != place}
+        said = None if policy is None else _said(place, args, given)
+        kept = {
+            each: value
+            for each, value in self._keywords.items()
+            if settings.place_of(each) != place or (said is not None and settings.PARTS.get(each) not in said)
+        }
         return Builder((*self._steps, (keyword, args, given)), kept)
 
 
@@ -177,11 +184,20 @@ def _made(keyword: str, args: tuple[Any, ...], given: dict[str, Any]) -> Policy 
             return settings.BUILDERS[keyword](keyword, args[0])
     if keyword == "cache":
         ttl = args[0] if args else given.get("cache_ttl", True)
-        if ttl is None or ttl is False:
+        own = [setting for setting in given if setting not in settings.CACHE]  # with some `None` is `Cache(None, ...)`
+        if ttl is False or (ttl is None and not (args and own)):
             return None
         args = (None, *args[1:]) if args and ttl is True else args
     policy: Policy = made(KINDS[keyword], args, _spelt(keyword, given), keyword)
     return policy
+
+
+def _said(place: str, args: tuple[Any, ...], given: dict[str, Any]) -> set[str] | None:
+    """Return which settings of a retry or a cache a step says; None where it says all, as it does of other policies."""
+    if place not in PARTLY or any(isinstance(each, Policy) for each in args):
+        return None
+    named = [*signature(KINDS[place]).parameters][: len(args)]
+    return {*named, *(settings.PARTS.get(each, each) for each in given)}
 
 
 def _spelt(place: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -119,6 +119,8 @@ def test_a_step_that_says_none_takes_away_what_came_before_and_a_later_step_brin
     assert none(double).opero.policies == ()
     assert [*kinds(none.circuit_breaker().cache(cache_ttl=5)(double))] == ["cache", "circuit_breaker"]
     assert kinds(none.with_(timeout=4)(double))["timeout"].seconds == 4
+    endless = o.build().with_(cache_ttl=5, cache_namespace="n").cache(None, key="{x}", max_entries=5)
+    assert str(kinds(endless(double))["cache"]) == str(o.Cache(None, key="{x}", max_entries=5, namespace="n"))
     assert "circuit_breaker" not in kinds(opero(o.presets.http, o.build().circuit_breaker(False))(double))
 
 
@@ -129,7 +131,10 @@ def test_what_is_said_later_of_a_policy_goes_before_what_was_said_earlier():
     assert "timeout" not in kinds(http.timeout(None)(double))
     assert kinds(http.attempt_timeout(5)(double))["timeout"].seconds == 30
     assert kinds(http.timeout(attempt=5)(double))["attempt_timeout"].attempt == 5
-    assert str(kinds(http.retry(5)(double))["retry"]) == str(o.Retry(5))
+    assert str(kinds(http.retry(o.Retry(5))(double))["retry"]) == str(o.Retry(5))
+    before = kinds(http(double))["retry"]
+    for after in (kinds(http.retry(5)(double))["retry"], kinds(http.retry(5, wait=before.wait)(double))["retry"]):
+        assert str(after) == str(o.Retry(**{**before.settings, "retries": 5}))
     assert kinds(http.policy(o.Retry(6)).with_(retries=7)(double))["retry"].retries == 7
     assert http.timeout(5).with_(name="a").name("b")(double).opero.name == "b"
 
