@@ -14,7 +14,7 @@ from opero.deadlines import propagating
 from opero.drivers.blocking import Blocking
 from opero.drivers.inside_out import Handed, Inside, hand_out, plainly
 from opero.errors import ConfigurationError, bare
-from opero.kinds import signature_of
+from opero.kinds import own_signature
 from opero.pipeline import Operation
 
 TYPE_CHECKING = False
@@ -107,7 +107,7 @@ def _asked(policy: Policy) -> list[tuple[str, Any, Signature]]:
     kept: list[tuple[str, Any, Signature]] | None = policy.__dict__.get("_asked")
     if kept is None:
         given = [(field, getattr(policy, field, None)) for field in ("key", "weight")]
-        told = [(field, value, signature_of(value)) for field, value in given if callable(value)]
+        told = [(field, value, own_signature(value)) for field, value in given if callable(value)]
         kept = policy.__dict__["_asked"] = [(field, value, takes) for field, value, takes in told if takes is not None]
     return kept
 

@@ -116,7 +116,7 @@ def signature_of(function: Callable[..., Any]) -> Signature | None:
 
 def fits(answer: Callable[..., Any], function: Callable[..., Any]) -> bool:
     """Whether there is a call of `function` that `answer` takes, too; so for all we know, where one does not tell."""
-    given, taken = _own_signature(function), _own_signature(answer)
+    given, taken = own_signature(function), own_signature(answer)
     if given is None or taken is None:
         return True
     theirs, ours = _Parameters(given), _Parameters(taken)
@@ -156,7 +156,7 @@ class _Parameters:
         )
 
 
-def _own_signature(function: Callable[..., Any]) -> Signature | None:
+def own_signature(function: Callable[..., Any]) -> Signature | None:
     """Return the signature of a function that shows no other's as its own."""
     shown = [read(function, name, object, None) for name in ("__wrapped__", "__signature__")]
     return signature_of(function) if shown == [None, None] else None

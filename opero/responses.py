@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+LONGEST = 16  # digits of a number of seconds among several
 HEADER = "Retry-After"
 
 
@@ -53,7 +54,8 @@ def _header(headers: Any) -> object:
 def _told(text: str, wall: float) -> float | None:
     """Read a date; or several headers of seconds, which clients join: who sent them is content with the longest."""
     each = [part.strip() for part in text.split(",")]
-    return float(max(map(int, each))) if all(map(str.isdecimal, each)) else _until(text, wall)
+    plain = all(part.isascii() and part.isdecimal() and len(part) < LONGEST for part in each)
+    return float(max(map(int, each))) if plain else _until(text, wall)
 
 
 def seconds(value: object, wall: float) -> float | None:

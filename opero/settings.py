@@ -78,7 +78,7 @@ PARTS = {  # keywords that are one setting of a policy, and which
     **{keyword: keyword.removeprefix("cache_") for keyword in CACHE[1:]},
 }
 ATTEMPTS = ("attempts", "max_attempts", "max_tries", "tries")
-KINDS = (ArgFallback, Bulkhead, Cache, CircuitBreaker, Fallback, Hedge, RateLimit, Retry, RetryBudget, Timeout)
+KINDS = (Retry, Timeout, CircuitBreaker, RateLimit, Bulkhead, Hedge, Fallback, Cache, RetryBudget, ArgFallback)
 RETRIES = 3  # where nobody says how often
 BACKOFFS = {  # and which delays they read
     "exponential": DELAYS,

@@ -67,7 +67,7 @@ class Guard:
         self._lock = RLock()  # a generator may be collected, and drop its slot, while we hold it
         self._renewing = False
         self._slots: dict[str, dict[str, Callable[[str], None]]] = {}
-        self._owed: deque[Callable[[], object]] = deque(maxlen=REMEMBERED)  # what was given back while it was away
+        self._owed: deque[Callable[[], object]] = deque()  # what was given back while it was away
         self._unusable: dict[str, float] = {}  # until when a state is left alone
         self._pause = FIRST
         self._lost = self._returned = -inf
@@ -124,7 +124,7 @@ class Guard:
             while True:
                 self._errands.add(self._owed.popleft())
 
-    async def soon(self, runtime: Runtime, work: Callable[[], object]) -> None:
+    async def soon(self, runtime: Runtime, work: Callable[[], object], seconds: float = MOMENT) -> None:
         """Do the same, and wait for it but a moment: for who was cancelled, and holds up others if the store hangs."""
         if self.away:
             self.owe(work)
@@ -136,7 +136,7 @@ class Guard:
             waiter.wake()
 
         self._errands.add(work_and_wake)
-        await runtime.park(waiter, runtime.now() + MOMENT)
+        await runtime.park(waiter, runtime.now() + seconds)
 
     def hold(self, key: str, token: str, end: Callable[[str], None]) -> None:
         """Renew the lease of a slot until `drop`; `end` gives it back, and blocks for a bounded time."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from opero.stores import Admission, Given, Permit, StateStore
 
 HEARD = 10_000  # keys whose circuits are not closed, the last ones heard of
+PATIENCE = 1.0  # seconds that a probe waits until the store has heard of it, at most
 TELLS = 1.0  # seconds between two times that successes are told without a question
 
 
@@ -85,12 +86,8 @@ class SharedCircuit:
                 await self._guard.soon(call.runtime, self._giving_back(key, permit))
             return None
         slow = self._rules.slow_call is not None and duration > self._rules.slow_call
-        told = None
-        try:
-            told = await self._tell(call, key, permit, outcome, slow=slow)
-        finally:
-            if told is None:  # it was cancelled, or the store is away: nobody knows whether that has heard of it
-                self.give_back(key, given)
+        tell = self._tell_of_probe if permit.probe else self._tell
+        told = await tell(call, key, permit, outcome, slow=slow)
         if told is None or not told[0]:
             return None
         self._hear(key, told[0])
@@ -108,6 +105,21 @@ class SharedCircuit:
                 self._guard.owe(give_back)
 
         return give_back
+
+    async def _tell_of_probe(self, call: Any, key: Any, permit: Permit, outcome: str, *, slow: bool) -> Any:
+        """Tell it in the background, and wait for the answer: who is cancelled meanwhile must not tell it twice."""
+        told: list[Any] = []
+
+        def tell() -> None:
+            told.append(by_hand(self._tell(BY_HAND, key, permit, outcome, slow=slow)))
+            if told[0] is None and self._guard.away:
+                self._guard.owe(self._giving_back(key, permit))
+
+        if call.runtime.suspends:
+            await self._guard.soon(call.runtime, tell, PATIENCE)
+        else:
+            tell()
+        return told[0] if told else None
 
     def _tell(self, call: Any, key: Any, permit: Permit, outcome: str, *, slow: bool) -> Coroutine[Any, Any, Any]:
         place, rules = key_of("circuit", self._name, key), self._rules

@@ -231,7 +231,7 @@ def test_a_plain_function_that_returns_a_coroutine_is_refused_at_each_call():
 
 
 @pytest.mark.parametrize(("make", "said"), [
-    (lambda: opero(wait=waits.constant(1)), r"it is one of RateLimit and Retry, as in @opero\(RateLimit\(wait=...\)\)"),
+    (lambda: opero(wait=waits.constant(1)), r"it is one of Retry and RateLimit, as in @opero\(Retry\(wait=...\)\)"),
     (lambda: opero(plain).opero.with_(stop=1), r"it is one of Retry, as in @opero\(Retry\(stop=...\)\)"),
     (lambda: opero(attempts=3), "retries is one less than the attempts"),
     (lambda: opero(retry_on=(OSError, 503)), r"not 503; an HTTP status is conditions.status\(503\)"),

@@ -138,8 +138,9 @@ def test_the_answers_of_every_client_are_read(client, busy):
         assert not conditions.status(503)(outcome)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("3, 9", 9.0), ("9,3", 9.0), ("3, soon", None), ("3,", None), (",", None)]
-)
+JOINED = [("3, 9", 9.0), ("9,3", 9.0), ("3, soon", None), ("3,", None), (",", None), ("9" * 400 + ",3", None)]
+
+
+@pytest.mark.parametrize(("text", "expected"), JOINED, ids=range(len(JOINED)))
 def test_headers_that_a_client_joined_are_the_longest_of_them(text, expected):
     assert responses.seconds(text, 0.0) == expected

@@ -1,6 +1,7 @@
 """A store that does not hear how a call ended: what that held goes back in the background, or once it is back."""
 
 import asyncio
+import threading
 from contextlib import nullcontext
 
 import pytest
@@ -13,39 +14,42 @@ from together import wait_for
 
 
 class Slow(MappedStore):
-    """A store whose first answer to how a call ended never comes."""
+    """A store whose first answer to how a call ended takes its time, or never comes."""
 
     def __init__(self):
         super().__init__()
-        self.asked = None
-        self.settled = []
+        self.asked, self.answers, self.settled = None, threading.Event(), []
 
     async def leave(self, runtime, *args):
-        await self._rest(runtime)
+        if self.asked is not None and not self.asked.is_set():
+            self.asked.set()
+            await asyncio.Event().wait()
         await super().leave(runtime, *args)
 
     async def settle(self, runtime, *args):
-        await self._rest(runtime)
         change = await super().settle(runtime, *args)
         self.settled.append(args[-2])
-        return change
-
-    async def _rest(self, runtime):
-        if self.asked is not None and not self.asked.is_set() and runtime.suspends:
+        if self.asked is not None:
             self.asked.set()
-            await asyncio.Event().wait()
+            assert self.answers.wait(30)
+        return change
 
 
 def cancelled(store, function):
+    """Cancel a call while it tells the store how it ended."""
+
     async def main():
-        store.asked = asyncio.Event()
         call = asyncio.ensure_future(function())
-        await store.asked.wait()
+        while not store.asked.is_set():
+            await asyncio.sleep(0)
         call.cancel()
         with pytest.raises((asyncio.CancelledError, OSError)):
             await call
 
+    store.asked = threading.Event()
     asyncio.run(main())
+    store.asked = None
+    store.answers.set()
 
 
 def test_a_slot_goes_back():
@@ -62,10 +66,12 @@ def test_a_slot_goes_back():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_probe_goes_back(fails):
+def test_a_probe_is_told_of_once(fails):
     with opened(Slow) as store:
-        breaker = o.CircuitBreaker(consecutive=1, half_open_probes=1, reset_after=1, store=store, name="shop")
-        failing = [True, fails, False]
+        breaker = o.CircuitBreaker(
+            failure_ratio=0.5, min_calls=1, half_open_probes=4, reset_after=1, store=store, name="shop"
+        )
+        failing = [True, fails, False, False, False, False]
 
         @o.opero(breaker)
         async def f():
@@ -77,8 +83,8 @@ def test_a_probe_goes_back(fails):
             asyncio.run(f())
         clock.sleep(1)
         cancelled(store, f)
-        wait_for(lambda: store.settled == ["failure", "none"])
-        assert asyncio.run(f()) == 1
+        assert [asyncio.run(f()) for _ in range(3)] == [1] * 3
+        assert store.settled == ["failure", "failure" if fails else "success", *["success"] * 3]
         assert breaker.state == "closed"
 
 

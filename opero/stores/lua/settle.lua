@@ -87,7 +87,7 @@ local function change(state)
 end
 
 if ARGV[3] == "1" then
-  set("out", circuit.out - 1)
+  set("out", math.max(circuit.out - 1, 0))
   if outcome == "none" then return unchanged end
   local bad = (failed == 1 or slow == 1) and 1 or 0
   circuit.good, circuit.bad = circuit.good + 1 - bad, circuit.bad + bad
