@@ -66,7 +66,11 @@ def _readable(function: Callable[..., Any], read: Callable[[], Any]) -> Any:
         return read()
     except Exception as error:
         why = str(error).partition("\n")[0]
-        late = ", whose names are imported outside of `if TYPE_CHECKING`" if isinstance(error, NameError) else ""
+        late = (
+            ", whose names are there when it is decorated: none imported under `if TYPE_CHECKING`, nor of its own class"
+            if isinstance(error, NameError)
+            else ""
+        )
         allowed = f"annotations that pydantic can read at run time{late}; of {_name(function)}: {why}"
         raise ConfigurationError("validate", True, allowed) from error
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 AGAIN, PATIENCE = 1e-4, 500  # seconds until a bell rings again that rang in code of ours, and how often
+LIBRARY = threading.__file__.removesuffix("threading.py")
 CALLBACKS = ("weakref.py", "_weakrefset.py")
 SOONEST, LONGEST = 1e-6, 1e8  # seconds a timer can be set to; the longest is three years
 
@@ -70,11 +71,17 @@ class _Bell:
 
 
 def _is_ours(frame: FrameType | None) -> bool:
-    """Whether it is code of ours, or a callback of a weak reference, where what is raised is lost."""
+    """Whether it is code of ours, or Python's own for us, or a weak reference's callback, whose errors are lost."""
+    if frame is not None and frame.f_code.co_filename.endswith(CALLBACKS):
+        return True
+    while frame is not None and frame.f_code.co_filename.startswith(LIBRARY) and not _is_installed(frame):
+        frame = frame.f_back
     code = frame and frame.f_code
-    if code is None or code is _Bell.guard.__code__:
-        return False
-    return code.co_filename.startswith(OURS) or code.co_filename.endswith(CALLBACKS)
+    return code is not None and code is not _Bell.guard.__code__ and code.co_filename.startswith(OURS)
+
+
+def _is_installed(frame: FrameType) -> bool:
+    return "-packages" in frame.f_code.co_filename  # site-packages, dist-packages
 
 
 def run(call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:
