@@ -60,17 +60,16 @@ class Validation(Policy):
         return wrapped  # type: ignore[no-any-return]
 
 
+LATE = ", whose names are there when it is decorated: not those under `if TYPE_CHECKING`, nor its own class"
+
+
 def _readable(function: Callable[..., Any], read: Callable[[], Any]) -> Any:
     """Return what is read of a function's annotations, or raise `ConfigurationError`."""
     try:
         return read()
     except Exception as error:
         why = str(error).partition("\n")[0]
-        late = (
-            ", whose names are there when it is decorated: none imported under `if TYPE_CHECKING`, nor of its own class"
-            if isinstance(error, NameError)
-            else ""
-        )
+        late = LATE if isinstance(error, NameError) else ""
         allowed = f"annotations that pydantic can read at run time{late}; of {_name(function)}: {why}"
         raise ConfigurationError("validate", True, allowed) from error
 

@@ -85,7 +85,7 @@ async def unread_result(x: int) -> Foreign:
     [
         (
             late,
-            r"run time, whose names are imported outside of `if TYPE_CHECKING`; of \S+\.late: name 'Decimal'",
+            r"run time, whose names are there when it is decorated: .*; of \S+\.late: name 'Decimal'",
         ),
         (unread, r"at run time; of \S+\.unread: Unable to generate"),
         (unread_result, r"at run time; of \S+\.unread_result: Unable to generate"),
