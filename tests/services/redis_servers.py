@@ -103,10 +103,12 @@ class RedisSentinels:
         self.sentinels = [self._sentinel(number) for number in range(3)]
         places = ",".join(f"127.0.0.1:{port}" for port, _ in self.sentinels)
         self.url = f"redis+sentinel://{places}/opero/0"
-        self.wait_for(
-            lambda: "master_link_status:up" in self.replica.cli("info", "replication"), "the replica to follow"
-        )
-        self.wait_for(self._agree, "the Sentinels to know each other and the replica")
+        try:
+            self.wait_for(self._follows, "the replica to follow")
+            self.wait_for(self._agree, "the Sentinels to know each other and the replica")
+        except BaseException:
+            self.stop()
+            raise
 
     def wait_for(self, holds, what):
         until = time.monotonic() + 30
@@ -134,12 +136,16 @@ class RedisSentinels:
         )
         return port, process.start(["redis-server", str(config), "--sentinel", "--loglevel", "warning"], port=port)
 
+    def _follows(self):
+        return "master_link_status:up" in self.replica.cli("info", "replication")
+
     def _agree(self):
         for port, _ in self.sentinels:
             command = ["redis-cli", "-p", str(port), "sentinel", "master", "opero"]
-            told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split()
-            facts = dict(zip(told[::2], told[1::2], strict=False))
-            if (facts["num-slaves"], facts["num-other-sentinels"]) != ("1", "2"):
+            told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+            lines = told.split("\n")  # a value may be empty, before a Sentinel has asked the others
+            facts = dict(zip(lines[::2], lines[1::2], strict=False))
+            if (facts.get("num-slaves"), facts.get("num-other-sentinels")) != ("1", "2"):
                 return False
         return True
 
