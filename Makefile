@@ -14,7 +14,7 @@ demo: .venv/.demo  ## call a misbehaving service through Opero and compare (DEMO
 	$(BIN)/opero demo $(DEMO)
 
 test: .venv/.dev .venv/.services .venv/.receiver .venv/.types  ## run every test (TEST="-k retry")
-	$(BIN)/python -m pytest $(TEST)  # not the script, which every worker process would run again
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TEST)  # not the script, which every worker process would run again
 
 lint: .venv/.dev  ## ruff, mypy, pyright, import-linter, codespell
 	$(BIN)/ruff check --quiet
