@@ -194,7 +194,7 @@ def _made(keyword: str, args: tuple[Any, ...], given: dict[str, Any]) -> Policy 
 
 def _said(place: str, args: tuple[Any, ...], given: dict[str, Any]) -> set[str] | None:
     """Return which settings of a retry or a cache a step says; None where it says all, as it does of other policies."""
-    if place not in PARTLY or any(isinstance(each, Policy) for each in args):
+    if place not in settings.PARTLY or any(isinstance(each, Policy) for each in args):
         return None
     named = [*signature(KINDS[place]).parameters][: len(args)]
     return {*named, *(settings.PARTS.get(each, each) for each in given)}
@@ -209,7 +209,8 @@ def _spelt(place: str, given: dict[str, Any]) -> dict[str, Any]:
     for keyword, value in keywords.items():
         if parts[keyword] in given:
             raise ConfigurationError(keyword, value, f"nothing beside {parts[keyword]}=, which says the same")
-    (policy,) = settings.policies_from((), {**PARTLY[place], **keywords}, retries=False)
+    beside = {"cache": True} if place == "cache" else {}
+    (policy,) = settings.policies_from((), {**beside, **keywords}, retries=False)
     own = {setting: value for setting, value in given.items() if setting not in keywords}
     return own | {parts[keyword]: policy.settings[parts[keyword]] for keyword in keywords}
 
@@ -223,7 +224,6 @@ def _listed(given: tuple[Any, ...]) -> Any:
     return given[0] if len(given) == 1 and not isinstance(given[0], str) else given
 
 
-PARTLY: dict[str, dict[str, Any]] = {"retry": {}, "cache": {"cache": True}}
 KINDS: Mapping[str, Callable[..., Policy]] = {
     str(kind.place): kind for kind in settings.KINDS if kind is not Timeout
 } | {

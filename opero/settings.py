@@ -77,7 +77,6 @@ PARTS = {  # keywords that are one setting of a policy, and which
     "retry_on_result": "on_result",
     **{keyword: keyword.removeprefix("cache_") for keyword in CACHE[1:]},
 }
-ATTEMPTS = ("attempts", "max_attempts", "max_tries", "tries")
 KINDS = (Retry, Timeout, CircuitBreaker, RateLimit, Bulkhead, Hedge, Fallback, Cache, RetryBudget, ArgFallback)
 RETRIES = 3  # where nobody says how often
 BACKOFFS = {  # and which delays they read
@@ -186,17 +185,8 @@ def check_names(settings: Mapping[str, Any], more: Iterable[str] = ()) -> None:
     """Raise `ConfigurationError` for a keyword that there is not, and say what there is; `more` besides ours."""
     for keyword in settings:
         if keyword not in known() and keyword not in added():
-            raise spelling.unknown(keyword, settings[keyword], sorted({*known(), *more}), _elsewhere(keyword))
-
-
-def _elsewhere(keyword: str) -> str:
-    """Say which policies have a setting of this name, or what others call `retries`."""
-    from inspect import signature
-
-    if keyword in ATTEMPTS:
-        return "retries is one less than the attempts"
-    having = [kind.__name__ for kind in KINDS if keyword in signature(kind).parameters]
-    return f"it is one of {' and '.join(having)}, as in @opero({having[0]}({keyword}=...))" if having else ""
+            elsewhere = spelling.elsewhere(keyword, KINDS)
+            raise spelling.unknown(keyword, settings[keyword], sorted({*known(), *more}), elsewhere)
 
 
 def _refuse_parts(given: Sequence[Policy], settings: Mapping[str, Any]) -> None:

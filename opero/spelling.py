@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", bound=type)
 
+ATTEMPTS = ("attempts", "max_attempts", "max_tries", "tries")  # what others count
+
 
 def unknown(keyword: str, value: object, there: Sequence[str], elsewhere: str = "") -> ConfigurationError:
     """Return what is said of a keyword that there is not, or is `elsewhere`; the value may be a secret."""
@@ -27,10 +29,20 @@ def instead_of(name: str, there: Sequence[str], what: str = "keyword", *, elsewh
     return f"nothing: there is no such {what}{'; ' if meant else ''}{meant}; {are} {', '.join(there)}"
 
 
+def elsewhere(keyword: str, kinds: Sequence[type]) -> str:
+    """Say which policies have a setting of this name; nothing where none has."""
+    from inspect import signature
+
+    having = [kind.__name__ for kind in kinds if keyword in signature(kind).parameters]
+    return f"it is one of {' and '.join(having)}, as in @opero({having[0]}({keyword}=...))" if having else ""
+
+
 def near(name: str, there: Sequence[str]) -> str:
     """Say which of the names that there are was meant; nothing where nobody can guess."""
     from difflib import get_close_matches
 
+    if name in ATTEMPTS and "retries" in there:
+        return "retries is one less than the attempts"
     found = get_close_matches(name, there, 2)
     return f"perhaps {' or '.join(found)} was meant" if found else ""
 

@@ -4,8 +4,9 @@ import os
 import weakref
 from contextlib import contextmanager
 
-from opero import testing
+from opero import clock, testing
 from opero.stores import mapped
+from opero.stores.guard import guard
 
 
 class MappedStore(mapped.Mapped):
@@ -20,6 +21,35 @@ class MappedStore(mapped.Mapped):
     def ping(self):
         if self.down:
             raise ConnectionError
+
+
+class Reachable(MappedStore):
+    """One that is out of reach, while it is down, for whatever is told of calls; remembers how they ended."""
+
+    def __init__(self):
+        super().__init__()
+        self.settled = []
+
+    async def admit(self, *args):
+        self.ping()
+        return await super().admit(*args)
+
+    async def settle(self, *args):
+        self.ping()
+        change = await super().settle(*args)
+        self.settled.append(args[-2])
+        return change
+
+    async def leave(self, *args):
+        self.ping()
+        return await super().leave(*args)
+
+
+def comes_back(store):
+    """Let the store be there, and its guard notice."""
+    store.down = False
+    while guard(store).away:
+        clock.sleep(0.05)
 
 
 @contextmanager

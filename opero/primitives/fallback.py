@@ -96,10 +96,11 @@ class Fallback(Policy):
         return Fragment() if self.condition.on_result is None else None
 
     def check(self, function: Callable[..., Any], places: Mapping[str, Policy]) -> None:
-        for answer in (*self.answers, *(self.by or {}).values()):
+        answers = (*self.answers, *(self.by or {}).values())
+        for answer in answers:
             _refuse_misfit(answer, function)
         if is_generator_function(function):
-            for answer in (*self.answers, *(self.by or {}).values()):
+            for answer in answers:
                 if not _can_stream(answer, is_async=is_awaited(function)):
                     raise ConfigurationError("fallback", answer, ITEMS)
         if is_awaited(function):
@@ -108,7 +109,7 @@ class Fallback(Policy):
         for field, value in asked:
             if conditions.awaited(value):
                 raise ConfigurationError(field, value, f"a predicate; {NOT_AWAITED}")
-        for answer in (*self.answers, *(self.by or {}).values()):
+        for answer in answers:
             if is_coroutine_function(answer) or promises_awaitable(answer):
                 raise ConfigurationError("fallback", answer, f"an answer or a function that gives one; {NOT_AWAITED}")
 

@@ -15,7 +15,7 @@ from opero.tokens import gathered, spent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Coroutine
     from typing import Any
 
     from opero.call import Call
@@ -83,7 +83,7 @@ class SharedCircuit:
         permit = given.permit
         if outcome == NONE:
             if permit.probe:
-                await self._guard.soon(call.runtime, self._giving_back(key, permit))
+                await self._guard.soon(call.runtime, lambda: self._by_hand(key, permit, NONE))
             return None
         slow = self._rules.slow_call is not None and duration > self._rules.slow_call
         tell = self._tell_of_probe if permit.probe else self._tell
@@ -96,24 +96,21 @@ class SharedCircuit:
     def give_back(self, key: Any, given: Given) -> None:
         """Tell in the background, for who may not wait, that the call has no outcome."""
         if given.ours and given.permit.probe:
-            self._guard.owe(self._giving_back(key, given.permit))
+            self._guard.owe(lambda: self._by_hand(key, given.permit, NONE))
 
-    def _giving_back(self, key: Any, permit: Permit) -> Callable[[], Any]:
-        def give_back() -> None:
-            by_hand(self._tell(BY_HAND, key, permit, NONE, slow=False))
-            if self._guard.away:
-                self._guard.owe(give_back)
-
-        return give_back
+    def _by_hand(self, key: Any, permit: Permit, outcome: str, *, slow: bool = False) -> Any:
+        """Tell it of a probe where there is no call; what a store that is away does not hear goes back once it does."""
+        told = by_hand(self._tell(BY_HAND, key, permit, outcome, slow=slow))
+        if told is None and self._guard.away:
+            self._guard.owe(lambda: self._by_hand(key, permit, NONE))
+        return told
 
     async def _tell_of_probe(self, call: Any, key: Any, permit: Permit, outcome: str, *, slow: bool) -> Any:
         """Tell it in the background, and wait for the answer: who is cancelled meanwhile must not tell it twice."""
         told: list[Any] = []
 
         def tell() -> None:
-            told.append(by_hand(self._tell(BY_HAND, key, permit, outcome, slow=slow)))
-            if told[0] is None and self._guard.away:
-                self._guard.owe(self._giving_back(key, permit))
+            told.append(self._by_hand(key, permit, outcome, slow=slow))
 
         if call.runtime.suspends:
             await self._guard.soon(call.runtime, tell, PATIENCE)

@@ -7,39 +7,13 @@ import pytest
 import opero as o
 from opero import CircuitBreaker, clock, events
 from opero.circuit import OPEN
-from opero.stores.guard import guard
-from shared_store import MappedStore, opened
-
-
-class Store(MappedStore):
-    """A store that may be out of reach, and remembers for which calls it was asked."""
-
-    def __init__(self):
-        super().__init__()
-        self.settled = []
-
-    async def admit(self, *args):
-        self.ping()
-        return await super().admit(*args)
-
-    async def settle(self, *args):
-        self.ping()
-        change = await super().settle(*args)
-        self.settled.append(args[-2])
-        return change
+from shared_store import Reachable, comes_back, opened
 
 
 @pytest.fixture
 def store():
-    with opened(Store) as store:
+    with opened(Reachable) as store:
         yield store
-
-
-def comes_back(store):
-    """Let the store be there, and its guard notice."""
-    store.down = False
-    while guard(store).away:
-        clock.sleep(0.05)
 
 
 def test_a_call_let_in_without_the_store_is_counted_without_it(store):

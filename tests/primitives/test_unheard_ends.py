@@ -9,7 +9,7 @@ import pytest
 import opero as o
 from opero import clock
 from opero.stores.guard import guard
-from shared_store import MappedStore, opened
+from shared_store import MappedStore, Reachable, comes_back, opened
 from together import wait_for
 
 
@@ -88,32 +88,8 @@ def test_a_probe_is_told_of_once(fails):
         assert breaker.state == "closed"
 
 
-class Away(MappedStore):
-    """A store that may be out of reach whatever it is asked."""
-
-    def __init__(self):
-        super().__init__()
-        self.settled = []
-
-    async def leave(self, *args):
-        self.ping()
-        return await super().leave(*args)
-
-    async def settle(self, *args):
-        self.ping()
-        change = await super().settle(*args)
-        self.settled.append(args[-2])
-        return change
-
-
-def comes_back(store):
-    store.down = False
-    while guard(store).away:
-        clock.sleep(0.05)
-
-
 def test_a_slot_goes_back_once_the_store_that_was_away_as_the_call_ended_is_back():
-    with opened(Away) as store:
+    with opened(Reachable) as store:
         bulkhead = o.Bulkhead(1, store=store, name="shop")
 
         @o.opero(bulkhead)
@@ -132,7 +108,7 @@ def test_a_slot_goes_back_once_the_store_that_was_away_as_the_call_ended_is_back
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_so_does_a_probe(fails):
-    with opened(Away) as store:
+    with opened(Reachable) as store:
         breaker = o.CircuitBreaker(consecutive=1, half_open_probes=1, reset_after=1, store=store, name="shop")
         failing, outage = [True, fails, False], [False, True, False]
 
