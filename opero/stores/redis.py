@@ -12,12 +12,13 @@ from functools import partial
 from hashlib import sha1
 from itertools import chain
 from pathlib import Path
-from weakref import WeakKeyDictionary, finalize
+from weakref import finalize
 
 from opero.errors import ConfigurationError, StateError
 from opero.policy import duration
 from opero.stores import LEASE, Address, Admission, Permit, certificates
 from opero.stores.addresses import Place
+from opero.stores.closing import ByLoop, close, close_soon, close_with
 from opero.stores.connecting import bound, bounded
 from opero.stores.errands import Errands
 from opero.stores.turns import Turns, here
@@ -25,7 +26,7 @@ from opero.waits import uniform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
     from typing import Any, Self
 
     from opero.circuit import Rules
@@ -74,7 +75,7 @@ class RedisStore:
         self.name = _name(name)
         self._errands = Errands()
         self._blocking: list[Any] = []  # the client, once there is one
-        self._by_loop: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._by_loop = ByLoop()  # the client of each, and its turns
         finalize(self, _let_go, self._blocking, self._by_loop).atexit = False
         self._bound = self._timeout * (2 if self._place.kind == "cluster" else 1)  # of a task: to find its node, too
         self._scripts: dict[str, Script] = {}
@@ -105,9 +106,10 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Close those of the running loop, too."""
-        known = self._by_loop.pop(here(), None)
+        loop = here()
+        known = self._by_loop.pop(loop, None)
         if known is not None:
-            await known[-1].aclose()
+            await close(loop, *_closers(known[0]))
         self.close()
 
     def ping(self) -> None:
@@ -229,7 +231,7 @@ class RedisStore:
 
     async def _evaluate_async(self, loop: object, script: Script, keys: list[str], args: list[Any]) -> Any:
         known = self._by_loop.get(loop)
-        client, turns, _ = await self._client_of(loop) if known is None else known
+        client, turns = await self._client_of(loop) if known is None else known
         return await turns.take(loop, lambda: self._ask(client, script, keys, args))
 
     async def _ask(self, client: Any, script: Script, keys: list[str], args: list[Any]) -> Any:
@@ -256,13 +258,9 @@ class RedisStore:
         import redis.asyncio
         import redis.asyncio.retry
 
-        for ended in [other for other in list(self._by_loop) if other.is_closed()]:
-            self._by_loop.pop(ended, None)  # another thread may have done so
         client = self._connect(redis.asyncio, redis.asyncio.retry.Retry)
-        closing = _closing(client)  # kept with it: dropped, it would close the client at once, and nobody at the end
-        turns = Turns(CONNECTIONS, self._bound, partial(_is_outage, self._failed))
-        known = self._by_loop[loop] = client, turns, closing
-        await anext(closing)
+        known = self._by_loop[loop] = client, Turns(CONNECTIONS, self._bound, partial(_is_outage, self._failed))
+        await close_with(loop, *_closers(client))
         return known
 
     def _connect(self, module: Any, retry: Any) -> Any:
@@ -297,9 +295,10 @@ def _is_outage(refused: type[Exception], error: Exception) -> bool:
     return not isinstance(error, refused) or FOREIGN.search(str(error)) is None
 
 
-def _let_go(blocking: list[Any], by_loop: WeakKeyDictionary[Any, Any]) -> None:
-    """Close what a store had that nobody has any more; each loop closes its own, as a generator that it lost."""
-    by_loop.clear()
+def _let_go(blocking: list[Any], by_loop: ByLoop) -> None:
+    """Close what a store had that nobody has any more; each loop closes its own."""
+    for loop, (client, _) in list(by_loop.items()):
+        close_soon(loop, *_closers(client))
     _close(blocking)
 
 
@@ -318,19 +317,14 @@ async def _drop_closed(node: Any) -> None:
             await connection.disconnect(nowait=True)
 
 
-async def _closing(client: Any) -> AsyncIterator[None]:
-    """Close a client when its loop shuts down its asynchronous generators: `asyncio.run` does, at its end."""
-    try:
-        yield
-    finally:
-        for each in _clients(client):
-            await each.aclose()
-
-
 def _clients(client: Any) -> list[Any]:
     """Return a client, and those of the Sentinels that tell it where the primary is: it does not close them."""
     group = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     return [client] if group is None else [client, *group.sentinels]
+
+
+def _closers(client: Any) -> list[Any]:
+    return [each.aclose for each in _clients(client)]
 
 
 def _name(name: object) -> str:

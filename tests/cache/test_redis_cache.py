@@ -1,7 +1,10 @@
 """How a cache comes to its Redis: by which address, with how many connections."""
 
 import asyncio
+import gc
+import re
 import threading
+import weakref
 
 import pytest
 
@@ -29,6 +32,61 @@ def test_a_thousand_tasks_with_keys_of_their_own_need_few_connections(redis_serv
 
     assert asyncio.run(main()) <= 5
     assert len(made) == 1000
+
+
+def test_a_loop_that_has_ended_is_not_kept(redis_server):
+    loops = weakref.WeakSet()
+
+    @o.opero(o.Cache(60, backend="redis", url=redis_server.url, namespace="ends", patience=5.0))
+    async def f(x):
+        return x
+
+    async def main():
+        loops.add(asyncio.get_running_loop())
+        assert await asyncio.gather(*map(f, range(20))) == [*range(20)]
+
+    for _ in range(5):
+        asyncio.run(main())
+    gc.collect()
+    assert len(loops) == 1  # until the next one connects
+
+
+def test_who_may_not_ask_what_the_server_is_leaves_no_connection_behind(redis_server):
+    redis_server.cli("acl", "setuser", "poor", "on", ">secret", "~*", "&*", "+@all", "-info")
+    url = redis_server.url.replace("redis://", "redis://poor:secret@")
+
+    @o.opero(o.Cache(60, backend="redis", url=url, namespace="poor", patience=5.0))
+    async def f(x):
+        return x
+
+    async def main():
+        assert await asyncio.gather(*map(f, range(5))) == [*range(5)]
+        gc.collect()  # an open connection would complain
+        return redis_server.cli("client", "list")
+
+    assert "user=poor" not in asyncio.run(main())
+
+
+def test_the_tasks_that_are_cancelled_in_line_ask_for_nothing(redis_server):
+    @o.opero(o.Cache(60, backend="redis", url=redis_server.url, namespace="line", patience=5.0))
+    async def f(x):
+        return x
+
+    async def main():
+        await f(0)
+        await f.opero.cache.invalidate(0)
+        redis_server.pause()
+        tasks = [asyncio.create_task(f.opero.cache.invalidate(n)) for n in range(20)]
+        await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        redis_server.resume()
+        await f.opero.cache.invalidate(0)
+
+    asyncio.run(main())
+    stats = redis_server.cli("info", "commandstats")
+    assert int(re.search(r"cmdstat_del:calls=(\d+)", stats)[1]) < 10
 
 
 def test_the_address_of_redis_is_given_by_keyword_or_by_the_environment(redis_server, monkeypatch):

@@ -1,6 +1,7 @@
 """A store of one's own has a name, and is closed: by hand, or with its event loop, Sentinels' connections included."""
 
 import asyncio
+import gc
 import pickle
 import subprocess
 import sys
@@ -89,6 +90,50 @@ def test_a_loop_that_ends_leaves_nothing_open(kind, request):
     command = [sys.executable, "-W", "error::ResourceWarning", "-c", ENDS, url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def limit(url):
+    return o.RateLimit(10_000, burst=10_000, store=RedisStore(url, timeout=5), name="closing")
+
+
+def cache(url):
+    return o.Cache(60, backend="redis", url=url, namespace="closing", patience=5.0)
+
+
+async def ask(url, policy):
+    """Use a store that nobody has afterwards."""
+    f = o.opero(policy(url))(asyncio.sleep)
+    await asyncio.gather(*(f(0, n) for n in range(20)))
+    await asyncio.gather(*(f(0, n) for n in range(20)))  # a cache has two ways to ask
+
+
+@pytest.mark.parametrize("policy", [limit, cache])
+def test_a_store_that_nobody_has_any_more_is_closed_by_its_loop(policy, redis_server):
+    async def main():
+        await ask(redis_server.url, policy)
+        assert clients(redis_server) > 1
+        gc.collect()
+        until = asyncio.get_running_loop().time() + 15
+        while clients(redis_server) and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.01)
+        return clients(redis_server)
+
+    assert asyncio.run(main()) == 0
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("policy", [limit, cache])
+def test_so_it_is_if_it_was_collected_while_the_loop_ended(policy, turns, redis_server, caplog):
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(ask(redis_server.url, policy))
+    gc.collect()
+    for _ in range(turns):
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+    gc.collect()  # what is open would complain
+    assert clients(redis_server) == 0
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("kind", ["redis_cluster", "redis_sentinels"])

@@ -177,7 +177,8 @@ def test_four_workers_under_load_one_killed(tmp_path, server):
             assert _eventually(lambda: len({*pool.map(lambda _: _get(web, "/slow"), range(32))}), 4, 60) == 4
             paths = ["/fail" if n % 4 == 0 else "/" for n in range(400)]
             pids = {int(pid) for pid in pool.map(lambda path: _get(web, path), paths)}
-            assert _eventually(lambda: _finished(port), 400) == 400  # it is written
+            assert _eventually(lambda: _finished(port), 400) == 400
+            assert _eventually(lambda: _written(tmp_path / "folder"), 400) == 400  # by who is asked, too
             victim = min(pids)
             os.kill(victim, signal.SIGKILL)
             second = [*pool.map(lambda _: _get(web, "/"), range(400))]
@@ -208,6 +209,12 @@ def _finished(port, outcome=None):
         and sample.labels["opero_call_name"] == "web.work"
         and outcome in (None, sample.labels["opero_outcome"])
     )
+
+
+def _written(folder):
+    families = [each for path in folder.glob("*.json") for each in json.loads(path.read_text())["families"]]
+    durations = [each["samples"] for each in families if each["name"] == "opero.call.duration"]
+    return sum(sum(value[:-1]) for samples in durations for name, *_, value in samples if name == "web.work")
 
 
 def _eventually(read, wanted, seconds=20):

@@ -55,10 +55,12 @@ class Batch:
         job = Job(commands, runtime.waiter())
         if self._busy:
             self._waiting.append(job)
-            if not await runtime.park(job.waiter, clock.now() + self._patience):
+            try:
+                if not await runtime.park(job.waiter, clock.now() + self._patience):
+                    raise TimeoutError
+            finally:
                 if job in self._waiting:
                     self._waiting.remove(job)
-                raise TimeoutError
             return job.result()
         self._busy = True
         try:

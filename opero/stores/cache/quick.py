@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
-from weakref import WeakKeyDictionary, finalize
+from weakref import finalize
+
+from opero.stores.closing import ByLoop, close_soon, close_with
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from typing import Any
 
     from opero.runtime import Runtime
@@ -36,8 +38,8 @@ class Quick:
         self._connect = connect
         self._patience = patience
         self._spare: list[Any] = [None] * SPARE
-        self._lines: WeakKeyDictionary[Any, Line | None] = WeakKeyDictionary()
-        finalize(self, _close, self._spare)  # before sockets are collected: those would complain
+        self._lines = ByLoop()  # the line of each; None while it is laid
+        finalize(self, _close, self._spare, self._lines)  # before sockets are collected: those would complain
 
     def ask(self, runtime: Runtime, question: bytes, count: int) -> Any:
         """Return the answers to so many commands, each bytes or None; or `UNASKED`. For plain callers."""
@@ -83,10 +85,11 @@ class Quick:
             await connection.connect()
         except BaseException:
             del self._lines[loop]
+            await connection.disconnect(nowait=True)
             raise
-        line = Line(loop, connection, self._patience, lambda: self._lines.pop(loop, None))
+        line = Line(loop, connection, self._patience, self._lines)
         self._lines[loop] = line
-        await anext(line.guard)
+        await close_with(loop, connection.disconnect)
         return await line.ask(question, count)
 
 
@@ -144,8 +147,8 @@ def _more(socket: Any) -> bytes:
 class Line:
     """One connection of a loop: a protocol, as asyncio has them, in the place of redis-py's own."""
 
-    def __init__(self, loop: Any, connection: Any, patience: float, lost: Callable[[], object]) -> None:
-        self._loop, self._patience, self._lost = loop, patience, lost
+    def __init__(self, loop: Any, connection: Any, patience: float, lines: ByLoop) -> None:
+        self._loop, self._patience, self._lines = loop, patience, lines
         self._connection = connection  # kept alive: it closes what it opened
         self._transport = connection._writer.transport  # noqa: SLF001 - see above
         self._before = self._transport.get_protocol()
@@ -157,7 +160,6 @@ class Line:
         self._missing = 0  # bytes until there is something to read
         self._timed = False
         self.closed = False
-        self.guard = self._closing()
 
     def ask(self, question: bytes, count: int) -> Any:
         """Return a future of the answers."""
@@ -228,21 +230,20 @@ class Line:
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
-        self._lost()
+        self._lines.pop(self._loop, None)
+        self.close_soon()
         _tell(future for future, _, _ in self._awaited)
         self._awaited.clear()
         self._before.connection_lost(error)
 
-    async def _closing(self) -> AsyncIterator[None]:
-        """Close when the loop ends: `asyncio.run` finishes the generators that were begun in it."""
-        try:
-            yield
-        finally:
-            with suppress(Exception):
-                await self._connection.disconnect()
+    def close_soon(self) -> None:
+        """Have the connection closed by its loop."""
+        close_soon(self._loop, self._connection.disconnect)
 
 
-def _close(connections: list[Any]) -> None:
+def _close(connections: list[Any], lines: ByLoop) -> None:
+    for line in filter(None, list(lines.values())):
+        line.close_soon()
     for connection in connections:
         with suppress(Exception):
             connection.disconnect()

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from weakref import WeakKeyDictionary, finalize
+from weakref import finalize
 
 from opero import clock, forks
 from opero.errors import ConfigurationError
@@ -23,11 +23,12 @@ from opero.stores.cache.quick import UNASKED, Quick, unasked
 from opero.stores.cache.scripts import CLAIM, EXTEND, HEAL, LOCK, MARK, RELEASE, WRITE
 from opero.stores.cache.store import SAID
 from opero.stores.cache.trouble import Refused, Unavailable
+from opero.stores.closing import ByLoop, close_soon, close_with
 from opero.stores.connecting import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from opero.runtime import Runtime, Waiter
@@ -64,8 +65,8 @@ class RedisStore:
         """Connect anew in a child."""
         self._inherited = [getattr(self, name, None) for name in ("_clients", "_loops", "_quick")]
         self._clients: dict[str, Any] = {}
-        finalize(self, _close, self._clients)  # before sockets are collected: those would complain
-        self._loops: WeakKeyDictionary[Any, tuple[Any, Any, Batch]] = WeakKeyDictionary()
+        self._loops = ByLoop()  # the client of each, and its batch
+        finalize(self, _close, self._clients, self._loops)  # before sockets are collected: those would complain
         self._connecting: dict[Any, list[Waiter]] = {}
         self._cluster: bool | None = None
         self._quick = Quick(self._connection, self.patience)
@@ -185,10 +186,10 @@ class RedisStore:
 
     def _connection(self, runtime: Runtime) -> Any:
         """Return a connection to be opened, of this loop or of plain callers; None before there is a client."""
-        known = self._loops.get(runtime.scope()) if runtime.suspends else (self._clients.get("plain"),)
-        if known is None or known[0] is None:
+        client = self._loops.get(runtime.scope(), (None,))[0] if runtime.suspends else self._clients.get("plain")
+        if client is None:
             return None
-        pool = known[0].connection_pool
+        pool = client.connection_pool
         return pool.connection_class(**pool.connection_kwargs)
 
     def _published(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -203,7 +204,7 @@ class RedisStore:
 
         async def together() -> Any:
             await self._client_of_loop(runtime)
-            return await self._loops[runtime.scope()][2].run(runtime, commands)
+            return await self._loops[runtime.scope()][1].run(runtime, commands)
 
         try:
             return await runtime.either(lambda: run(self._send_plainly(commands)), together)  # type: ignore[no-any-return]
@@ -263,10 +264,9 @@ class RedisStore:
         self._connecting[loop] = []
         try:
             client = await self._connect(asyncio)
-            guard = _closing(client)  # kept: a loop ends the generators that still live
-            await guard.__anext__()
             batch = Batch(lambda commands: _send(client, commands, raises=False), QUEUED * self.patience)
-            self._loops[loop] = client, guard, batch
+            self._loops[loop] = client, batch
+            await close_with(loop, client.aclose)
         finally:
             for waiter in self._connecting.pop(loop):
                 waiter.wake()
@@ -275,12 +275,16 @@ class RedisStore:
         plain = library.__name__ == "redis"
         pools = bounded(library.ConnectionPool) if plain else library.ConnectionPool
         client = library.Redis.from_pool(pools.from_url(self.url, **self._settings()))
-        if self._cluster is None:
-            said = await _answer(client.info("cluster"))
-            self._cluster = bool(said.get("cluster_enabled"))
+        try:
+            if self._cluster is None:
+                said = await _answer(client.info("cluster"))
+                self._cluster = bool(said.get("cluster_enabled"))
+        except BaseException:
+            await _end(client)
+            raise
         if not self._cluster:
             return client
-        await _answer(client.aclose() if hasattr(client, "aclose") else client.close())
+        await _end(client)
         own = {"connection_pool_class": pools} if plain else {}
         cluster = library.RedisCluster.from_url(self.url, **self._settings(), **own)
         if hasattr(cluster, "initialize"):
@@ -336,15 +340,13 @@ async def _answer(given: Any) -> Any:
     return await given if hasattr(given, "__await__") else given
 
 
-def _close(clients: dict[str, Any]) -> None:
+async def _end(client: Any) -> None:
+    await _answer(client.aclose() if hasattr(client, "aclose") else client.close())
+
+
+def _close(clients: dict[str, Any], loops: ByLoop) -> None:
+    for loop, (client, _) in list(loops.items()):
+        close_soon(loop, client.aclose)
     for client in clients.values():
         with suppress(Exception):
             client.close()
-
-
-async def _closing(client: Any) -> AsyncIterator[None]:
-    """Close the client when the loop ends: `asyncio.run` finishes the generators that were begun in it."""
-    try:
-        yield
-    finally:
-        await client.aclose()
