@@ -13,7 +13,7 @@ from weakref import WeakSet
 from opero import forks
 from opero.errors import ConfigurationError
 from opero.workers import mains, place, wire, worker
-from opero.workers.process import Process
+from opero.workers.process import Process, start_no_more
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ def _end_all() -> None:
     """Idle workers run their exit functions; nobody waits any more for what the others do."""
     global _ended
     _ended = os.getpid()
+    start_no_more(5.0)
     for pool in list(_pools):
         pool.end()
 

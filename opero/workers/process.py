@@ -298,6 +298,11 @@ def _start(process: BaseProcess) -> None:
             ours["daemon"] = daemon
 
 
+def start_no_more(seconds: float) -> None:
+    """Let none be started from now on. Who is being started is waited for: half of it would miss the other half."""
+    _starting.acquire(timeout=seconds)
+
+
 def _watch(pid: int) -> int | None:
     """Return a descriptor that tells of its end also when a grandchild keeps its pipes open."""
     if not hasattr(os, "pidfd_open"):

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 from opero import opmap
@@ -54,6 +55,22 @@ def left_open():
     while not multiprocessing.active_children()[2:]:
         time.sleep(0.01)
     sys.stdout.write(" ".join(map(str, pids)))
+
+
+def half_started():
+    """End while a daemon thread has asked the fork server for a worker, and not yet said for which."""
+    connect, asked = forkserver.connect_to_new_process, threading.Event()
+
+    def slowly(descriptors):
+        ends = connect(descriptors)
+        asked.set()
+        time.sleep(0.5)
+        return ends
+
+    forkserver.connect_to_new_process = slowly
+    function = opmap(mode="process", workers=1, start_method="forkserver")(quick)
+    threading.Thread(target=function, args=([1],), daemon=True).start()
+    asked.wait(20)
 
 
 def in_threads():

@@ -184,7 +184,7 @@ def test_workers_end_when_their_parent_is_killed(method):
     assert gone(pids)
 
 
-@pytest.mark.parametrize("name", ["kept", "walked_away", "left_open", "in_threads"])
+@pytest.mark.parametrize("name", ["kept", "walked_away", "left_open", "half_started", "in_threads"])
 def test_a_program_with_warm_or_busy_workers_ends_by_itself(name):
     running = program(name)
     output, errors = running.communicate(timeout=20)
