@@ -6,6 +6,7 @@ import shutil
 import pytest
 from hypothesis import settings
 
+from opero import catalogue
 from services.otlp import RECEIVER, otlp_receiver, otlp_receiver_process
 from services.prometheus import module_prometheus, prometheus
 from services.redis_servers import redis_cluster, redis_sentinels, redis_server
@@ -13,6 +14,7 @@ from vocabulary import Vocabulary
 
 settings.register_profile("busy machine", deadline=None)  # a bound on one example says more of the machine than of us
 settings.load_profile("busy machine")
+catalogue.NAMES *= 10  # all tests together have more functions than a program
 pytest.register_assert_rewrite("scenarios", "world")  # so that a failing scenario shows its values
 
 __all__ = [  # fixtures

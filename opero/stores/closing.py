@@ -49,7 +49,12 @@ class _Open:
         if not self.over:
             task = loop.create_task(self.close(closers))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._closed)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # what fails as it is closed is closed
 
     async def _end(self) -> AsyncIterator[None]:
         try:
