@@ -1,4 +1,7 @@
-"""A child forked in the middle of a call ends a copy of it: what the store gave is the parent's, and goes back once."""
+"""A child forked in the middle of a call ends a copy of it: what the store gave is the parent's, and goes back once.
+
+It has connections of its own.
+"""
 
 import os
 import time
@@ -88,3 +91,25 @@ def test_a_retry_that_succeeds_in_both_gives_its_token_back_once(redis_server, s
         f()
         budget.shared.spend(0.0)  # which tells what there is to give back
     assert redis_server.cli("hget", BUDGET, "left") == "6"
+
+
+def test_a_forked_child_has_no_part_in_a_lease(store):
+    limit = o.RateLimit(1000, per=40, lease=100, store=store, name="f")
+    f = o.opero(limit)(lambda: 1)
+    for _ in range(3):
+        f()
+    assert limit.limiter.lease.left > 0
+    with ending():
+        if not fork():
+            assert limit.limiter.lease.left == 0
+    assert limit.limiter.lease.left > 0
+
+
+def test_a_forked_child_uses_connections_of_its_own(store):
+    f = o.opero(o.RateLimit(10_000, burst=100, store=store, name="f"))(lambda: 1)
+    f()
+    with ending():
+        child = os.fork()
+        assert sum(f() for _ in range(20)) == 20  # both at once
+        assert not guard(store).away
+    assert os.waitpid(child, 0)[1] == 0

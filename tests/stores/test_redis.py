@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -260,34 +259,6 @@ def test_a_loop_keeps_its_connections_and_closes_them_when_it_ends(redis_server)
 
 async def one():
     return 1
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_has_no_part_in_a_lease(redis_server):
-    store = RedisStore(redis_server.url, timeout=5)
-    limit = o.RateLimit(1000, per=40, lease=100, store=store, name="fork")
-    f = o.opero(limit)(lambda: 1)
-    for _ in range(3):
-        f()
-    assert limit.limiter.lease.left > 0
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if limit.limiter.lease.left == 0 else 1)
-    assert os.waitpid(child, 0)[1] == 0
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_uses_child_uses_connections_of_its_own(redis_server):
-    store = RedisStore(redis_server.url, timeout=5)
-    f = o.opero(o.RateLimit(10_000, burst=100, store=store, name="fork"))(lambda: 1)
-    f()
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if sum(f() for _ in range(20)) == 20 and not guard(store).away else 1)
-    assert sum(f() for _ in range(20)) == 20
-    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_keys_leave_the_process_as_digests_and_only_some_types_are_keys(redis_server):
