@@ -13,7 +13,7 @@ from weakref import WeakSet
 from opero import forks
 from opero.errors import ConfigurationError
 from opero.workers import mains, place, wire, worker
-from opero.workers.process import Process, start_no_more
+from opero.workers.process import Process, over, start_no_more
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _pools: WeakSet[Pool] = WeakSet()
 _lock = allocate_lock()
-_closes_at_exit = _ended = 0  # processes
+_closes_at_exit = 0  # the process that does
 
 
 class Pool:
@@ -64,7 +64,7 @@ class Pool:
     def start(self) -> Process:
         """Start another worker; whoever wants one after the end of the program ends as well."""
         _close_at_exit()
-        if _ended == os.getpid():
+        if over():
             raise SystemExit
         method, job, payload = self.prepare()
         if method == "forkserver":
@@ -72,7 +72,7 @@ class Pool:
         process = Process(multiprocessing.get_context(method), job, payload, self._name)
         with self._lock:
             self._alive.add(process)
-        if _ended == os.getpid():  # meanwhile, in another thread
+        if over():  # meanwhile, in another thread
             process.kill()
             raise SystemExit
         return process
@@ -183,8 +183,6 @@ def _close_at_exit() -> None:
 
 def _end_all() -> None:
     """Idle workers run their exit functions; nobody waits any more for what the others do."""
-    global _ended
-    _ended = os.getpid()
     start_no_more(5.0)
     for pool in list(_pools):
         pool.end()

@@ -37,6 +37,7 @@ CHUNK_BYTES = 256 * 1024  # of encoded items in one chunk
 AHEAD_BYTES = 32 * 1024  # of a chunk that may wait in the pipe: it holds twice that, so sending never blocks
 _numbers = count(1)
 _starting = forks.lock()
+_over = 0  # the process that starts none any more
 
 
 class Hand:
@@ -291,6 +292,8 @@ def _start(process: BaseProcess) -> None:
     """Start it, also where we are a daemon: it ends when we do, which is what multiprocessing forbids it for."""
     ours: Any = multiprocessing.current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001 - no other way
     with _starting:
+        if over():
+            raise SystemExit
         daemon, ours["daemon"] = ours.get("daemon"), False
         try:
             process.start()
@@ -298,9 +301,17 @@ def _start(process: BaseProcess) -> None:
             ours["daemon"] = daemon
 
 
+def over() -> bool:
+    """Whether this process starts none any more: it ends."""
+    return _over == os.getpid()
+
+
 def start_no_more(seconds: float) -> None:
     """Let none be started from now on. Who is being started is waited for: half of it would miss the other half."""
-    _starting.acquire(timeout=seconds)
+    global _over
+    _over = os.getpid()
+    if _starting.acquire(timeout=seconds):
+        _starting.release()
 
 
 def _watch(pid: int) -> int | None:

@@ -73,6 +73,33 @@ def half_started():
     asked.wait(20)
 
 
+class Slow:
+    """A function that takes its time to be sent."""
+
+    def __call__(self, x):
+        return x
+
+    def __reduce__(self):
+        time.sleep(0.5)
+        return Slow, ()
+
+
+def begin_late():
+    function = opmap(mode="process", workers=1, start_method="forkserver")(Slow())
+    threading.Thread(target=function, args=([1],)).start()
+    time.sleep(0.1)
+
+
+def in_a_child():
+    """Have a process that ends while a thread of it is about to start a worker."""
+    child = multiprocessing.get_context("fork").Process(target=begin_late)
+    child.start()
+    child.join(10)
+    child.kill()
+    child.join()
+    assert child.exitcode == 0
+
+
 def in_threads():
     stream = opmap(mode="thread", workers=2)(time.sleep).stream([0, 600, 600])
     next(stream)

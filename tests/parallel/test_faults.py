@@ -13,7 +13,7 @@ import work
 
 import opero as o
 from opero import opmap
-from opero.workers import pool
+from opero.workers import pool, process
 from opero.workers.process import Process
 
 HERE = Path(__file__).parent
@@ -184,7 +184,7 @@ def test_workers_end_when_their_parent_is_killed(method):
     assert gone(pids)
 
 
-@pytest.mark.parametrize("name", ["kept", "walked_away", "left_open", "half_started", "in_threads"])
+@pytest.mark.parametrize("name", ["kept", "walked_away", "left_open", "half_started", "in_a_child", "in_threads"])
 def test_a_program_with_warm_or_busy_workers_ends_by_itself(name):
     running = program(name)
     output, errors = running.communicate(timeout=20)
@@ -196,9 +196,9 @@ def test_a_worker_that_starts_while_the_program_ends_is_ended(monkeypatch):
     function = opmap(mode="process", workers=1, name="faults.late")(work.plain)
 
     def meanwhile(*given):
-        process = Process(*given)
-        monkeypatch.setattr(pool, "_ended", os.getpid())  # as `_end_all` in another thread does
-        return process
+        started = Process(*given)
+        monkeypatch.setattr(process, "_over", os.getpid())  # as `_end_all` in another thread does
+        return started
 
     monkeypatch.setattr(pool, "Process", meanwhile)
     with pytest.raises(SystemExit):
