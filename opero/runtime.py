@@ -97,7 +97,7 @@ class Runtime:
         """Whether there is room for a branch."""
         return True
 
-    def fork(self, layers: Awaitable[Any], done: Callable[[], None]) -> Branch:
+    def fork(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> Branch:
         """Run layers beside this call; `done` is called when they ended, from any thread."""
         raise NotImplementedError
 

@@ -13,7 +13,7 @@ from opero.runtime import Runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from typing import Any
 
     from opero.call import Call
@@ -86,7 +86,7 @@ class Aio(Runtime):
         waiter: Waiter = ways().Waiter()
         return waiter
 
-    def fork(self, layers: Awaitable[Any], done: Callable[[], None]) -> Branch:
+    def fork(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> Branch:
         branch: Branch = ways().Branch(layers, done)
         return branch
 

@@ -82,7 +82,7 @@ class Blocking(Runtime):
 
         return len(spare.at_work()) < MAX_THREADS
 
-    def fork(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> _Branch:  # type: ignore[override]
+    def fork(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> _Branch:
         return _Branch(layers, done)
 
     def _bounded(self, call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:

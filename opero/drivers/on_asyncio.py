@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import copy_context
+from functools import partial
 
 from opero import clock, runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from typing import Any
 
 sleep = asyncio.sleep
@@ -37,18 +38,18 @@ class Branch(runtime.Branch):
 
     held = False
 
-    def __init__(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
+    def __init__(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> None:
         self.context = copy_context()
         self.task = asyncio.get_running_loop().create_task(self._run(layers, done), context=self.context)
         self.held = True
         _running.add(self.task)
-        self.task.add_done_callback(_running.discard)
+        self.task.add_done_callback(partial(_over, layers))
 
     def cancel(self) -> None:
         super().cancel()
         self.task.cancel()
 
-    async def _run(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
+    async def _run(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> None:
         if not self.held:  # an eager task factory runs a task before its maker has it
             await asyncio.sleep(0)
         try:
@@ -60,6 +61,11 @@ class Branch(runtime.Branch):
 
 
 _running: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
+
+
+def _over(layers: Coroutine[Any, Any, Any], task: asyncio.Task[None]) -> None:
+    _running.discard(task)
+    layers.close()  # of a task that was cancelled before it began
 
 
 class Waiter:

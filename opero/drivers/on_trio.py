@@ -15,7 +15,7 @@ import trio
 from opero import clock, runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -68,7 +68,7 @@ async def let_go(branches: Sequence[Branch]) -> None:
 class Branch(runtime.Branch):
     """Layers that run in a task of their own."""
 
-    def __init__(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
+    def __init__(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> None:
         self._scope = trio.CancelScope()
         self.context = copy_context()
         trio.lowlevel.spawn_system_task(self._run, layers, done, name="opero", context=self.context)
@@ -77,7 +77,7 @@ class Branch(runtime.Branch):
         super().cancel()
         self._scope.cancel()
 
-    async def _run(self, layers: Awaitable[Any], done: Callable[[], None]) -> None:
+    async def _run(self, layers: Coroutine[Any, Any, Any], done: Callable[[], None]) -> None:
         try:
             with self._scope:
                 self.value = await layers

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 else:
     Values = WeakKeyDictionary
 
+OPEN = "_opero_open"  # of a loop, what is open on it
+
 
 class ByLoop(Values):
     """Values by loop. Setting one drops those of closed loops: a value may hold its loop. Thread-safe."""
@@ -62,29 +64,32 @@ class _Open:
         finally:
             self.over = True
             await asyncio.gather(*self._tasks, *(closer() for closer in self.closers), return_exceptions=True)
-            self.closers.clear()
-
-
-_loops = ByLoop()
 
 
 async def close_with(loop: Any, *closers: Closer) -> None:
     """Have them awaited when the running loop ends."""
-    here = _loops.get(loop)
+    here = getattr(loop, OPEN, None)
     if here is None:
-        here = _loops[loop] = _Open()
+        here = _Open()
+        setattr(loop, OPEN, here)  # it ends with its loop, also where that is only dropped
         await anext(here.end)
     here.closers.update(dict.fromkeys(closers))
 
 
+def is_over(loop: Any) -> bool:
+    """Whether the loop has closed what was open: who opens something now has to close it."""
+    here = getattr(loop, OPEN, None)
+    return here is not None and here.over
+
+
 async def close(loop: Any, *closers: Closer) -> None:
     """Await them now, on their loop."""
-    await _loops[loop].close(closers)
+    await getattr(loop, OPEN).close(closers)
 
 
 def close_soon(loop: Any, *closers: Closer) -> None:
     """Have them awaited soon. From any thread, and in the middle of anything."""
-    here = _loops.get(loop)
+    here = getattr(loop, OPEN, None)
     if here is not None:
         with suppress(RuntimeError):  # the loop is closed, and they with it
             loop.call_soon_threadsafe(here.close_soon, loop, closers)

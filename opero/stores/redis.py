@@ -18,7 +18,7 @@ from opero.errors import ConfigurationError, StateError
 from opero.policy import duration
 from opero.stores import LEASE, Address, Admission, Permit, certificates
 from opero.stores.addresses import Place
-from opero.stores.closing import ByLoop, close, close_soon, close_with
+from opero.stores.closing import ByLoop, close, close_soon, close_with, is_over
 from opero.stores.connecting import bound, bounded
 from opero.stores.errands import Errands
 from opero.stores.turns import Turns, here
@@ -231,8 +231,14 @@ class RedisStore:
 
     async def _evaluate_async(self, loop: object, script: Script, keys: list[str], args: list[Any]) -> Any:
         known = self._by_loop.get(loop)
-        client, turns = await self._client_of(loop) if known is None else known
-        return await turns.take(loop, lambda: self._ask(client, script, keys, args))
+        if known is None:
+            known = await self._client_of(loop)
+        client, turns = known
+        try:
+            return await turns.take(loop, lambda: self._ask(client, script, keys, args))
+        finally:
+            if turns.idle and (self._by_loop.get(loop) is not known or is_over(loop)):
+                await close(loop, *_closers(client))  # it was closed meanwhile
 
     async def _ask(self, client: Any, script: Script, keys: list[str], args: list[Any]) -> Any:
         where: dict[str, Any] = {}

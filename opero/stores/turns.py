@@ -25,10 +25,15 @@ class Turns:
     """Lets `most` ask at a time, in order of arrival, each for `seconds`. `outage` says which errors are one."""
 
     def __init__(self, most: int, seconds: float, outage: Callable[[Exception], bool]) -> None:
-        self._free = most
+        self._most = self._free = most
         self._seconds = seconds
         self._outage = outage
         self._line: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody asks."""
+        return self._free == self._most
 
     async def take(self, loop: Any, question: Callable[[], Awaitable[T]]) -> T:
         """Ask when it is our turn; `TimeoutError` if that takes too long, or finds an outage while we wait."""

@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import suppress
 from weakref import finalize
 
-from opero.stores.closing import ByLoop, close_soon, close_with
+from opero.stores.closing import ByLoop, close_soon, close_with, is_over
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Quick:
     async def _lay(self, runtime: Runtime, question: bytes, count: int) -> Any:
         """Connect for the running loop, then ask; who comes meanwhile takes the long way."""
         loop = runtime.scope()
-        connection = None if loop in self._lines else self._connect(runtime)
+        connection = None if loop in self._lines or is_over(loop) else self._connect(runtime)
         if connection is None:
             return UNASKED
         self._lines[loop] = None
@@ -87,6 +87,9 @@ class Quick:
             del self._lines[loop]
             await connection.disconnect(nowait=True)
             raise
+        if is_over(loop):  # meanwhile
+            await connection.disconnect()
+            return UNASKED
         line = Line(loop, connection, self._patience, self._lines)
         self._lines[loop] = line
         await close_with(loop, connection.disconnect)

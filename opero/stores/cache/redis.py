@@ -23,7 +23,7 @@ from opero.stores.cache.quick import UNASKED, Quick, unasked
 from opero.stores.cache.scripts import CLAIM, EXTEND, HEAL, LOCK, MARK, RELEASE, WRITE
 from opero.stores.cache.store import SAID
 from opero.stores.cache.trouble import Refused, Unavailable
-from opero.stores.closing import ByLoop, close_soon, close_with
+from opero.stores.closing import ByLoop, close, close_soon, close_with, is_over
 from opero.stores.connecting import bounded
 
 TYPE_CHECKING = False
@@ -203,8 +203,12 @@ class RedisStore:
         """Send commands in one trip and return their answers."""
 
         async def together() -> Any:
-            await self._client_of_loop(runtime)
-            return await self._loops[runtime.scope()][1].run(runtime, commands)
+            client, batch = await self._of_loop(runtime)
+            try:
+                return await batch.run(runtime, commands)
+            finally:
+                if is_over(loop := runtime.scope()):
+                    await close(loop, client.aclose)
 
         try:
             return await runtime.either(lambda: run(self._send_plainly(commands)), together)  # type: ignore[no-any-return]
@@ -228,7 +232,8 @@ class RedisStore:
             return client.scan_iter(match=pattern, count=1000)
 
         async def in_loop() -> list[Any]:
-            return [name async for name in scan(await self._client_of_loop(runtime))]
+            client, _ = await self._of_loop(runtime)
+            return [name async for name in scan(client)]
 
         try:
             names = await runtime.either(lambda: list(scan(run(self._plain_client()))), in_loop)
@@ -247,8 +252,8 @@ class RedisStore:
     async def _send_plainly(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         return await _send(await self._plain_client(), commands)
 
-    async def _client_of_loop(self, runtime: Runtime) -> Any:
-        """Return the client of this loop; made when first asked for."""
+    async def _of_loop(self, runtime: Runtime) -> tuple[Any, Batch]:
+        """Return the client of this loop, and its batch; made when first asked for."""
         loop = runtime.scope()
         while loop not in self._loops:
             if loop in self._connecting:  # another task is at it
@@ -256,7 +261,7 @@ class RedisStore:
                 await runtime.park(waiter, clock.now() + self.patience)
                 continue
             await self._begin(loop)
-        return self._loops[loop][0]
+        return self._loops[loop]  # type: ignore[no-any-return]
 
     async def _begin(self, loop: Any) -> None:
         from redis import asyncio
