@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 AGAIN, PATIENCE = 1e-4, 500  # seconds until a bell rings again that rang in code of ours, and how often
+UNHEARD = 0.01  # seconds until it does where it rang just before the thread went to sleep, which does not wake it
 LIBRARY = threading.__file__.removesuffix("threading.py")
 CALLBACKS = ("weakref.py", "_weakrefset.py")
 SOONEST, LONGEST = 1e-6, 1e8  # seconds a timer can be set to; the longest is three years
@@ -52,11 +53,12 @@ class _Bell:
     def ring(self, _: int, frame: FrameType | None) -> None:
         if self.armed and self.deferred < PATIENCE and _is_ours(frame):
             self.deferred += 1
-            signal.setitimer(signal.ITIMER_REAL, AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, AGAIN, UNHEARD)
             return
         self.rung = True
         if self.armed:
             self.armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
             raise _Alarm
 
     def guard(self, function: Callable[[], Any]) -> Any:
@@ -94,7 +96,7 @@ def run(call: Call, deadline: Deadline, function: Callable[[], Any]) -> Any:
     pending, interval = signal.setitimer(signal.ITIMER_REAL, 0.0)  # else somebody else's timer might ring our bell
     before = signal.signal(signal.SIGALRM, bell.ring)
     try:
-        signal.setitimer(signal.ITIMER_REAL, min(left, LONGEST))
+        signal.setitimer(signal.ITIMER_REAL, min(left, LONGEST), UNHEARD)
         answer = bell.guard(function)
         if not bell.rung and not bell.deferred:  # else it comes too late: the function caught what we raised
             return answer
