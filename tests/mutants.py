@@ -114,6 +114,9 @@ MORE = {
         "primitives/test_adaptive_bulkhead.py",
         "parallel/test_shared_limits.py",
         "primitives/test_bulkhead_ends.py",
+        "primitives/test_unheard_ends.py",
+        "stores/test_cancelled.py",
+        "stores/test_slots.py",
     ],
     "rate_limit": [
         "primitives/test_interrupted.py",

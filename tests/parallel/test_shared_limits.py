@@ -126,7 +126,7 @@ def test_what_the_parent_observes_is_what_all_workers_share():
     slots = o.Bulkhead(4)
     function = opmap(
         mode="process", workers=2, chunk_size=1, errors="return", rate_limit=limit, bulkhead=slots, retries=1,
-        min_delay=0, retry_budget=budget, start_method="fork", name="shared.observed",
+        min_delay=0, retry_budget=budget, start_method="forkserver", name="shared.observed",
     )(slow_or_down)  # fmt: skip
 
     def observed(policy, name):

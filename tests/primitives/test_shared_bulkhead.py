@@ -43,6 +43,21 @@ async def outcome(coroutine):
         return error
 
 
+@pytest.mark.parametrize("error", [OSError(), KeyboardInterrupt()])
+def test_a_call_that_fails_gives_its_slot_back(store, error):
+    policy = o.Bulkhead(1, store=store, name="pool")
+
+    @o.opero(policy)
+    def fail():
+        raise error
+
+    for _ in range(3):
+        with pytest.raises(type(error)) as caught:
+            fail()
+        assert caught.value is error
+    assert policy.slots.used == 0
+
+
 def test_pools_of_one_name_are_one_and_of_another_name_another(store):
     (mine, policy), (too, _), (other, _) = pool(store), pool(store), pool(store, name="other")
 
