@@ -8,25 +8,26 @@ import pytest
 
 from benchmarks import costs, idle
 
-CALLS = {name: function for name, function in costs.calls().items() if name.startswith("@opero")}
+CALLS = [name for name in costs.calls() if name.startswith("@opero")]
 
 
-LITTER = """
+LEFT = """
 import json
 from benchmarks import costs
-print(json.dumps({name: costs.littering(function)() for name, function in costs.calls().items()}))
+for measure in (costs.littering, costs.growing):
+    print(json.dumps({name: measure(f)() for name, f in costs.calls().items() if name.startswith("@opero")}))
 """
 
 
 @pytest.fixture(scope="module")
-def litter():
-    """Return what each call leaves, in a process where no thread of another test leaves something meanwhile."""
-    return json.loads(subprocess.check_output([sys.executable, "-c", LITTER], text=True))
+def left():
+    """Return what calls leave: objects, bytes. In a process where no thread of another test leaves some meanwhile."""
+    return [*map(json.loads, subprocess.check_output([sys.executable, "-c", LEFT], text=True).splitlines())]
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_leaves_nothing_for_the_cycle_collector(name, litter):
-    assert litter[name] == 0
+def test_a_call_leaves_nothing_for_the_cycle_collector(name, left):
+    assert left[0][name] == 0
 
 
 def test_what_a_call_leaves_would_be_noticed():
@@ -38,8 +39,8 @@ def test_what_a_call_leaves_would_be_noticed():
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_ten_thousand_calls_keep_no_memory(name):
-    assert costs.growing(CALLS[name])() < 10_000  # a byte a call: buckets become larger numbers
+def test_ten_thousand_calls_keep_no_memory(name, left):
+    assert left[1][name] < 10_000  # a byte a call: buckets become larger numbers
 
 
 @pytest.mark.parametrize("name", [name for name in idle.SITUATIONS if "timeout" not in name])
