@@ -77,7 +77,7 @@ class Quick:
     async def _lay(self, runtime: Runtime, question: bytes, count: int) -> Any:
         """Connect for the running loop, then ask; who comes meanwhile takes the long way."""
         loop = runtime.scope()
-        connection = None if loop in self._lines or is_over(loop) else self._connect(runtime)
+        connection = None if loop in self._lines else self._connect(runtime)
         if connection is None:
             return UNASKED
         self._lines[loop] = None
@@ -87,7 +87,7 @@ class Quick:
             del self._lines[loop]
             await connection.disconnect(nowait=True)
             raise
-        if is_over(loop):  # meanwhile
+        if is_over(loop):
             await connection.disconnect()
             return UNASKED
         line = Line(loop, connection, self._patience, self._lines)
